@@ -1,0 +1,1 @@
+"""What is in each source data set and in each built record set."""

@@ -1,0 +1,1 @@
+"""Evaluation stage: checkpoint -> fields -> people -> COCO metrics, pictures and reports."""

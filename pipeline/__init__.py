@@ -1,0 +1,1 @@
+"""Offline stage: COCO key points -> augmented crops -> targets -> sharded MindRecord files."""

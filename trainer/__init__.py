@@ -1,0 +1,1 @@
+"""Training stage: record shards -> batches -> network -> checkpoints."""
