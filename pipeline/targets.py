@@ -1,0 +1,116 @@
+"""What the network learns: heatmaps and part affinity fields (PAFs) of key points, rendered and quantised.
+
+Formulas: Cao et al., "Realtime Multi-Person 2D Pose Estimation using Part Affinity Fields", CVPR 2017, sections 2.2 and 2.3.
+A heatmap channel is the maximum over people of exp(-d^2 / (2 sigma^2)), the last channel 1 - max over joints. A limb's PAF is
+its unit vector in every cell whose centre lies inside the limb's rectangle, averaged where limbs of several people overlap.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.geometry import cell_centres
+from pipeline.skeleton import Skeleton
+
+HEATMAP_LEVELS = 255  # uint8: quantisation step 1 / 255
+PAF_LEVELS = 127  # int8: quantisation step 1 / 127
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetConfig:
+    """Size and shape of the targets."""
+
+    insize: int = 368
+    """Side of the square training crop in pixels."""
+    stride_px: int = 8
+    """Input pixels per cell of the fields."""
+    heatmap_sigma_px: float = 7.0
+    """Standard deviation of a heatmap peak in input pixels."""
+    paf_half_width_px: float = 8.0
+    """Half the width of a limb's PAF in input pixels."""
+
+    def __post_init__(self) -> None:
+        if self.stride_px < 1 or self.insize < self.stride_px or self.insize % self.stride_px:
+            raise ValueError(f"stride_px must divide insize, got {self.stride_px} and {self.insize}")
+        for name in ("heatmap_sigma_px", "paf_half_width_px"):
+            if not 0 < getattr(self, name) < self.insize:
+                raise ValueError(f"{name} must be in (0, insize={self.insize}), got {getattr(self, name)}")
+
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        """Cells per side of a training crop's fields: (h, w)."""
+        return self.insize // self.stride_px, self.insize // self.stride_px
+
+
+def render_heatmaps(keypoints: np.ndarray, *, skeleton: Skeleton, grid_hw: tuple[int, int], config: TargetConfig) -> np.ndarray:
+    """Key points -> heatmaps.
+
+    keypoints: float32 (P, J, 3), x and y in input pixels, v in {0, 1, 2}; a joint with v = 0 leaves no trace.
+    Returns float32 (J + 1, h, w) in [0, 1]; the last channel is the background.
+    """
+    height, width = grid_hw
+    heatmaps = np.zeros((skeleton.num_heatmaps, height, width), np.float32)
+    centres_x, centres_y = cell_centres(width, config.stride_px), cell_centres(height, config.stride_px)
+    people, joints = np.nonzero(keypoints[..., 2] > 0)
+    points = keypoints[people, joints]
+    # The Gaussian is separable: one exponential per row and per column instead of one per cell.
+    scale = -0.5 / config.heatmap_sigma_px**2
+    along_x = np.exp(scale * np.square(centres_x - points[:, 0:1]))
+    along_y = np.exp(scale * np.square(centres_y - points[:, 1:2]))
+    for joint, column, row in zip(joints, along_y, along_x, strict=True):
+        np.maximum(heatmaps[joint], np.multiply.outer(column, row), out=heatmaps[joint])
+    heatmaps[-1] = 1 - heatmaps[:-1].max(axis=0)
+    return heatmaps
+
+
+def render_pafs(keypoints: np.ndarray, *, skeleton: Skeleton, grid_hw: tuple[int, int], config: TargetConfig) -> np.ndarray:
+    """Key points -> PAFs.
+
+    keypoints: float32 (P, J, 3), x and y in input pixels, v in {0, 1, 2}; a limb needs both joints and a length above 0.
+    Returns float32 (2 L, h, w) in [-1, 1]: channels 2k and 2k + 1 are x and y of limb k.
+    """
+    height, width = grid_hw
+    pafs = np.zeros((skeleton.num_limbs, 2, height, width), np.float32)
+    count = np.zeros((skeleton.num_limbs, height, width), np.float32)
+    centres_x, centres_y = cell_centres(width, config.stride_px), cell_centres(height, config.stride_px)
+    ends = keypoints[:, skeleton.limb_joints].astype(np.float64)
+    people, limbs = np.nonzero((ends[..., 2] > 0).all(axis=-1))
+    start, end = ends[people, limbs, 0, :2], ends[people, limbs, 1, :2]
+    length = np.hypot(*(end - start).T)
+    half = config.paf_half_width_px
+    # Only cells inside the limb's bounding box, widened by the half width, can lie in its rectangle.
+    low, high = np.minimum(start, end) - half, np.maximum(start, end) + half
+    first = np.stack([np.searchsorted(c, low[:, i]) for i, c in enumerate((centres_x, centres_y))], axis=-1)
+    last = np.stack([np.searchsorted(c, high[:, i], "right") for i, c in enumerate((centres_x, centres_y))], axis=-1)
+    for i in np.flatnonzero((length > 0) & (first < last).all(axis=-1)):
+        (x0, y0), (x1, y1) = first[i], last[i]
+        unit_x, unit_y = (end[i] - start[i]) / length[i]
+        dx, dy = centres_x[x0:x1] - start[i, 0], centres_y[y0:y1, None] - start[i, 1]
+        along, across = unit_x * dx + unit_y * dy, unit_x * dy - unit_y * dx
+        inside = (along >= 0) & (along <= length[i]) & (np.abs(across) <= half)
+        box = (limbs[i], slice(y0, y1), slice(x0, x1))
+        pafs[box[0], 0, box[1], box[2]] += unit_x * inside
+        pafs[box[0], 1, box[1], box[2]] += unit_y * inside
+        count[box] += inside
+    pafs /= np.maximum(count, 1)[:, None]
+    return pafs.reshape(skeleton.num_pafs, height, width)
+
+
+def quantise_heatmaps(heatmaps: np.ndarray) -> np.ndarray:
+    """float32 in [0, 1] -> uint8, rounded to the nearest 1 / 255."""
+    return np.rint(heatmaps * HEATMAP_LEVELS).astype(np.uint8)
+
+
+def quantise_pafs(pafs: np.ndarray) -> np.ndarray:
+    """float32 in [-1, 1] -> int8, rounded to the nearest 1 / 127."""
+    return np.rint(pafs * PAF_LEVELS).astype(np.int8)
+
+
+def dequantise_heatmaps(heatmaps: np.ndarray) -> np.ndarray:
+    """uint8 -> float32 in [0, 1]; within half a step of what was quantised."""
+    return heatmaps.astype(np.float32) * np.float32(1 / HEATMAP_LEVELS)
+
+
+def dequantise_pafs(pafs: np.ndarray) -> np.ndarray:
+    """int8 -> float32 in [-1, 1]; within half a step of what was quantised."""
+    return pafs.astype(np.float32) * np.float32(1 / PAF_LEVELS)
