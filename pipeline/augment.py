@@ -1,0 +1,170 @@
+"""Scale, rotation, crop and mirror as ONE affine warp of image, mask and key points; then colour.
+
+The distributions are those of the reference (`reference` settings are the defaults); the crop is resampled once.
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from pipeline import geometry, masks
+from pipeline.annotations import Sample, box_diagonals, joint_boxes
+from pipeline.skeleton import Skeleton
+
+PADDING_GREY = 128  # around the image: the middle of 0 and 255, 127.5, rounded to even
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """How a training crop is taken from an image. `augment = False` gives plain, centred crops."""
+
+    augment: bool = True
+    """Random crops; otherwise variant v is centred on the v-th target person at the scale that evaluation sees."""
+    min_scale: float = 0.5
+    """Least magnification of the image."""
+    max_scale: float = 2.0
+    """Greatest magnification of the image."""
+    min_person_px: float = 64.0
+    """The scale is chosen so that the smallest person's box diagonal stays above this where the limits allow."""
+    max_person_px: float = 512.0
+    """The scale is chosen so that the largest person's box diagonal stays below this where the limits allow."""
+    rotation_sd_degrees: float = 40 / 3
+    """Standard deviation of the normal rotation."""
+    centre_jitter_px: float = 40.0
+    """The crop is centred on a random person, give or take so many pixels of the crop in x and y."""
+    mirror_probability: float = 0.5
+    """Share of the crops that are mirrored."""
+    colour_probability: float = 0.5
+    """Share of the crops whose colour is shifted."""
+    hsv_shift: tuple[int, int, int] = (10, 40, 30)
+    """Greatest shift of hue (in 2 degrees), saturation and value (of 255)."""
+
+    def __post_init__(self) -> None:
+        if not 0.01 <= self.min_scale <= 1 <= self.max_scale <= 100:
+            raise ValueError(
+                f"min_scale and max_scale must be around 1 (0.01 to 1, 1 to 100), got {self.min_scale} and {self.max_scale}"
+            )
+        if not 0 < self.min_person_px <= self.max_person_px:
+            raise ValueError(f"min_person_px must be in (0, max_person_px], got {self.min_person_px} and {self.max_person_px}")
+        for name in ("mirror_probability", "colour_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        for name in ("rotation_sd_degrees", "centre_jitter_px"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if not all(0 <= shift <= 127 for shift in self.hsv_shift):
+            raise ValueError(f"hsv_shift must be three numbers from 0 to 127, got {self.hsv_shift}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transform:
+    """What is done to one image.
+
+    matrix: float64 (2, 3), original pixels -> crop pixels. mirrored: left and right change names. hsv_shift: None = no colour.
+    """
+
+    matrix: np.ndarray
+    mirrored: bool = False
+    hsv_shift: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crop:
+    """image: uint8 (S, S, 3) RGB. ignore: bool (S / stride, S / stride), True = ignored. keypoints: float32 (P, J, 3), crop pixels."""
+
+    image: np.ndarray
+    ignore: np.ndarray
+    keypoints: np.ndarray
+
+
+def plan_transform(sample: Sample, config: AugmentConfig, *, insize: int, variant: int, rng: np.random.Generator) -> Transform:
+    """Choose the transform of one variant of one sample. A pure function of its arguments and the state of `rng`."""
+    if not config.augment:
+        return Transform(matrix=_plain_matrix(sample, insize, variant))
+    scale = _random_scale(sample.keypoints, config, rng)
+    degrees = rng.normal(0, config.rotation_sd_degrees)
+    centre = _random_centre(sample, rng)
+    jitter_px = rng.uniform(-config.centre_jitter_px, config.centre_jitter_px, 2)
+    mirrored = bool(rng.random() < config.mirror_probability)
+    matrix = geometry.compose(geometry.resizing(scale, scale), geometry.rotation(degrees))
+    to_middle = (insize - 1) / 2 + jitter_px - geometry.transform_points(matrix, centre)
+    matrix = geometry.compose(matrix, geometry.translation(*to_middle))
+    if mirrored:
+        matrix = geometry.compose(matrix, geometry.mirroring(insize))
+    shift = None
+    if rng.random() < config.colour_probability:
+        shift = tuple(int(rng.integers(-limit, limit + 1)) for limit in config.hsv_shift)
+    return Transform(matrix=matrix, mirrored=mirrored, hsv_shift=shift)
+
+
+def apply_transform(
+    transform: Transform,
+    *,
+    image: np.ndarray,
+    ignore: np.ndarray | None,
+    keypoints: np.ndarray,
+    skeleton: Skeleton,
+    insize: int,
+    stride_px: int,
+) -> Crop:
+    """Warp image, mask and key points through the same matrix.
+
+    image: uint8 (H, W, 3) RGB; ignore: bool (H, W) or None; keypoints: float32 (P, J, 3). Outside the image the crop is grey and
+    counts in the loss (it is background for certain).
+    """
+    size = (insize, insize)
+    grey = (PADDING_GREY,) * 3
+    crop = cv2.warpAffine(image, transform.matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=grey)
+    if transform.hsv_shift is not None:
+        crop = shift_hsv(crop, transform.hsv_shift)
+    cells = np.zeros((insize // stride_px, insize // stride_px), bool)
+    if ignore is not None:
+        warped = cv2.warpAffine(ignore.astype(np.uint8), transform.matrix, size, flags=cv2.INTER_NEAREST)
+        cells = masks.to_cells(masks.dilate(warped.astype(bool)), stride_px)
+    moved = geometry.transform_keypoints(transform.matrix, keypoints)
+    if transform.mirrored:
+        moved = moved[:, skeleton.mirror]
+    return Crop(image=crop, ignore=cells, keypoints=moved)
+
+
+def shift_hsv(image: np.ndarray, shift: tuple[int, int, int]) -> np.ndarray:
+    """uint8 (H, W, 3) RGB shifted in hue (cyclic, OpenCV's units of 2 degrees), saturation and value (clipped)."""
+    levels = np.arange(256)
+    hue = ((levels + shift[0]) % 180).astype(np.uint8)
+    saturation, value = (np.clip(levels + s, 0, 255).astype(np.uint8) for s in shift[1:])
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    hsv = cv2.LUT(hsv, np.stack([hue, saturation, value], axis=-1)[None])
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+
+
+def _plain_matrix(sample: Sample, insize: int, variant: int) -> np.ndarray:
+    """The scale of evaluation (short side = insize), centred on a person, moved no further than the image's edge."""
+    scale = insize / min(sample.width, sample.height)
+    matrix = geometry.resizing(scale, scale)
+    extent = np.array([sample.width, sample.height]) * scale
+    centre = extent / 2
+    if len(sample.keypoints):
+        low, high = joint_boxes(sample.keypoints)
+        person = variant % len(sample.keypoints)
+        centre = geometry.transform_points(matrix, (low[person] + high[person]) / 2) + 0.5
+    corner = np.clip(centre - insize / 2, 0, extent - insize)
+    return geometry.compose(matrix, geometry.translation(*-corner))
+
+
+def _random_scale(keypoints: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> float:
+    low, high = config.min_scale, config.max_scale
+    if len(keypoints):
+        sizes = box_diagonals(keypoints)
+        low = min(max(config.min_person_px / sizes.min(), low), 1.0)
+        high = max(min(config.max_person_px / sizes.max(), high), 1.0)
+    return float(rng.uniform(low, high))
+
+
+def _random_centre(sample: Sample, rng: np.random.Generator) -> np.ndarray:
+    if not len(sample.keypoints):
+        return rng.uniform((0, 0), (sample.width - 1, sample.height - 1))
+    low, high = joint_boxes(sample.keypoints)
+    person = rng.integers(len(sample.keypoints))
+    return (low[person] + high[person]) / 2
