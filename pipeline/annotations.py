@@ -213,7 +213,12 @@ class CocoFile:
         return {e["id"]: str(e.get("name", "")) for e in entries if isinstance(e, dict) and _is_int(e.get("id"))}
 
     def _image(self, image: Any) -> dict:
-        self._require(isinstance(image, dict) and _is_int(image.get("id")), "images", image, "objects with an integer id")
+        self._require(
+            isinstance(image, dict) and _is_int(image.get("id")) and image["id"] >= 0,
+            "images",
+            image,
+            "objects with an integer id, 0 or more",
+        )
         where = f"image {image['id']}:"
         for name in ("width", "height"):
             self._require(_is_int(image.get(name)) and image[name] > 0, f"{where} {name}", image.get(name), "a positive integer")

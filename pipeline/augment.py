@@ -5,6 +5,7 @@ The distributions are those of the reference (`reference` settings are the defau
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -18,10 +19,10 @@ PADDING_GREY = 128  # around the image: the middle of 0 and 255, 127.5, rounded 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """How a training crop is taken from an image. `augment = False` gives plain, centred crops."""
+    """How a training crop is taken from an image."""
 
-    augment: bool = True
-    """Random crops; otherwise variant v is centred on the v-th target person at the scale that evaluation sees."""
+    augment: Literal["reference", "none"] = "reference"
+    """reference: random crops as set below. none: plain crops at the scale that evaluation sees, variant v centred on person v."""
     min_scale: float = 0.5
     """Least magnification of the image."""
     max_scale: float = 2.0
@@ -81,7 +82,7 @@ class Crop:
 
 def plan_transform(sample: Sample, config: AugmentConfig, *, insize: int, variant: int, rng: np.random.Generator) -> Transform:
     """Choose the transform of one variant of one sample. A pure function of its arguments and the state of `rng`."""
-    if not config.augment:
+    if config.augment == "none":
         return Transform(matrix=_plain_matrix(sample, insize, variant))
     scale = _random_scale(sample.keypoints, config, rng)
     degrees = rng.normal(0, config.rotation_sd_degrees)

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the work failed or found faults, 2 wrong options, 130 stop
 
 import dataclasses
 import importlib
+import inspect
 import json
 import signal
 import sys
@@ -117,7 +118,8 @@ def parse(config: type, words: Sequence[str], *, prog: str) -> Any:
         args=[*words[:options], *as_options(values), *words[options:]],
         prog=prog,
         config=(tyro.conf.OmitArgPrefixes,),
-        description=(config.__doc__ or "") + "\n\n--config F.yaml gives the same options in a file; the command line wins.",
+        description=inspect.cleandoc(config.__doc__ or "")
+        + "\n\n--config F.yaml gives the same options in a file; the command line wins.",
     )
 
 

@@ -9,10 +9,14 @@ from pipeline.annotations import Sample, Segmentation
 DILATION_PX = 16  # of the ignored regions, in pixels of the training crop
 
 
+class BadSegmentation(Exception):
+    """A segmentation that does not fill its image; the text names it."""
+
+
 def ignore_mask(sample: Sample) -> np.ndarray | None:
     """bool (height, width) of the original image, True = ignored; None where there is nothing to ignore.
 
-    Covered are all people who are no targets, and crowds less the targets inside them. Raises ValueError, naming the image,
+    Covered are all people who are no targets, and crowds less the targets inside them. Raises BadSegmentation
     for a compressed RLE that does not fill the image.
     """
     if not sample.ignored and not sample.crowds:
@@ -56,4 +60,4 @@ def _union(segmentations: tuple[Segmentation, ...], sample: Sample) -> np.ndarra
     try:
         return coco_mask.decode(coco_mask.merge(codes)).astype(bool)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"segmentation of image {sample.image_id}: {error}") from error
+        raise BadSegmentation(f"segmentation: {error}") from error

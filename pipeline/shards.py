@@ -13,41 +13,44 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from mindspore.mindrecord import FileReader, FileWriter
 
-from pipeline.records import COLUMNS, SHARD_FILE, SHARD_ROWS, Row, Shard, file_facts, row_crc32
+from pipeline.records import COLUMNS, SHARD_FILE, SHARD_ROWS, DamagedRow, RecordFormat, Row, Shard, file_facts, row_crc32
 
 HEADER_BYTES = 1 << 20  # the defaults (16 MB and 32 MB) would make every small shard 48 MB
 PAGE_BYTES = 1 << 22  # a row must fit a page; all files of one data set need the same
 
 
 class ShardWriter:
-    """Writes the rows of one shard; `publish` makes it appear, `discard` leaves nothing."""
+    """Writes the rows of one shard; `publish` makes it appear, `discard` leaves nothing unpublished behind."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self._temporary = self.folder.with_name(f".writing-{self.folder.name}")
         shutil.rmtree(self._temporary, ignore_errors=True)
         self._temporary.mkdir(parents=True)
-        self._writer = FileWriter(str(self._temporary / SHARD_FILE), shard_num=1, overwrite=False)
-        self._writer.set_header_size(HEADER_BYTES)
-        self._writer.set_page_size(PAGE_BYTES)
-        self._writer.add_schema({name: {"type": kind} for name, kind in COLUMNS.items()}, "OpenPose training samples")
+        self._writer: FileWriter | None = None
         self._about: list[dict] = []
 
     def write(self, row: Row, about: dict) -> None:
         """Add a row; `about` is its line in samples.parquet."""
-        # One row a call: FileWriter drops bad rows without an error, and only the count after the commit shows it.
+        if self._writer is None:
+            self._writer = FileWriter(str(self._temporary / SHARD_FILE), shard_num=1, overwrite=False)
+            self._writer.set_header_size(HEADER_BYTES)
+            self._writer.set_page_size(PAGE_BYTES)
+            self._writer.add_schema({name: {"type": kind} for name, kind in COLUMNS.items()}, "OpenPose training samples")
+        # One row a call: FileWriter drops bad rows without an error, and only reading them back shows it.
         self._writer.write_raw_data([row])
         self._about.append({**about, "row": len(self._about)})
 
     def publish(self, schema: pa.Schema) -> None:
-        """Finish the files, check that every row arrived, and rename the folder into place."""
-        if not self._about:
-            raise ValueError(f"shard {self.folder.name} has no rows; give fewer shards")
-        self._writer.commit()
+        """Finish the files, check that every row arrived, and rename the folder into place.
+
+        A shard without rows (every image of its range was skipped) has no MindRecord file.
+        """
+        if self._writer is not None:
+            self._writer.commit()
         pq.write_table(pa.Table.from_pylist(self._about, schema=schema), self._temporary / SHARD_ROWS, compression="zstd")
-        arrived = sum(row_crc32(row) == row["crc32"] for row in read_rows(self._temporary))
-        if arrived != len(self._about):
-            raise OSError(f"shard {self.folder.name}: {len(self._about)} rows written, {arrived} arrived whole")
+        if faults := shard_faults(self._temporary):
+            raise OSError(f"shard {self.folder.name} was not written whole: {faults[0]}")
         for path in self._temporary.iterdir():
             path.chmod(0o644)  # MindRecord makes them private to the user
             _fsync(path)
@@ -56,8 +59,33 @@ class ShardWriter:
         _fsync(self.folder.parent)
 
     def discard(self) -> None:
-        """Give up: nothing of the shard stays."""
+        """Give up what has not been published."""
         shutil.rmtree(self._temporary, ignore_errors=True)
+
+
+def shard_faults(folder: Path, row_format: RecordFormat | None = None) -> list[str]:
+    """Read every row of a shard and compare its CRC with its own and the parquet's; decode it too if `row_format` is given.
+
+    Returns one line per fault, naming the row.
+    """
+    try:
+        listed = pq.read_table(Path(folder) / SHARD_ROWS, columns=["image_id", "crc32"]).to_pylist()
+        rows = list(read_rows(folder)) if listed else []
+    except (OSError, RuntimeError, pa.ArrowException) as error:
+        return [f"{folder.name}: cannot be read: {str(error).strip().splitlines()[0]}"]
+    if len(rows) != len(listed):
+        return [f"{folder.name}: {len(rows)} rows, {SHARD_ROWS} lists {len(listed)}"]
+    faults = []
+    for number, (row, entry) in enumerate(zip(rows, listed, strict=True)):
+        where = f"{folder.name} row {number} (image {entry['image_id']})"
+        if row_crc32(row) != row["crc32"] or row["crc32"] != entry["crc32"]:
+            faults.append(f"{where}: CRC32 does not match")
+        elif row_format is not None:
+            try:
+                row_format.decode(row)
+            except DamagedRow as error:
+                faults.append(f"{where}: {error}")
+    return faults
 
 
 def read_rows(folder: Path, columns: Iterable[str] = COLUMNS) -> Iterator[Row]:

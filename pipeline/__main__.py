@@ -1,0 +1,29 @@
+"""The commands of the offline stage: `python -m pipeline COMMAND`."""
+
+import sys
+
+from pipeline.cli import Command, main
+
+COMMANDS = {
+    "build": Command(
+        help="COCO key points and images -> a record set", config="pipeline.build:BuildConfig", run="pipeline.build:run"
+    ),
+    "verify": Command(
+        help="re-hash, re-read and decode every row of a record set",
+        config="pipeline.verify:VerifyConfig",
+        run="pipeline.verify:run",
+    ),
+    "preview": Command(
+        help="pictures of a record set: crop, skeleton, mask, heatmaps, PAFs",
+        config="pipeline.preview:PreviewConfig",
+        run="pipeline.preview:run",
+    ),
+    "synthesize": Command(
+        help="make a COCO-format people data set from nothing",
+        config="pipeline.synthesize:SynthesizeConfig",
+        run="pipeline.synthesize:run",
+    ),
+}
+
+if __name__ == "__main__":
+    sys.exit(main("python -m pipeline", "Precompute training samples into sharded MindRecord files.", COMMANDS))

@@ -1,0 +1,347 @@
+"""Build a record set: plan image ranges, let joblib make each range's shards, gather the manifest. Resumable at any moment.
+
+A range's job decodes each image once and writes one shard per variant. Every row depends on (seed, image id, variant) alone,
+so the set has the same bytes for any number of jobs and after any interruption.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import cv2
+import joblib
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tyro
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from tqdm import tqdm
+
+from pipeline import masks, records
+from pipeline.annotations import PersonFilter, Sample, Selection, read_annotations
+from pipeline.augment import AugmentConfig, apply_transform, plan_transform
+from pipeline.cli import UserError, flatten, read_json
+from pipeline.images import UnreadableImage, read_image
+from pipeline.records import RecordFormat
+from pipeline.skeleton import COCO18
+from pipeline.targets import TargetConfig
+
+BUILDER_VERSION = "0.1.0"
+PLAN = "build.json"
+LOCK = "build.lock"
+SAMPLES_SCHEMA = pa.schema(
+    [
+        ("image_id", pa.int64()),
+        ("variant", pa.int32()),
+        ("file_name", pa.string()),
+        ("shard", pa.string()),
+        ("row", pa.int64()),
+        ("licence", pa.int32()),
+        ("people", pa.int32()),
+        ("affine", pa.list_(pa.float64(), 6)),
+        ("mirrored", pa.bool_()),
+        ("bytes", pa.int64()),
+        ("crc32", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildConfig:
+    """Build records from COCO key points (2014, 2017, or a file of the same form).
+
+    Example: python -m pipeline build --annotations person_keypoints_train2017.json --images train2017 --out records
+    """
+
+    annotations: Path
+    """COCO key-point annotation file (person_keypoints_*.json)."""
+    images: Path
+    """Folder of the images."""
+    out: Path
+    """Folder of the record set; absent, empty, or left by the same command, which then continues."""
+    variants: int = 1
+    """Augmented variants of every image; epoch e trains on variant e mod variants."""
+    shards: int | None = None
+    """Shards per variant. Default: one for every 256 images, at most 64."""
+    jobs: int = -1
+    """Processes; -1 = one per core. The records do not depend on it."""
+    seed: int = 0
+    """Seed of the augmentation."""
+    image_codec: Literal["jpeg", "raw"] = "jpeg"
+    """How the crops are stored: jpeg (about 40 KB) or raw pixels (about 400 KB, no decoding when training)."""
+    jpeg_quality: int = 90
+    """JPEG quality of the crops, 1 to 100."""
+    strict: bool = False
+    """Stop at the first unreadable image. Otherwise it is skipped, counted and listed."""
+    targets: Annotated[TargetConfig, tyro.conf.arg(name="")] = field(default_factory=TargetConfig)
+    people: Annotated[PersonFilter, tyro.conf.arg(name="")] = field(default_factory=PersonFilter)
+    augmentation: Annotated[AugmentConfig, tyro.conf.arg(name="")] = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        if self.variants < 1:
+            raise ValueError(f"variants must be at least 1, got {self.variants}")
+        if self.shards is not None and self.shards < 1:
+            raise ValueError(f"shards must be at least 1, got {self.shards}")
+        if self.jobs == 0 or self.jobs < -1:
+            raise ValueError(f"jobs must be -1 (one per core) or at least 1, got {self.jobs}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {self.seed}")
+        _ = self.format
+
+    @property
+    def format(self) -> RecordFormat:
+        return RecordFormat(skeleton=COCO18, targets=self.targets, image_codec=self.image_codec, jpeg_quality=self.jpeg_quality)
+
+    def content(self) -> dict:
+        """The options that decide what is in the set: all but where it comes from, where it goes and who builds it."""
+        return {k: v for k, v in flatten(self).items() if k not in ("annotations", "images", "out", "jobs", "strict")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """The job of one worker: consecutive samples, and the shard of each variant that is still missing."""
+
+    number: int
+    samples: list[Sample]
+    variants: list[int]
+
+
+def run(config: BuildConfig) -> int:
+    """The command `build`. Raises UserError for bad input."""
+    if not config.images.is_dir():
+        raise UserError(f"image folder {config.images}: no such folder")
+    with tqdm(total=1, desc="reading annotations", disable=None, leave=False):
+        selection = read_annotations(
+            config.annotations, skeleton=config.format.skeleton, person_filter=config.people, seed=config.seed
+        )
+    if not selection.samples:
+        raise UserError(
+            f"annotation file {config.annotations}: no image has a person with at least {config.people.min_joints} labelled "
+            f"joints and more than {config.people.min_area_px:g} square pixels; relax --min-joints or --min-area-px"
+        )
+    plan = {
+        "builder_version": BUILDER_VERSION,
+        "schema_version": records.SCHEMA_VERSION,
+        "config": config.content(),
+        "sources": {"annotations": {"name": config.annotations.name, **records.file_facts(config.annotations)}},
+    }
+    if (config.out / records.MANIFEST).exists():
+        _refuse_other_plan(plan, records.read_manifest(config.out).__dict__, config.out)
+        print(f"{config.out} is complete already")
+        return 0
+    with _claimed(config.out, plan):
+        _build_ranges(config, selection)
+        manifest = _gather(config, selection, plan)
+    _print_summary(config.out, manifest)
+    return 0
+
+
+@contextmanager
+def _claimed(out: Path, plan: dict) -> Iterator[None]:
+    """Own the folder while building; leave a resumable state, or nothing if no shard was finished."""
+    fresh = not out.exists() or not any(out.iterdir())
+    if not fresh and not (out / PLAN).exists():
+        raise UserError(f"{out}: not empty and not an unfinished build; give an empty or new folder")
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / LOCK, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{out}: another build is writing there") from error
+        if fresh:
+            _write_whole(out / PLAN, json.dumps(plan, indent=1))
+        else:
+            _refuse_other_plan(plan, read_json(out / PLAN, "build plan"), out)
+        shards = out / records.SHARDS
+        try:
+            yield
+        finally:
+            for leftover in shards.glob(".writing-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            if not (shards.exists() and any(shards.iterdir())):
+                shutil.rmtree(out)
+    (out / PLAN).unlink()
+    (out / LOCK).unlink()
+
+
+def _refuse_other_plan(plan: dict, found: dict, out: Path) -> None:
+    for part in ("builder_version", "schema_version", "config", "sources"):
+        if plan[part] != found.get(part):
+            wanted, there = json.loads(json.dumps(plan[part])), found.get(part)
+            if isinstance(wanted, dict) and isinstance(there, dict):
+                changed = [key for key in sorted({*wanted, *there}) if wanted.get(key) != there.get(key)]
+                if not changed:
+                    continue
+                part = ", ".join(f"{key}: {there.get(key)} there, {wanted.get(key)} now" for key in changed)
+            raise UserError(f"{out}: begun with other settings or input ({part}); use the same, or another folder")
+
+
+def _build_ranges(config: BuildConfig, selection: Selection) -> None:
+    shards = config.out / records.SHARDS
+    shards.mkdir(exist_ok=True)
+    for leftover in shards.glob(".writing-*"):
+        shutil.rmtree(leftover)
+    ranges = _plan_ranges(config, selection.samples)
+    total = len(selection.samples) * config.variants
+    work = (joblib.delayed(_build_range)(config, part, shards) for part in ranges)
+    done = total - sum(len(part.samples) * len(part.variants) for part in ranges)
+    parallel = joblib.Parallel(n_jobs=config.jobs, return_as="generator_unordered", pre_dispatch="2*n_jobs")
+    skipped = 0
+    try:
+        with tqdm(total=total, initial=done, desc="building", unit="sample", disable=None) as progress:
+            for num_samples, num_skipped in parallel(work):
+                skipped += num_skipped
+                progress.set_postfix(skipped=skipped)
+                progress.update(num_samples)
+    except TerminatedWorkerError as error:
+        raise UserError(
+            f"a worker was killed, perhaps for want of memory (fewer --jobs need less); run again: {error}"
+        ) from error
+
+
+def _plan_ranges(config: BuildConfig, samples: list[Sample]) -> list[Range]:
+    """Ranges with a missing shard. Shards that stand there are read whole, not trusted."""
+    from pipeline import shards  # loads mindspore: not for --help, not before the input has been checked
+
+    count = min(config.shards or min(64, -(-len(samples) // 256)), len(samples))
+    bounds = np.linspace(0, len(samples), count + 1).round().astype(int)
+    ranges = []
+    for number in range(count):
+        missing = []
+        for variant in range(config.variants):
+            folder = config.out / records.SHARDS / shard_name(variant, number)
+            if folder.exists() and shards.shard_faults(folder, config.format):
+                shutil.rmtree(folder)
+            if not folder.exists():
+                missing.append(variant)
+        if missing:
+            ranges.append(Range(number=number, samples=samples[bounds[number] : bounds[number + 1]], variants=missing))
+    return ranges
+
+
+def shard_name(variant: int, number: int) -> str:
+    return f"v{variant:03d}-s{number:05d}"
+
+
+def _build_range(config: BuildConfig, part: Range, folder: Path) -> tuple[int, int]:
+    """Runs in a worker. Returns the numbers of samples and of images skipped."""
+    from pipeline.shards import ShardWriter  # loads mindspore
+
+    cv2.setNumThreads(1)
+    writers = {variant: ShardWriter(folder / shard_name(variant, part.number)) for variant in part.variants}
+    skipped = []
+    try:
+        for sample in part.samples:
+            try:
+                image = read_image(config.images / sample.file_name, (sample.width, sample.height))
+                ignore = masks.ignore_mask(sample)
+            except (UnreadableImage, masks.BadSegmentation) as error:
+                if config.strict:
+                    raise UserError(f"image {config.images / sample.file_name}: {error} (--strict stops here)") from error
+                skipped.append({"image_id": sample.image_id, "file_name": sample.file_name, "reason": str(error)})
+                continue
+            for variant, writer in writers.items():
+                row, about = make_row(config, sample, image, ignore, variant)
+                writer.write(row, {**about, "shard": writer.folder.name})
+        schema = SAMPLES_SCHEMA.with_metadata({"skipped": json.dumps(skipped)})
+        for writer in writers.values():
+            writer.publish(schema)
+    finally:
+        for writer in writers.values():
+            writer.discard()
+    return len(part.samples) * len(part.variants), len(skipped)
+
+
+def make_row(
+    config: BuildConfig, sample: Sample, image: np.ndarray, ignore: np.ndarray | None, variant: int
+) -> tuple[records.Row, dict]:
+    """One variant of one sample -> its row, and its line of samples.parquet. A pure function of its arguments.
+
+    image: uint8 (H, W, 3) RGB, the original; ignore: bool (H, W) or None.
+    """
+    rng = np.random.default_rng([config.seed, sample.image_id, variant])
+    insize = config.targets.insize
+    transform = plan_transform(sample, config.augmentation, insize=insize, variant=variant, rng=rng)
+    crop = apply_transform(
+        transform,
+        image=image,
+        ignore=ignore,
+        keypoints=sample.keypoints,
+        skeleton=config.format.skeleton,
+        insize=insize,
+        stride_px=config.targets.stride_px,
+    )
+    row = config.format.encode(crop, image_id=sample.image_id, variant=variant, licence=sample.licence)
+    about = {name: row[name] for name in ("image_id", "variant", "licence", "crc32")} | {
+        "file_name": sample.file_name,
+        "people": len(sample.keypoints),
+        "affine": transform.matrix.ravel().tolist(),
+        "mirrored": transform.mirrored,
+        "bytes": sum(len(block) for block in row.values() if isinstance(block, bytes)),
+    }
+    return row, about
+
+
+def _gather(config: BuildConfig, selection: Selection, plan: dict) -> records.Manifest:
+    """All shards are there: write samples.parquet, then the manifest, which makes the set complete."""
+    from pipeline.shards import shard_facts  # loads mindspore
+
+    folders = sorted((config.out / records.SHARDS).iterdir())
+    shards = [shard_facts(folder, variant=int(folder.name[1:4])) for folder in folders]
+    tables = [pq.read_table(folder / records.SHARD_ROWS) for folder in folders]
+    listed = {entry["image_id"]: entry for t in tables for entry in json.loads(t.schema.metadata[b"skipped"])}
+    samples = pa.concat_tables([table.replace_schema_metadata() for table in tables])
+    if not len(samples):
+        shutil.rmtree(config.out / records.SHARDS)
+        raise UserError(
+            f"image folder {config.images}: none of {len(listed)} images can be read; first: {next(iter(listed.values()))}"
+        )
+    temporary = config.out / f".{records.SAMPLES}"
+    pq.write_table(samples, temporary, compression="zstd")
+    os.replace(temporary, config.out / records.SAMPLES)
+    rows = zip(*(samples[name].to_pylist() for name in ("image_id", "variant", "bytes", "crc32")), strict=True)
+    manifest = records.Manifest(
+        **plan,
+        skeleton=config.format.skeleton.to_dict(),
+        seed=config.seed,
+        num_variants=config.variants,
+        num_images=len(samples) // config.variants,
+        num_samples=len(samples),
+        counts={**selection.counts, "images_skipped": len(listed)},
+        licences={str(id): name for id, name in selection.licences.items()},
+        skipped=[listed[image_id] for image_id in sorted(listed)],
+        digest=records.content_digest(rows),
+        samples=records.file_facts(config.out / records.SAMPLES),
+        shards=shards,
+    )
+    _write_whole(config.out / records.MANIFEST, manifest.to_json())
+    return manifest
+
+
+def _write_whole(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _print_summary(out: Path, manifest: records.Manifest) -> None:
+    for name, count in sorted(manifest.counts.items()):
+        print(f"  {name.replace('_', ' '):<28}{count:>10,}")
+    for entry in manifest.skipped[:10]:
+        print(f"  skipped {entry['file_name']}: {entry['reason']}")
+    if len(manifest.skipped) > 10:
+        print(f"  … and {len(manifest.skipped) - 10} more: see 'skipped' in {out / records.MANIFEST}")
+    size = sum(facts["bytes"] for shard in manifest.shards for facts in shard.files.values())
+    print(
+        f"{out}: {manifest.num_samples:,} samples of {manifest.num_images:,} images, {manifest.num_variants} variants, "
+        f"{len(manifest.shards)} shards, {size / 1e6:,.1f} MB, digest {manifest.digest[:16]}"
+    )

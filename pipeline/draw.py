@@ -1,0 +1,96 @@
+"""Pictures that one looks at: skeletons, ignore masks, heatmaps and PAFs over an image. Images are uint8 RGB."""
+
+import cv2
+import numpy as np
+
+from pipeline.geometry import cells_to_pixels
+from pipeline.skeleton import Skeleton
+
+_SUBPIXEL_BITS = 4  # cv2 draws with fractions of a pixel through `shift`
+
+
+def draw_people(image: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, *, thickness_px: int | None = None) -> np.ndarray:
+    """A copy of `image` with the skeletons of `keypoints`, float (P, J, 3), pixels; a joint whose third value is 0 is not drawn."""
+    canvas = image.copy()
+    if thickness_px is None:
+        thickness_px = max(1, round(min(image.shape[:2]) / 180))
+    for person in keypoints:
+        for (start, end), colour in zip(skeleton.limb_joints, skeleton.limb_colours, strict=True):
+            if person[start, 2] > 0 and person[end, 2] > 0:
+                a, b = _fixed_point(person[start]), _fixed_point(person[end])
+                cv2.line(canvas, a, b, colour, thickness_px, cv2.LINE_AA, _SUBPIXEL_BITS)
+        for joint, colour in zip(person, skeleton.joint_colours, strict=True):
+            if joint[2] > 0:
+                radius = round((thickness_px + 1) * 2**_SUBPIXEL_BITS)
+                cv2.circle(canvas, _fixed_point(joint), radius, (0, 0, 0), -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+                cv2.circle(canvas, _fixed_point(joint), radius * 3 // 4, colour, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+    return canvas
+
+
+def draw_ignore(image: np.ndarray, ignore: np.ndarray, stride_px: int) -> np.ndarray:
+    """A copy of `image` with the ignored cells, bool (h, w), in hatched red."""
+    mask = np.kron(ignore, np.ones((stride_px, stride_px), bool))
+    rows, columns = np.indices(mask.shape)
+    stripes = (rows + columns) % 8 < 4
+    canvas = image.copy()
+    canvas[mask] = canvas[mask] // 2
+    canvas[mask & stripes] = (200, 40, 40)
+    return canvas
+
+
+def draw_heatmaps(image: np.ndarray, heatmaps: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """The greyed image with all joints' heatmaps, float (J + 1, h, w), each in its joint's colour; the background is left out."""
+    colours = np.array(skeleton.joint_colours, np.float32)
+    strength = np.clip(heatmaps[:-1], 0, 1)
+    strongest = strength.argmax(axis=0)
+    return _overlay(image, colours[strongest], strength.max(axis=0))
+
+
+def draw_pafs(image: np.ndarray, pafs: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """The greyed image with the PAFs, float (2 L, h, w): hue is the direction of the strongest limb, brightness its length."""
+    vectors = pafs.reshape(skeleton.num_limbs, 2, *pafs.shape[1:])
+    length = np.hypot(vectors[:, 0], vectors[:, 1])
+    strongest = length.argmax(axis=0)[None, None]
+    x, y = np.take_along_axis(vectors, strongest, axis=0)[0]
+    hue = (np.degrees(np.arctan2(y, x)) % 360 / 2).astype(np.uint8)
+    full = np.full_like(hue, 255)
+    colours = cv2.cvtColor(np.stack([hue, full, full], axis=-1), cv2.COLOR_HSV2RGB)
+    canvas = _overlay(image, colours.astype(np.float32), np.clip(np.hypot(x, y), 0, 1))
+    stride_px = image.shape[0] // pafs.shape[1]
+    for row, column in zip(*np.nonzero(np.hypot(x, y) > 0.3), strict=True):
+        centre = cells_to_pixels(np.array([column, row]), stride_px)
+        tip = centre + stride_px * np.array([x[row, column], y[row, column]])
+        cv2.arrowedLine(canvas, _fixed_point(centre), _fixed_point(tip), (255, 255, 255), 1, cv2.LINE_AA, _SUBPIXEL_BITS)
+    return canvas
+
+
+def label(image: np.ndarray, text: str) -> np.ndarray:
+    """A copy of `image` with a line of text below it."""
+    strip = np.full((22, image.shape[1], 3), 24, np.uint8)
+    cv2.putText(strip, text, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (235, 235, 235), 1, cv2.LINE_AA)
+    return np.vstack([image, strip])
+
+
+def sheet(pictures: list[np.ndarray], num_columns: int) -> np.ndarray:
+    """Pictures of any sizes in a grid, row by row, on a dark ground."""
+    height, width = (max(picture.shape[side] for picture in pictures) + 4 for side in (0, 1))
+    num_rows = -(-len(pictures) // num_columns)
+    canvas = np.full((num_rows * height, num_columns * width, 3), 24, np.uint8)
+    for i, picture in enumerate(pictures):
+        y, x = i // num_columns * height, i % num_columns * width
+        canvas[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
+    return canvas
+
+
+def _overlay(image: np.ndarray, colours: np.ndarray, strength: np.ndarray) -> np.ndarray:
+    """Colours float (h, w, 3) over the greyed image, as strong as `strength` (h, w) in [0, 1]."""
+    size = image.shape[1], image.shape[0]
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) * np.float32(0.5)
+    colours = cv2.resize(colours, size, interpolation=cv2.INTER_NEAREST)
+    alpha = cv2.resize(strength.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)[..., None]
+    return np.rint(grey * (1 - alpha) + colours * alpha).astype(np.uint8)
+
+
+def _fixed_point(point: np.ndarray) -> tuple[int, int]:
+    x, y = np.rint(np.asarray(point[:2], np.float64).clip(-8192, 8192) * 2**_SUBPIXEL_BITS).astype(int)
+    return int(x), int(y)

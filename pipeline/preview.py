@@ -1,0 +1,78 @@
+"""Pictures of the rows of a record set, for looking at what the network will be taught."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import numpy as np
+import tyro
+
+from pipeline import draw, records
+from pipeline.cli import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewConfig:
+    """Draw rows of a record set: the crop with its skeletons, the ignore mask, the heatmaps and the PAFs side by side.
+
+    Example: python -m pipeline preview records --out pictures --num-samples 20
+    """
+
+    records: Annotated[Path, tyro.conf.Positional]
+    """Folder made by `build`."""
+    out: Path
+    """Folder of the pictures; absent or empty."""
+    num_samples: int = 12
+    """How many rows, spread evenly over the set."""
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, got {self.num_samples}")
+
+
+def run(config: PreviewConfig) -> int:
+    """The command `preview`. Raises UserError for a folder that is no complete record set."""
+    from pipeline.shards import read_rows  # loads mindspore
+
+    manifest = records.read_manifest(config.records)
+    if faults := records.check_files(config.records, manifest, hashes=False):
+        raise UserError(f"{config.records}: {faults[0]}; `verify` tells more")
+    if config.out.exists() and any(config.out.iterdir()):
+        raise UserError(f"{config.out}: not empty; give an empty or new folder")
+    temporary = config.out.with_name(f".{config.out.name}.writing")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        wanted = set(np.linspace(0, manifest.num_samples - 1, min(config.num_samples, manifest.num_samples)).round().astype(int))
+        start = 0
+        for shard in manifest.shards:
+            chosen = {number - start for number in wanted if start <= number < start + shard.num_rows}
+            rows = read_rows(config.records / records.SHARDS / shard.name) if chosen else ()
+            for number, row in enumerate(rows):
+                if number in chosen:
+                    name = f"{row['image_id']:012d}-v{row['variant']:03d}.png"
+                    picture = sample_picture(manifest.format.decode(row), manifest.format, f"image {row['image_id']}")
+                    cv2.imwrite(str(temporary / name), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+            start += shard.num_rows
+        if config.out.exists():
+            config.out.rmdir()
+        temporary.rename(config.out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    print(f"{len(wanted)} pictures in {config.out}")
+    return 0
+
+
+def sample_picture(sample: records.Decoded, row_format: records.RecordFormat, title: str) -> np.ndarray:
+    """One decoded row -> uint8 RGB: crop with skeletons | ignore mask | heatmaps | PAFs, each under its name."""
+    skeleton, image = row_format.skeleton, sample.image
+    people = f"{title}, {len(sample.keypoints)} people"
+    pictures = [
+        draw.label(draw.draw_people(image, sample.keypoints, skeleton), people),
+        draw.label(draw.draw_ignore(image, sample.ignore, row_format.targets.stride_px), f"ignored: {sample.ignore.mean():.0%}"),
+        draw.label(draw.draw_heatmaps(image, sample.heatmaps, skeleton), "heatmaps"),
+        draw.label(draw.draw_pafs(image, sample.pafs, skeleton), "PAFs (hue: direction)"),
+    ]
+    return draw.sheet(pictures, num_columns=len(pictures))
