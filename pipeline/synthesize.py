@@ -1,0 +1,350 @@
+"""A COCO-format people data set made from nothing: drawn figures with key points over drawn clutter.
+
+Image i is a pure function of (seed, i): the same bytes for any number of jobs. Pixel i is centred at i, as in `geometry`;
+polygons have COCO's convention, in which the corner of the first pixel is at 0.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import joblib
+import numpy as np
+from pycocotools import mask as coco_masks
+from tqdm import tqdm
+
+from pipeline.cli import UserError
+from pipeline.figures import JOINTS, SKINS, Figure, Placed, colour_of_cloth, ellipsoid, figure_of, random_figure
+
+FIRST_IDS = {"train": 1, "val": 500_001}  # apart, so that one seed gives train and val different pictures
+MAX_IMAGES = 500_000
+MAX_PEOPLE = 100
+LEAST_VISIBLE_PX = 12
+SHARE_WITHOUT_PEOPLE = 0.14
+_CC = "http://creativecommons.org/licenses"
+LICENCES = (
+    ("Attribution-NonCommercial-ShareAlike License", f"{_CC}/by-nc-sa/2.0/"),
+    ("Attribution-NonCommercial License", f"{_CC}/by-nc/2.0/"),
+    ("Attribution-NonCommercial-NoDerivs License", f"{_CC}/by-nc-nd/2.0/"),
+    ("Attribution License", f"{_CC}/by/2.0/"),
+    ("Attribution-ShareAlike License", f"{_CC}/by-sa/2.0/"),
+    ("Attribution-NoDerivs License", f"{_CC}/by-nd/2.0/"),
+    ("No known copyright restrictions", "http://flickr.com/commons/usage/"),
+    ("United States Government Work", "http://www.usa.gov/copyright.shtml"),
+)
+# The limbs of COCO's "skeleton" field, in its order.
+_COCO_LIMBS = (
+    *(("left_ankle", "left_knee"), ("left_knee", "left_hip"), ("right_ankle", "right_knee"), ("right_knee", "right_hip")),
+    *(("left_hip", "right_hip"), ("left_shoulder", "left_hip"), ("right_shoulder", "right_hip")),
+    *(("left_shoulder", "right_shoulder"), ("left_shoulder", "left_elbow"), ("right_shoulder", "right_elbow")),
+    *(("left_elbow", "left_wrist"), ("right_elbow", "right_wrist"), ("left_eye", "right_eye")),
+    *(("nose", "left_eye"), ("nose", "right_eye"), ("left_eye", "left_ear"), ("right_eye", "right_ear")),
+    *(("left_ear", "left_shoulder"), ("right_ear", "right_shoulder")),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesizeConfig:
+    """Make a COCO-format data set of drawn people: OUT/annotations/person_keypoints_train2017.json and OUT/train2017/*.jpg.
+
+    Example: python -m pipeline synthesize --out people --num-images 1000 --seed 7
+    """
+
+    out: Path
+    """Folder of the data set; absent or empty. It appears when everything is written."""
+    num_images: int = 1000
+    """Number of images; about one in seven has no people."""
+    seed: int = 0
+    """Seed of the pictures."""
+    width: int = 640
+    """Width of the images in pixels."""
+    height: int = 480
+    """Height of the images in pixels."""
+    year: Literal["2014", "2017"] = "2017"
+    """Whose file names: COCO_train2014_000000000042.jpg or 000000000042.jpg."""
+    split: Literal["train", "val"] = "train"
+    """Name of the split. Train and val of one seed are different pictures with different ids."""
+    jpeg_quality: int = 90
+    """JPEG quality, 1 to 100."""
+    jobs: int = -1
+    """Processes; -1 = one per core. The pictures do not depend on it."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_images < MAX_IMAGES:
+            raise ValueError(f"num_images must be from 1 to {MAX_IMAGES - 1}, got {self.num_images}")
+        for name in ("width", "height"):
+            if not 64 <= getattr(self, name) <= 4096:
+                raise ValueError(f"{name} must be from 64 to 4096 pixels, got {getattr(self, name)}")
+        if not 1 <= self.jpeg_quality <= 100:
+            raise ValueError(f"jpeg_quality must be from 1 to 100, got {self.jpeg_quality}")
+        if self.jobs == 0 or self.jobs < -1:
+            raise ValueError(f"jobs must be -1 (one per core) or at least 1, got {self.jobs}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {self.seed}")
+
+    @property
+    def folder(self) -> str:
+        return f"{self.split}{self.year}"
+
+    def file_name(self, image_id: int) -> str:
+        return f"COCO_{self.folder}_{image_id:012d}.jpg" if self.year == "2014" else f"{image_id:012d}.jpg"
+
+
+@dataclass(kw_only=True)
+class Scene:
+    """image: uint8 (H, W, 3) RGB; owner: int32 (H, W), which figure and part is seen (see `figures.part_id`)."""
+
+    image: np.ndarray
+    owner: np.ndarray
+    light: np.ndarray
+    figures: list[Placed] = field(default_factory=list)
+    crowd: set[int] = field(default_factory=set)
+
+
+def run(config: SynthesizeConfig) -> None:
+    """Write the data set. Raises UserError where `out` is not empty."""
+    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
+        raise UserError(f"{config.out}: not an empty folder; give an empty or new one")
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{config.out.name}.", dir=config.out.parent))
+    try:
+        (temporary / config.folder).mkdir()
+        (temporary / "annotations").mkdir()
+        ids = range(FIRST_IDS[config.split], FIRST_IDS[config.split] + config.num_images)
+        work = joblib.Parallel(n_jobs=config.jobs, return_as="generator")(
+            joblib.delayed(_write_image)(config, temporary / config.folder, image_id) for image_id in ids
+        )
+        entries = list(tqdm(work, total=len(ids), unit="image", disable=None))
+        path = temporary / "annotations" / f"person_keypoints_{config.folder}.json"
+        path.write_text(json.dumps(_document(config, entries)))
+        temporary.chmod(0o755)  # a temporary folder is private
+        os.replace(temporary, config.out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    people = sum(annotation["num_keypoints"] > 0 for _, annotations in entries for annotation in annotations)
+    print(f"{config.out}: {len(entries)} images, {people} people with key points")
+
+
+def _document(config: SynthesizeConfig, entries: list[tuple[dict, list[dict]]]) -> dict:
+    return {
+        "info": {
+            "description": f"Synthetic people, seed {config.seed}",
+            **{"url": "", "version": "1.0", "year": int(config.year), "contributor": "", "date_created": f"{config.year}/01/01"},
+        },
+        "licenses": [{"url": url, "id": i, "name": name} for i, (name, url) in enumerate(LICENCES, 1)],
+        "images": [image for image, _ in entries],
+        "annotations": [annotation for _, annotations in entries for annotation in annotations],
+        "categories": [
+            {
+                **{"supercategory": "person", "id": 1, "name": "person", "keypoints": list(JOINTS)},
+                "skeleton": [[JOINTS.index(a) + 1, JOINTS.index(b) + 1] for a, b in _COCO_LIMBS],
+            }
+        ],
+    }
+
+
+def _write_image(config: SynthesizeConfig, folder: Path, image_id: int) -> tuple[dict, list[dict]]:
+    rng = np.random.default_rng([config.seed, image_id])
+    scene = make_scene(rng, config.height, config.width)
+    annotations = annotate(scene, rng)
+    picture = cv2.cvtColor(_photograph(scene.image, rng), cv2.COLOR_RGB2BGR)
+    name = config.file_name(image_id)
+    (folder / name).write_bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, config.jpeg_quality])[1].tobytes())
+    image = {"id": image_id, "file_name": name, "width": config.width, "height": config.height}
+    image |= {"license": int(rng.integers(len(LICENCES))) + 1, "date_captured": f"{config.year}-01-01 00:00:00", "coco_url": ""}
+    for k, annotation in enumerate(annotations):
+        annotation |= {"id": image_id * MAX_PEOPLE + k, "image_id": image_id, "category_id": 1}
+    return image, annotations
+
+
+def make_scene(rng: np.random.Generator, height: int, width: int) -> Scene:
+    """Clutter, then people from the smallest to the largest, with objects in front of some."""
+    angle = rng.uniform(np.pi, 2 * np.pi)  # the light comes from above
+    scene = Scene(
+        image=_background(rng, height, width),
+        owner=np.zeros((height, width), np.int32),
+        light=np.array([np.cos(angle), np.sin(angle)]),
+    )
+    for _ in range(rng.poisson(14)):
+        _add_object(scene, rng, rng.uniform((0, 0), (width, height)), height * rng.uniform(0.05, 0.5))
+    people = rng.random() >= SHARE_WITHOUT_PEOPLE
+    if people and rng.random() < 0.07:
+        _add_crowd(scene, rng)
+    heights = _heights(rng, height) if people else []
+    previous = rng.uniform(0.1, 0.9) * width
+    for height_px in heights:
+        close = rng.random() < 0.35
+        previous = np.clip(previous + rng.normal(0, 0.3) * height_px, 0, width) if close else rng.uniform(0.02, 0.98) * width
+        _add_figure(scene, rng, height_px, previous)
+        if rng.random() < 0.13:
+            size = height_px * rng.uniform(0.15, 0.4)
+            _add_object(scene, rng, scene.figures[-1].origin + rng.normal(0, 0.2, 2) * height_px, size)
+    return scene
+
+
+def _heights(rng: np.random.Generator, height: int) -> list[float]:
+    """Body heights in pixels, smallest first up to some disorder: mostly medium and large, some small, some cut by the border."""
+    count = rng.choice([1, 2, 3, 4, 5], p=[0.38, 0.27, 0.17, 0.11, 0.07])
+    kinds = rng.choice(4, size=count, p=[0.6, 0.22, 0.08, 0.1])
+    spans = np.array([(0.45, 0.95), (0.2, 0.45), (0.07, 0.2), (1.0, 1.8)])[kinds]
+    heights = list(rng.uniform(spans[:, 0], spans[:, 1]) * (1 - 0.06 * (count - 1)) * height)
+    if rng.random() < 0.12:
+        heights += list(rng.uniform(0.06, 0.14, rng.integers(2, 6)) * height)
+    heights = np.maximum(heights, 30)
+    return list(heights[np.argsort(heights * rng.lognormal(0, 0.15, len(heights)))])
+
+
+def _add_figure(scene: Scene, rng: np.random.Generator, height_px: float, centre_x: float, bottom: float | None = None) -> None:
+    height = scene.image.shape[0]
+    figure = random_figure(rng)
+    low, high = figure.extent() * height_px
+    full = high[1] - low[1]
+    if bottom is not None:
+        top = bottom - full
+    elif full < 0.97 * height:
+        top = -0.05 * height + (1.1 * height - full) * rng.beta(1.6, 1.2)
+    else:
+        top = rng.uniform(-0.05, 0.15) * height  # the head stays in the picture, the legs are cut off
+    placed = Placed(figure, (centre_x - (low[0] + high[0]) / 2, top - low[1]), height_px)
+    placed.draw(scene.image, scene.owner, len(scene.figures), scene.light)
+    scene.figures.append(placed)
+
+
+def _add_crowd(scene: Scene, rng: np.random.Generator) -> None:
+    """A dense group of small figures, annotated as one region."""
+    height, width = scene.owner.shape
+    size, bottom = max(0.16 * height * rng.uniform(0.7, 1.1), 30), rng.uniform(0.4, 0.8) * height
+    start, count = rng.uniform(0, 0.5) * width, rng.integers(10, 22)
+    for k in range(count):
+        scene.crowd.add(len(scene.figures))
+        x = start + size * 0.22 * (k % (count // 2) + rng.uniform(-0.3, 0.3))
+        _add_figure(scene, rng, size * rng.uniform(0.9, 1.1), x, bottom + (0.25 if k >= count // 2 else 0) * size)
+
+
+def _background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    def field_of(colour, rows: int, columns: int, spread: float) -> np.ndarray:
+        cells = np.clip(
+            colour + spread * (rng.normal(size=(rows, columns, 1)) + 0.5 * rng.normal(size=(rows, columns, 3))), 0, 255
+        ).astype(np.uint8)
+        return cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC)
+
+    image = field_of(colour_of_cloth(rng), *rng.integers(2, 7, 2), rng.uniform(5, 45))
+    if rng.random() < 0.6:
+        horizon = int(rng.uniform(0.3, 0.85) * height)
+        image[horizon:] = field_of(colour_of_cloth(rng), *rng.integers(2, 7, 2), rng.uniform(5, 30))[horizon:]
+    for cell_px in rng.choice([2, 4, 9, 20], size=rng.integers(0, 3), replace=False):
+        rows, columns = height // cell_px + 1, width // cell_px + 1
+        grain = np.frombuffer(rng.bytes(rows * columns), np.uint8).reshape(rows, columns)
+        grain = cv2.merge([cv2.resize(grain, (width, height), interpolation=cv2.INTER_LINEAR)] * 3)
+        strength = rng.uniform(0.05, 0.3)
+        image = cv2.addWeighted(image, 1, grain, strength, -127.5 * strength)
+    return image
+
+
+def _add_object(scene: Scene, rng: np.random.Generator, centre: np.ndarray, size_px: float) -> None:
+    """A flat shape or a shaded one (ball, pole, limb-like branch), in front of all that is there."""
+    if rng.random() < 0.55:
+        count = rng.integers(3, 7)
+        angles = np.sort(rng.uniform(0, 2 * np.pi, count)) if rng.random() < 0.5 else np.pi / 4 + np.arange(4) * np.pi / 2
+        corners = np.stack([np.cos(angles), np.sin(angles)], -1) * size_px * rng.uniform(0.05, 1, 2)
+        points = np.rint((corners + centre) * 16).astype(np.int32)
+        hull, colour = cv2.convexHull(points), tuple(map(float, colour_of_cloth(rng)))
+        cv2.fillConvexPoly(scene.image, hull, colour, cv2.LINE_AA, 4)
+        cv2.fillConvexPoly(scene.owner, hull, 0, cv2.LINE_8, 4)
+        if rng.random() < 0.4:
+            cv2.polylines(
+                scene.image, [hull], True, tuple(map(float, colour_of_cloth(rng))), int(rng.integers(1, 5)), cv2.LINE_AA, 4
+            )
+        return
+    thing = Figure(camera=np.eye(3))
+    colour = SKINS[rng.integers(len(SKINS))] if rng.random() < 0.25 else colour_of_cloth(rng)
+    place, heading, radius = np.zeros(3), rng.uniform(0, 2 * np.pi), rng.uniform(0.02, 0.14)
+    chain = [ellipsoid(place, radius)]
+    for _ in range(rng.integers(0, 4)):
+        place = place + rng.uniform(0.2, 0.8) * np.array([np.cos(heading), np.sin(heading), 0])
+        heading, radius = heading + rng.normal(0, 0.7), radius * rng.uniform(0.6, 1.0)
+        chain.append(ellipsoid(place, radius))
+    thing.add("bag", colour, chain)
+    Placed(thing, centre, size_px).draw(scene.image, scene.owner, -1, scene.light)
+
+
+def _photograph(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Blur, brightness, contrast, colour cast and sensor noise."""
+    if rng.random() < 0.35:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.1))
+    levels = (np.arange(256) / 255)[:, None] ** rng.uniform(0.8, 1.25) * rng.uniform(0.75, 1.15) * rng.uniform(0.9, 1.1, 3)
+    image = cv2.LUT(image, np.clip(levels * 255, 0, 255).astype(np.uint8)[None])
+    noise = np.frombuffer(rng.bytes(image.size), np.uint8).reshape(image.shape)
+    strength = rng.uniform(0, 0.12)
+    return cv2.addWeighted(image, 1, noise, strength, -127.5 * strength)
+
+
+def annotate(scene: Scene, rng: np.random.Generator) -> list[dict]:
+    """COCO annotations without ids: everyone of whom something is seen, and the crowd as one region."""
+    numbers = figure_of(scene.owner)
+    annotations = []
+    for number in range(len(scene.figures)):
+        if number in scene.crowd:
+            continue
+        polygons = _polygons((numbers == number).astype(np.uint8))
+        if not polygons:
+            continue
+        area = float(coco_masks.area(coco_masks.merge(coco_masks.frPyObjects(polygons, *scene.owner.shape))))
+        if area < LEAST_VISIBLE_PX:
+            continue
+        keypoints = _keypoints(scene, number, rng, unlabelled=rng.random() < (0.5 if area < 300 else 0.03))
+        corners = np.concatenate(polygons).reshape(-1, 2)
+        low, high = corners.min(0), corners.max(0)
+        annotations.append(_annotation(polygons, area, [*low, *(high - low)], keypoints))
+    if scene.crowd:
+        mask = cv2.morphologyEx(np.isin(numbers, list(scene.crowd)).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8))
+        if mask.any():
+            rle = {"counts": run_lengths(mask), "size": list(mask.shape)}
+            x, y, width, height = cv2.boundingRect(mask)
+            annotations.append(_annotation(rle, float(mask.sum()), [x, y, width, height], np.zeros((len(JOINTS), 3)), crowd=1))
+    return annotations
+
+
+def _annotation(segmentation, area: float, bbox: list, keypoints: np.ndarray, *, crowd: int = 0) -> dict:
+    return {
+        "segmentation": segmentation,
+        "area": area,
+        "bbox": [float(value) for value in bbox],
+        "iscrowd": crowd,
+        "num_keypoints": int((keypoints[:, 2] > 0).sum()),
+        "keypoints": [int(value) if i % 3 == 2 else round(value, 2) for i, value in enumerate(keypoints.ravel().tolist())],
+    }
+
+
+def _keypoints(scene: Scene, number: int, rng: np.random.Generator, *, unlabelled: bool) -> np.ndarray:
+    """float64 (17, 3): x, y, v. Outside the image v = 0; annotators also leave out many hidden joints and a few visible ones."""
+    height, width = scene.owner.shape
+    placed = scene.figures[number]
+    points, seen = placed.joints(), placed.visible(scene.owner, number)
+    inside = ((np.rint(points) >= 0) & (np.rint(points) <= (width - 1, height - 1))).all(1)
+    face = np.array([joint.endswith(("nose", "eye", "ear")) for joint in JOINTS])
+    labelled = rng.random(len(JOINTS)) < np.where(seen, 0.98, np.where(face, 0.15, 0.7))
+    labelled &= inside & (not unlabelled)
+    return np.column_stack([points, 1 + seen]) * labelled[:, None]
+
+
+def _polygons(mask: np.ndarray) -> list[list[float]]:
+    """The outlines of a mask, uint8 (H, W) of 0 and 1, in COCO's corner convention."""
+    # Widened by one pixel to the right and below, contours through pixel centres are those around the pixels' edges.
+    wide = cv2.dilate(cv2.copyMakeBorder(mask, 0, 1, 0, 1, cv2.BORDER_CONSTANT), np.ones((2, 2), np.uint8), anchor=(1, 1))
+    contours, _ = cv2.findContours(wide, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    outlines = [cv2.approxPolyDP(contour, 0.7, True) for contour in contours]
+    return [outline.ravel().astype(float).tolist() for outline in outlines if len(outline) >= 3 and cv2.contourArea(outline) > 2]
+
+
+def run_lengths(mask: np.ndarray) -> list[int]:
+    """COCO's uncompressed RLE of a mask (H, W) of 0 and 1: lengths of runs down the columns, beginning with zeros."""
+    flat = mask.ravel(order="F")
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    lengths = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
+    return [0, *lengths] if flat[0] else lengths
