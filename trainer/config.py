@@ -1,0 +1,147 @@
+"""What a training run can be told: network, optimiser, run, and the presets. Loads nothing heavy."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from tyro.conf import arg
+
+STRIDE_PX = 8  # the trunk's three poolings
+NUM_TRUNK_CONVOLUTIONS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Shape of the network. The defaults are the network of the paper: with COCO's 18 joints 52.3 M parameters."""
+
+    trunk_channels: tuple[int, ...] = (64, 64, 128, 128, 256, 256, 256, 256, 512, 512)
+    """Channels of the ten trunk convolutions (VGG19's first ten by default; pretrained weights need these)."""
+    cpm_channels: tuple[int, ...] = (256, 128)
+    """Channels of the convolutions between trunk and stages; the last are the features that every stage sees."""
+    num_stages: int = 6
+    """Stages; the first sees features only, each later one refines the fields of the one before."""
+    stage_channels: int = 128
+    """Channels inside the stages."""
+    stage1_hidden_channels: int = 512
+    """Channels of the 1x1 convolution in front of the first stage's fields."""
+    kernel_size: int = 7
+    """Kernel of the five wide convolutions of every later stage; odd."""
+
+    def __post_init__(self) -> None:
+        if len(self.trunk_channels) != NUM_TRUNK_CONVOLUTIONS:
+            raise ValueError(f"trunk_channels must be {NUM_TRUNK_CONVOLUTIONS} numbers, got {len(self.trunk_channels)}")
+        if not self.cpm_channels:
+            raise ValueError("cpm_channels must be at least one number, got none")
+        for name in ("stage_channels", "stage1_hidden_channels", "num_stages"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if min(*self.trunk_channels, *self.cpm_channels) < 1:
+            raise ValueError(f"channels must be at least 1, got {self.trunk_channels} and {self.cpm_channels}")
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, so that the fields keep their size, got {self.kernel_size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """Adam (Kingma and Ba, ICLR 2015) with one learning rate for trunk, CPM layers and stages each."""
+
+    lr: float = 1e-4
+    """Learning rate of the stages."""
+    lr_gamma: float = 0.1
+    """Factor on every learning rate at each of lr_steps."""
+    lr_steps: tuple[int, ...] = (100_000, 200_000, 250_000)
+    """Training steps (batches, counted over the whole run) at which lr_gamma applies; increasing."""
+    lr_warmup_steps: int = 0
+    """Steps over which the learning rates rise linearly from zero."""
+    vgg_lr_factor: float = 0.25
+    """Learning rate of the trunk, as a share of lr."""
+    base_lr_factor: float = 0.25
+    """Learning rate of the CPM layers, as a share of lr."""
+    freeze_trunk_steps: int = 2_000
+    """Steps at the beginning in which the trunk does not learn (its learning rate is 0)."""
+    loss_scale: float = 16_384.0
+    """Constant factor on the loss while gradients are computed, against underflow in half precision."""
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "lr_gamma", "loss_scale"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be above 0 and finite, got {getattr(self, name)}")
+        for name in ("vgg_lr_factor", "base_lr_factor", "lr_warmup_steps", "freeze_trunk_steps"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if any(step < 1 for step in self.lr_steps) or list(self.lr_steps) != sorted(set(self.lr_steps)):
+            raise ValueError(f"lr_steps must be increasing step numbers from 1 on, got {self.lr_steps}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Train a network on a record set.
+
+    Example: python -m trainer train --records records --out runs/first --vgg-path vgg19.ckpt
+    On a CPU: python -m trainer train --records records --out runs/small --preset small
+    """
+
+    PRESETS: ClassVar = {
+        "openpose": {},
+        "small": {
+            "trunk_channels": (16, 16, 32, 32, 64, 64, 64, 64, 96, 96),
+            "cpm_channels": (96, 64),
+            "num_stages": 3,
+            "stage_channels": 48,
+            "stage1_hidden_channels": 128,
+            "lr": 1e-3,
+            "lr_warmup_steps": 50,
+            "vgg_lr_factor": 1.0,
+            "base_lr_factor": 1.0,
+            "freeze_trunk_steps": 0,
+            "ckpt_interval": 500,
+            "log_interval": 20,
+        },
+    }
+
+    records: Path
+    """Record set: the --out folder of `python -m pipeline build`."""
+    out: Path
+    """Folder of the run: checkpoints, log.jsonl, config.yaml. Absent or empty, unless --resume is given."""
+    preset: Literal["openpose", "small"] = "openpose"
+    """Defaults of the other options: openpose is the network and schedule of the paper, small one that a CPU can train."""
+    max_epoch: Annotated[int, arg(aliases=["--max-epoch-train"])] = 60
+    """Epochs; an epoch shows every image once."""
+    max_steps: int | None = None
+    """Stop after that many steps, if max_epoch does not come first."""
+    batch_size: int = 10
+    """Samples a step."""
+    seed: int = 0
+    """Seed of the initial weights and of the order of samples."""
+    vgg_path: Path | None = None
+    """MindSpore checkpoint of VGG19, trained on ImageNet, for the trunk."""
+    pretrained_model_path: Annotated[Path | None, arg(aliases=["--load-pretrain"])] = None
+    """Checkpoint of this trainer (or its run folder) whose weights to start from; same network and skeleton."""
+    resume: bool = False
+    """Continue the run in --out from its newest complete checkpoint; start it where there is none."""
+    keep_checkpoint_max: int = 5
+    """Newest checkpoints to keep."""
+    ckpt_interval: int = 5_000
+    """Steps between checkpoints; there is always one at the end."""
+    log_interval: int = 100
+    """Steps between log lines."""
+    device_target: Literal["auto", "CPU", "Ascend"] = "auto"
+    """Device; auto takes Ascend where there is one."""
+    device_id: int = 0
+    """Which of the Ascend devices."""
+    num_parallel_workers: int = 2
+    """Threads that read and decode samples ahead of the device; at most the number of cores."""
+    check_memory: bool = True
+    """Refuse to start where the estimated memory is not available."""
+    network: Annotated[NetworkConfig, arg(name="")] = field(default_factory=NetworkConfig)
+    optim: Annotated[OptimConfig, arg(name="")] = field(default_factory=OptimConfig)
+
+    def __post_init__(self) -> None:
+        positive = ("max_epoch", "batch_size", "keep_checkpoint_max", "ckpt_interval", "log_interval", "num_parallel_workers")
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {self.seed}")

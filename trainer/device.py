@@ -1,0 +1,66 @@
+"""The one place that chooses device, threads and CPU instruction set. Importing `trainer` imports it.
+
+On CPUs with AVX-512 oneDNN picks its reference kernel for MindSpore's convolutions, 40 to 80 times slower than the one
+that it picks for AVX2. It reads the environment once, at its first operation, so importing this module sets the variable;
+a value that the user has set wins.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Literal
+
+from pipeline.cli import UserError
+
+DeviceTarget = Literal["auto", "CPU", "Ascend"]
+INSTRUCTION_SET_VARIABLE = "ONEDNN_MAX_CPU_ISA"
+
+
+def limit_instruction_set(environment: dict | os._Environ, cpu_flags: str) -> None:
+    """Keep oneDNN from AVX-512 where the CPU has it, unless `environment` already holds the user's choice."""
+    if "avx512f" in cpu_flags.split():
+        environment.setdefault(INSTRUCTION_SET_VARIABLE, "AVX2")
+
+
+def read_cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The instruction sets of the first core, as Linux lists them; empty where there is no such file."""
+    with contextlib.suppress(OSError), cpuinfo.open() as lines:
+        for line in lines:
+            if line.startswith("flags"):
+                return line.split(":", 1)[1]
+    return ""
+
+
+limit_instruction_set(os.environ, read_cpu_flags())
+
+
+def num_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def choose_device(target: DeviceTarget = "auto", device_id: int = 0) -> str:
+    """Set the device of this process and return its name: Ascend where there is one, CPU otherwise.
+
+    Raises UserError where "Ascend" is asked for and not there. Call it before any other use of mindspore.
+    """
+    import mindspore as ms
+
+    if target == "auto":
+        target = "Ascend" if _has_ascend() else "CPU"
+    try:
+        if target == "Ascend":
+            ms.set_device("Ascend", device_id)
+        else:
+            ms.set_device("CPU")
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"--device-target {target}: MindSpore found no such device; use --device-target CPU, "
+            f"or see that the driver and CANN match this MindSpore ({str(error).strip().splitlines()[0]})"
+        ) from error
+    return target
+
+
+def _has_ascend() -> bool:
+    """Whether an Ascend driver is installed. Asked of the file system, because asking MindSpore warns where there is none."""
+    return Path("/dev/davinci_manager").exists()

@@ -1,0 +1,32 @@
+"""A network for inference: its last stage alone, for images of any size."""
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn
+
+from pipeline.skeleton import Skeleton
+from trainer.config import NetworkConfig
+from trainer.network import Network
+
+
+def build(config: NetworkConfig, skeleton: Skeleton) -> Network:
+    """A network whose fields are those of `skeleton`."""
+    return Network(config, skeleton.num_heatmaps, skeleton.num_pafs)
+
+
+class LastStage(nn.Cell):
+    """uint8 RGB (B, H, W, 3) -> heatmaps and PAFs of the last stage. Compiled once, not anew for every size."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network.set_train(False)
+        self.set_inputs(ms.Tensor(shape=[None, None, None, 3], dtype=ms.uint8))
+
+    @ms.jit
+    def construct(self, images):
+        return self.network(images)[-1]
+
+    def fields(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same for numpy arrays."""
+        heatmaps, pafs = self(ms.Tensor(images))
+        return heatmaps.asnumpy(), pafs.asnumpy()

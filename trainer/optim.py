@@ -1,0 +1,65 @@
+"""Learning rates as a pure function of the step, and Adam with one of them for each part of the network."""
+
+from bisect import bisect_right
+from typing import NamedTuple
+
+import mindspore as ms
+from mindspore import nn, ops
+
+from trainer.config import OptimConfig
+from trainer.network import Network
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+
+class LearningRates(NamedTuple):
+    """Of the trunk, of the CPM layers and of the stages; the log's vgglr, baselr, stagelr."""
+
+    vgg: float
+    base: float
+    stage: float
+
+
+def learning_rates(step: int, config: OptimConfig) -> LearningRates:
+    """Learning rates of a step, counted from 0 over the whole run."""
+    rate = config.lr * config.lr_gamma ** bisect_right(config.lr_steps, step)
+    if step < config.lr_warmup_steps:
+        rate *= (step + 1) / config.lr_warmup_steps
+    trunk = 0.0 if step < config.freeze_trunk_steps else rate * config.vgg_lr_factor
+    return LearningRates(vgg=trunk, base=rate * config.base_lr_factor, stage=rate)
+
+
+class Adam(nn.Cell):
+    """Adam (Kingma and Ba, ICLR 2015, algorithm 1) over the groups of a network, each with its own learning rate.
+
+    Called inside the compiled step with one gradient for each of `weights` and float32 (3,) learning rates, in the
+    order of `LearningRates`. Its own parameters (moments, powers of the betas) are all that it remembers.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(auto_prefix=False)
+        groups = network.parameter_groups()
+        weights = [p for name in LearningRates._fields for p in groups[name]]
+        self.group_of = [i for i, name in enumerate(LearningRates._fields) for _ in groups[name]]
+        self.weights = ms.ParameterTuple(weights)
+        self.moment1 = self.weights.clone(prefix="adam.moment1", init="zeros")
+        self.moment2 = self.weights.clone(prefix="adam.moment2", init="zeros")
+        self.beta1_power = ms.Parameter(ms.Tensor(1.0, ms.float32), name="adam.beta1_power")
+        self.beta2_power = ms.Parameter(ms.Tensor(1.0, ms.float32), name="adam.beta2_power")
+        self.update = ops.Adam()
+
+    def construct(self, gradients, rates):
+        beta1_power = self.beta1_power * BETA1
+        beta2_power = self.beta2_power * BETA2
+        for i in range(len(self.weights)):
+            self.update(
+                self.weights[i], self.moment1[i], self.moment2[i], beta1_power, beta2_power,
+                rates[self.group_of[i]], BETA1, BETA2, EPSILON, gradients[i],
+            )  # fmt: skip
+        ops.assign(self.beta1_power, beta1_power)
+        ops.assign(self.beta2_power, beta2_power)
+        return True
+
+    def state(self) -> dict[str, ms.Parameter]:
+        """Everything that Adam remembers, by name."""
+        return {p.name: p for p in (*self.moment1, *self.moment2, self.beta1_power, self.beta2_power)}
