@@ -6,12 +6,14 @@ Everything is made of ellipsoids: a shape is a chain of them, drawn as the outli
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from pipeline.skeleton import COCO18
 
+Ellipsoid = tuple[np.ndarray, np.ndarray]  # its centre (3,), its half axes as columns (3, 3)
 JOINTS = COCO18.source_joints
 SIDES = {"left": 1.0, "right": -1.0}
 _SIDED_PARTS = ("upper_arm", "forearm", "hand", "thigh", "shin", "foot", "eye", "ear")
@@ -46,7 +48,7 @@ _LEGS = (
 )
 SKINS = ((244, 208, 180), (232, 186, 150), (214, 162, 122), (184, 128, 88), (140, 92, 62), (96, 62, 44))
 _HAIRS = ((28, 22, 20), (58, 38, 26), (98, 62, 34), (150, 104, 54), (206, 168, 100), (150, 148, 146), (128, 52, 28))
-_CIRCLE = np.stack([np.cos(np.arange(16) * np.pi / 8), np.sin(np.arange(16) * np.pi / 8)])
+_CIRCLE = np.stack([np.cos(np.arange(24) * np.pi / 12), np.sin(np.arange(24) * np.pi / 12)])
 _SHIFT_BITS = 4
 # Each layer of shading: size of the outline, how far it moves towards the light (in radii), brightness.
 _SHADING = ((1.0, 0.0, 0.58), (0.88, 0.10, 0.82), (0.70, 0.22, 1.0), (0.38, 0.42, 1.14))
@@ -69,26 +71,36 @@ def colour_of_cloth(rng: np.random.Generator) -> np.ndarray:
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0].astype(np.float64)
 
 
-def ellipsoid(centre: np.ndarray, radii, frame: np.ndarray = BODY) -> tuple[np.ndarray, np.ndarray]:
-    """A centre and the half axes (columns), given radii along the axes of `frame`."""
+def ellipsoid(centre: np.ndarray, radii, frame: np.ndarray = BODY) -> Ellipsoid:
+    """The ellipsoid with these radii along the axes of `frame`."""
     return centre, frame * np.broadcast_to(radii, 3)
 
 
-def _between(a, b, t: float):
+def _between(a: Ellipsoid, b: Ellipsoid, t: float) -> Ellipsoid:
     """The ellipsoid at share t of the way from a to b."""
     return a[0] + t * (b[0] - a[0]), a[1] + t * (b[1] - a[1])
 
 
+class Shape(NamedTuple):
+    """A chain of ellipsoids of one part, drawn in the order of depth + `bias` (body heights); a `flat` one is not shaded."""
+
+    part: str
+    colour: np.ndarray
+    chain: list[Ellipsoid]
+    bias: float
+    flat: bool
+
+
 @dataclass(kw_only=True)
 class Figure:
-    """A figure in body axes: `joints` by name, float64 (3,), and the `shapes` (part, colour, depth bias, chain of ellipsoids)."""
+    """A figure in body axes: `camera`, float64 (3, 3), to view axes; `joints` by name, float64 (3,); `shapes` in any order."""
 
     camera: np.ndarray
     joints: dict[str, np.ndarray] = field(default_factory=dict)
-    shapes: list[tuple[str, np.ndarray, float, list]] = field(default_factory=list)
+    shapes: list[Shape] = field(default_factory=list)
 
-    def add(self, part: str, colour, chain: list, bias: float = 0.0) -> None:
-        self.shapes.append((part, np.asarray(colour, np.float64), bias, chain))
+    def add(self, part: str, colour, chain: list[Ellipsoid], bias: float = 0.0, *, flat: bool = False) -> None:
+        self.shapes.append(Shape(part, np.asarray(colour, np.float64), chain, bias, flat))
 
     def depth(self, vector: np.ndarray) -> float:
         """How far a body vector points towards the viewer."""
@@ -96,7 +108,7 @@ class Figure:
 
     def extent(self) -> np.ndarray:
         """float64 (2, 2): least and greatest image x and y of all shapes, in body heights, the origin at the pelvis."""
-        centres = np.array([centre for *_, chain in self.shapes for centre, _ in chain]) @ self.camera[:2].T
+        centres = np.array([centre for shape in self.shapes for centre, _ in shape.chain]) @ self.camera[:2].T
         return np.stack([centres.min(0) - 0.04, centres.max(0) + 0.04])
 
 
@@ -187,7 +199,7 @@ def _add_legs(figure: Figure, rng, angles, girth: float, look: dict) -> None:
         _add_limb(figure, f"{side}_shin", knee, ankle, thick[1:], colours, bottom if bottom == 1 else 0, 0.002)
         heel, toe = ankle + sole @ np.array([0, 0.022, -0.018]), ankle + sole @ np.array([0, 0.034, 0.085])
         figure.add(f"{side}_foot", look["shoes"], [ellipsoid(heel, 0.024), ellipsoid(toe, (0.024, 0.014, 0.02), sole)], 0.004)
-        thighs.append(ellipsoid(_between((hip, hip), (knee, knee), 0.75)[0], 0.07, upper))
+        thighs.append(ellipsoid(hip + 0.184 * upper[:, 1], 0.07))
     waist = ellipsoid(np.array([0, -0.07, 0]), (0.088 * girth, 0.03, 0.06 * girth))
     pelvis = ellipsoid(np.array([0, -0.005, 0]), (0.075 + 0.03 * girth, 0.055, 0.068 * girth))
     figure.add("pelvis", look["trousers"], [waist, pelvis], 0.002)
@@ -198,7 +210,9 @@ def _add_legs(figure: Figure, rng, angles, girth: float, look: dict) -> None:
 
 
 def _add_torso(figure: Figure, rng, chest, neck, girth: float, look: dict) -> None:
-    place = lambda x, y, z: neck + chest @ np.array([x, y, z])  # noqa: E731
+    def place(x, y, z):
+        return neck + chest @ np.array([x, y, z])
+
     length = np.linalg.norm(neck)
     levels = [
         ellipsoid(place(0, 0.022, 0), ((0.078 + 0.018 * girth), 0.03, 0.045), chest),
@@ -212,16 +226,17 @@ def _add_torso(figure: Figure, rng, chest, neck, girth: float, look: dict) -> No
         at = 1 + 2 * band
         a, b = levels[min(int(at), 2)], levels[min(int(at), 2) + 1]
         centre, axes = _between(a, b, at - min(int(at), 2))
-        figure.add("torso", second, [(centre, axes * np.array([1.0, 0.28, 1.0]))], 0.0065)
-    if figure.depth(chest[:, 2]) > 0.1:
-        top, bottom = place(0, 0.035, 0.055), place(0, length - 0.05, 0.066 * girth)
-        mark = {"logo": 0.028, "buttons": 0.007, "jacket": 0.03}.get(look["front"])
+        figure.add("torso", second, [(centre, axes * np.array([1.0, 0.12, 1.0]))], 0.0065, flat=True)
+    if figure.depth(chest[:, 2]) > 0.1:  # what is on the front alone, so that it tells front from back
+        collar, hem = place(0, 0.035, 0.055), place(0, length - 0.05, 0.066 * girth)
         if look["front"] == "logo":
-            chain = [ellipsoid(place(0, 0.1, 0.066 * girth), (0.045, mark, 0.005), chest)]
-        else:
-            chain = [ellipsoid(top, mark or 0.01), ellipsoid(bottom if mark else top, mark or 0.01)]
-        figure.add("torso", second if mark else shirt * 0.7, chain, 0.007)
-        figure.add("torso", look["skin"], [ellipsoid(place(0, 0.012, 0.04), (0.034, 0.028, 0.01), chest)], 0.008)
+            logo = ellipsoid(place(0, 0.1, 0.066 * girth), (0.045, 0.028, 0.005), chest)
+            figure.add("torso", second, [logo], 0.007, flat=True)
+        elif look["front"] != "plain":
+            radius = {"buttons": 0.006, "jacket": 0.028}[look["front"]]
+            figure.add("torso", second, [ellipsoid(collar, radius), ellipsoid(hem, radius)], 0.007, flat=True)
+        neckline = ellipsoid(place(0, 0.01, 0.04), (0.032, 0.024, 0.01), chest)
+        figure.add("torso", look["skin"], [neckline], 0.008, flat=True)
     if look["bag"]:
         figure.add("bag", second * 0.8, [ellipsoid(place(0, y, -0.1), (0.085, 0.05, 0.05), chest) for y in (0.06, 0.17)], 0.0)
     figure.add("neck", look["skin"] * 0.9, [ellipsoid(place(0, 0.01, 0), 0.031), ellipsoid(place(0, -0.06, 0.008), 0.029)], 0.004)
@@ -251,13 +266,13 @@ def _add_head(figure: Figure, rng, neck, chest, head, size: float, look: dict) -
         if not covered:
             figure.add(f"{side}_ear", skin * 0.9, [blob(sign * 0.92, y, -0.08, 0.13, 0.16, 0.2) for y in (0, 0.22)], 0.011)
         if figure.depth(head @ np.array([sign * 0.42, 0, 0.9])) > 0.1:
-            figure.add(f"{side}_eye", (238, 238, 236), [blob(sign * 0.37, -0.06, 0.84, 0.2, 0.13, 0.1)], 0.03)
-            figure.add(f"{side}_eye", (30, 24, 22), [blob(sign * 0.37, -0.06, 0.88, 0.1, 0.12, 0.1)], 0.031)
+            figure.add(f"{side}_eye", (238, 238, 236), [blob(sign * 0.37, -0.06, 0.84, 0.2, 0.13, 0.1)], 0.03, flat=True)
+            figure.add(f"{side}_eye", (30, 24, 22), [blob(sign * 0.37, -0.06, 0.88, 0.1, 0.12, 0.1)], 0.031, flat=True)
             figure.add(f"{side}_eye", hair * 0.7, [blob(sign * x, -0.36, 0.82, 0.07, 0.06, 0.06) for x in (0.2, 0.56)], 0.03)
     if facing > -0.1:
         figure.add("nose", skin * 0.88, [blob(0, -0.04, 0.92, 0.08, 0.08, 0.08), blob(0, 0.24, 1.02, 0.17, 0.12, 0.15)], 0.032)
     if facing > 0.15:
-        figure.add("face", (150, 52, 52), [blob(x, 0.62, 0.82, 0.1, 0.07, 0.08) for x in (-0.2, 0.2)], 0.031)
+        figure.add("face", (150, 52, 52), [blob(x, 0.62, 0.82, 0.1, 0.07, 0.08) for x in (-0.2, 0.2)], 0.031, flat=True)
 
 
 class Placed:
@@ -277,27 +292,27 @@ class Placed:
         `light`: x, y of the direction towards the light.
         """
         shapes, camera = self.figure.shapes, self.figure.camera
-        counts = [len(chain) for *_, chain in shapes]
-        centres = np.array([centre for *_, chain in shapes for centre, _ in chain]) @ camera.T
-        axes = np.array([axes for *_, chain in shapes for _, axes in chain])
+        counts = [len(shape.chain) for shape in shapes]
+        centres = np.array([centre for shape in shapes for centre, _ in shape.chain]) @ camera.T
+        axes = np.array([axes for shape in shapes for _, axes in shape.chain])
         outlines, radii = _outlines(camera[:2] @ axes * self.height_px)
-        middles = centres[:, :2] * self.height_px + self.origin
+        middles, shift = centres[:, :2] * self.height_px + self.origin, radii[:, None] * np.asarray(light)
+        shading = _SHADING if self.height_px > 60 else _SHADING[1:3]
+        layers = [
+            np.rint(((middles + toward * shift)[:, None] + outlines * size) * 2**_SHIFT_BITS).astype(np.int32)
+            for size, toward, _ in shading
+        ]
         first = np.concatenate([[0], np.cumsum(counts)[:-1]])
         depths = np.add.reduceat(centres[:, 2], first) / counts
-        shift = radii[:, None] * np.asarray(light)
-        layers = [
-            np.rint((middles + toward * shift)[:, None] * 2**_SHIFT_BITS + outlines * (size * 2**_SHIFT_BITS)).astype(np.int32)
-            for size, toward, _ in (_SHADING if self.height_px > 60 else _SHADING[1:3])
-        ]
-        brightness = [level for *_, level in (_SHADING if self.height_px > 60 else _SHADING[1:3])]
-        # A near part is a little brighter than a far one, as under a lamp behind the viewer.
-        for at in np.argsort(depths + [bias for _, _, bias, _ in shapes], kind="stable"):
-            part, colour, _, chain = shapes[at]
-            span = range(first[at], first[at] + len(chain))
-            _fill(owner, layers[0], span, part_id(number, part), cv2.LINE_8)
-            for outline, level in zip(layers[: 1 if radii[first[at]] < 1.2 else None], brightness, strict=False):
-                shade = np.clip(colour * (level * (1 + 0.6 * depths[at])), 0, 255)
-                _fill(image, outline, span, tuple(map(float, shade)), cv2.LINE_AA)
+        for at in np.argsort(depths + [shape.bias for shape in shapes], kind="stable"):
+            span = slice(first[at], first[at] + counts[at])
+            _fill(owner, layers[0][span], part_id(number, shapes[at].part), cv2.LINE_8)
+            flat = shapes[at].flat or radii[first[at]] < 1.2
+            colour = shapes[at].colour * (1 + 0.6 * depths[at])  # near parts brighter than far ones, as by a lamp at the viewer
+            for outline, brightness in (
+                [(layers[0], 0.9)] if flat else [(o, b) for o, (*_, b) in zip(layers, shading, strict=True)]
+            ):
+                _fill(image, outline[span], tuple(np.clip(colour * brightness, 0, 255).tolist()), cv2.LINE_AA)
 
     def visible(self, owner: np.ndarray, number: int) -> np.ndarray:
         """bool (17,): whether a joint's own part, or a neighbour of it, is what is seen at its pixel."""
@@ -330,7 +345,7 @@ def figure_of(owner: np.ndarray) -> np.ndarray:
 
 
 def _outlines(axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Silhouettes about the origin of ellipsoids whose projected axes are float64 (N, 2, 3): (N, 16, 2), least radii (N,).
+    """Silhouettes about the origin of ellipsoids whose projected axes are float64 (N, 2, 3): (N, 24, 2), least radii (N,).
 
     The silhouette of {A u : |u| = 1} under a projection P is the ellipse of the matrix P A (P A)^T; its Cholesky factor
     maps the unit circle onto it.
@@ -339,7 +354,6 @@ def _outlines(axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (np.linalg.cholesky(matrix) @ _CIRCLE).transpose(0, 2, 1), np.sqrt(np.linalg.eigvalsh(matrix)[:, 0])
 
 
-def _fill(image: np.ndarray, outlines: np.ndarray, span: range, colour, line_type: int) -> None:
-    for i in range(span.start, max(span.stop - 1, span.start + 1)):
-        hull = cv2.convexHull(outlines[i : min(i + 2, span.stop)].reshape(-1, 2))
-        cv2.fillConvexPoly(image, hull, colour, line_type, _SHIFT_BITS)
+def _fill(image: np.ndarray, outlines: np.ndarray, colour, line_type: int) -> None:
+    for i in range(max(len(outlines) - 1, 1)):
+        cv2.fillConvexPoly(image, cv2.convexHull(outlines[i : i + 2].reshape(-1, 2)), colour, line_type, _SHIFT_BITS)

@@ -4,9 +4,9 @@ Image i is a pure function of (seed, i): the same bytes for any number of jobs. 
 polygons have COCO's convention, in which the corner of the first pixel is at 0.
 """
 
+import contextlib
 import json
 import os
-import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,22 +110,21 @@ def run(config: SynthesizeConfig) -> None:
     """Write the data set. Raises UserError where `out` is not empty."""
     if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
         raise UserError(f"{config.out}: not an empty folder; give an empty or new one")
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{config.out.name}.", dir=config.out.parent))
-    try:
-        (temporary / config.folder).mkdir()
-        (temporary / "annotations").mkdir()
+    out = config.out.resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent, ignore_cleanup_errors=True) as temporary:
+        folder = Path(temporary) / out.name
+        (folder / config.folder).mkdir(parents=True)
+        (folder / "annotations").mkdir()
         ids = range(FIRST_IDS[config.split], FIRST_IDS[config.split] + config.num_images)
         work = joblib.Parallel(n_jobs=config.jobs, return_as="generator")(
-            joblib.delayed(_write_image)(config, temporary / config.folder, image_id) for image_id in ids
+            joblib.delayed(_write_image)(config, folder / config.folder, image_id) for image_id in ids
         )
-        entries = list(tqdm(work, total=len(ids), unit="image", disable=None))
-        path = temporary / "annotations" / f"person_keypoints_{config.folder}.json"
+        with contextlib.closing(work):  # stops the workers, so that none writes into a folder that is being removed
+            entries = list(tqdm(work, total=len(ids), unit="image", disable=None))
+        path = folder / "annotations" / f"person_keypoints_{config.folder}.json"
         path.write_text(json.dumps(_document(config, entries)))
-        temporary.chmod(0o755)  # a temporary folder is private
-        os.replace(temporary, config.out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.replace(folder, out)
     people = sum(annotation["num_keypoints"] > 0 for _, annotations in entries for annotation in annotations)
     print(f"{config.out}: {len(entries)} images, {people} people with key points")
 
