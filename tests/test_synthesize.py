@@ -183,7 +183,7 @@ def test_the_reader_of_annotations_accepts_it(data):
 @given(st.integers(0, 10**6), st.floats(-60, 60))
 @settings(max_examples=60, deadline=None)
 def test_left_and_right_are_those_of_the_body(seed, turned):
-    """Seen from the front, whoever looks along the body from the feet up has its left side at the right hand; from the back not."""
+    """Going up the picture of a body from its feet, its left side is to the right when seen from the front, not from the back."""
     for yaw, sign in ((turned, 1), (180 + turned, -1)):
         figure = random_figure(np.random.default_rng(seed), yaw_degrees=yaw)
         left_x, left_y, _ = figure.camera @ (figure.joints["left_hip"] - figure.joints["right_hip"])
