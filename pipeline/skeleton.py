@@ -86,7 +86,7 @@ class Skeleton:
     @functools.cached_property
     def limb_joints(self) -> np.ndarray:
         """intp (L, 2): the joint each limb starts from and the one it points to."""
-        return np.array([[self.index(a), self.index(b)] for a, b in self.limbs]).reshape(-1, 2)
+        return np.array([[self.index(a), self.index(b)] for a, b in self.limbs], np.intp).reshape(-1, 2)
 
     @functools.cached_property
     def source_indices(self) -> np.ndarray:

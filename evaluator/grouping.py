@@ -1,0 +1,194 @@
+"""Peaks and scored pairs -> people: greedy assembly, shared peaks, fragments of one body."""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.skeleton import Skeleton
+
+Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+# Where joints are on a standing adult: (sideways from the middle, down from the crown) in body heights. Drillis and Contini,
+# "Body segment parameters", 1966 (as in Winter, "Biomechanics and Motor Control of Human Movement"); nose and ears by eye.
+STANDING = {
+    "nose": (0, 0.085),
+    "eye": (0.018, 0.064),
+    "ear": (0.043, 0.070),
+    "neck": (0, 0.182),
+    "shoulder": (0.129, 0.182),
+    "elbow": (0.129, 0.370),
+    "wrist": (0.129, 0.515),
+    "hip": (0.0955, 0.470),
+    "knee": (0.0955, 0.715),
+    "ankle": (0.0955, 0.961),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peaks:
+    """Peaks of one image, sorted by joint: joint intp (n,), x and y in cells float32 (n,), value float32 (n,)."""
+
+    joint: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    value: np.ndarray
+
+
+def group(
+    peaks: Peaks, pairs: Pairs, skeleton: Skeleton, *, share_threshold: float, fragments: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Peaks and pairs (start, end, score; best first) -> keypoints float32 (N, J, 3) and scores float64 (N,).
+
+    A score is the sum of a person's peaks and pairs. Nobody is dropped. A pair of at least `share_threshold` whose ends belong
+    to two people lends the peak at one end to the other person, if that one still lacks the joint.
+    """
+    person, totals, conflicts = assemble(peaks.joint, pairs)
+    values = np.stack([peaks.x, peaks.y, peaks.value], axis=-1)
+    keypoints = np.zeros((len(totals), skeleton.num_joints, 3), np.float32)
+    keypoints[person, peaks.joint] = values
+    if fragments and len(totals) > 1:
+        owner = join_fragments(keypoints, skeleton)
+        kept, owner = np.unique(owner, return_inverse=True)
+        person, totals = owner[person], np.bincount(owner, totals)
+        keypoints = np.zeros((len(kept), skeleton.num_joints, 3), np.float32)
+        keypoints[person, peaks.joint] = values
+    totals += np.bincount(person, peaks.value, len(totals))
+    joints, people, held = peaks.joint.tolist(), person.tolist(), (keypoints[..., 2] > 0).tolist()
+    for start, end, score in conflicts:
+        if score < share_threshold:
+            break
+        for taker, peak in ((people[start], end), (people[end], start)):
+            if not held[taker][joints[peak]]:
+                held[taker][joints[peak]] = True
+                keypoints[taker, joints[peak]] = values[peak]
+                totals[taker] += score
+    return keypoints, totals
+
+
+def assemble(joint: np.ndarray, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int, float]]]:
+    """Join peaks by the pairs, best first, wherever no joint would come twice; every peak starts as a person of its own.
+
+    joint: intp (n,), of each peak. Returns the person of each peak intp (n,), the sum of each person's pairs float64 (N,), and
+    the pairs that would have given somebody a joint twice, best first.
+    """
+    joints = joint.tolist()
+    person = list(range(len(joints)))
+    members = [[peak] for peak in person]
+    held = [1 << joint for joint in joints]
+    totals = [0.0] * len(joints)
+    conflicts = []
+    for start, end, score in zip(*(values.tolist() for values in pairs), strict=True):
+        one, other = person[start], person[end]
+        if one == other:
+            totals[one] += score
+        elif not held[one] & held[other]:
+            held[one] |= held[other]
+            totals[one] += totals[other] + score
+            for peak in members[other]:
+                person[peak] = one
+            members[one] += members[other]
+        else:
+            conflicts.append((start, end, score))
+    kept, person = np.unique(np.array(person, np.intp), return_inverse=True)
+    return person, np.array(totals)[kept], conflicts
+
+
+def join_fragments(keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """Which people without a common joint are parts of one body: intp (N,), for each the person it belongs to.
+
+    They can be if no joint of one is further from a joint of the other than the limbs between the two are long; the closest are
+    joined first. The scale of a person is the largest ratio of a distance to those limbs' length (limbs look shorter, never
+    longer, than they are); of two people the larger scale counts, and where neither has two joints, the largest in the image.
+    """
+    seen = keypoints[..., 2] > 0
+    reach = body_reach(skeleton)
+    scale = _scales(keypoints, seen, reach)
+    scale = np.where(scale > 0, scale, scale.max())
+    apart = ~(seen.astype(np.float32) @ seen.T.astype(np.float32)).astype(bool)
+    one, other = np.nonzero(np.triu(apart))
+    # Of most pairs one joint each is enough to tell that they do not fit.
+    first = seen.argmax(axis=1)
+    ratio = _ratios(keypoints, reach, np.maximum(scale[one], scale[other]), one, first[one], other, first[other])
+    one, other = one[ratio <= 1], other[ratio <= 1]
+    largest, smallest = _extremes(keypoints, seen, scale, reach, one, other)
+    order = np.flatnonzero(largest <= 1)
+    order = order[np.argsort(smallest[order], kind="stable")]
+    return _join(len(keypoints), one[order].tolist(), other[order].tolist())
+
+
+def _scales(keypoints: np.ndarray, seen: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """(N,): largest ratio of a distance between two joints of a person to the limbs between them; 0 for a single joint."""
+    distance = np.linalg.norm(keypoints[:, :, None, :2] - keypoints[:, None, :, :2], axis=-1)
+    both = seen[:, :, None] & seen[:, None] & (reach > 0)
+    return np.divide(distance, reach, out=np.zeros_like(distance), where=both).max(axis=(1, 2), initial=0)
+
+
+def _ratios(keypoints, reach, scale, one, joint, other, other_joint) -> np.ndarray:
+    """(n,): distance of a joint of `one` to a joint of `other`, relative to the limbs between the two at that scale."""
+    apart = keypoints[one, joint, :2] - keypoints[other, other_joint, :2]
+    size = scale * reach[joint, other_joint]
+    return np.divide(np.hypot(*apart.T), size, out=np.full(len(size), np.inf, np.float32), where=size > 0)
+
+
+def _extremes(keypoints, seen, scale, reach, one, other) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) twice: the largest and the smallest of the ratios of all joints of person one[i] to all joints of other[i]."""
+    if not len(one):
+        return np.zeros(0), np.zeros(0)
+    joints, count = np.nonzero(seen)[1], seen.sum(axis=1)
+    start = np.cumsum(count) - count
+    size = count[one] * count[other]
+    pair = np.repeat(np.arange(len(one)), size)
+    row, column = np.divmod(counting(size), count[other][pair])
+    a, b = one[pair], other[pair]
+    ratio = _ratios(keypoints, reach, np.maximum(scale[a], scale[b]), a, joints[start[a] + row], b, joints[start[b] + column])
+    first = np.cumsum(size) - size
+    return np.maximum.reduceat(ratio, first), np.minimum.reduceat(ratio, first)
+
+
+def counting(lengths: np.ndarray) -> np.ndarray:
+    """(2, 3) -> 0 1 0 1 2."""
+    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+
+
+def _join(count: int, one: list[int], other: list[int]) -> np.ndarray:
+    """Two groups unite, in the order of the pairs, if every pair between them is there. Returns the group of each person."""
+    friends = [0] * count
+    for i, j in zip(one, other, strict=True):
+        friends[i] |= 1 << j
+        friends[j] |= 1 << i
+    members = [1 << i for i in range(count)]
+    owner = list(range(count))
+    for i, j in zip(one, other, strict=True):
+        a, b = owner[i], owner[j]
+        if a != b and members[b] & friends[a] == members[b]:
+            friends[a] &= friends[b]
+            members[a] |= members[b]
+            owner = [a if group == b else group for group in owner]
+    return np.array(owner, np.intp)
+
+
+@functools.lru_cache(maxsize=8)
+def body_reach(skeleton: Skeleton) -> np.ndarray:
+    """float32 (J, J): length of the shortest chain of limbs between two joints, in body heights; 0 where there is none.
+
+    A limb with a joint that STANDING does not know is as long as the mean of the others.
+    """
+    places = np.array([_standing(joint) for joint in skeleton.joints])
+    lengths = np.linalg.norm(np.diff(places[skeleton.limb_joints], axis=1)[:, 0], axis=-1)
+    typical = np.nanmean(lengths) if np.isfinite(lengths).any() else 1.0
+    reach = np.full((skeleton.num_joints, skeleton.num_joints), np.inf)
+    np.fill_diagonal(reach, 0)
+    for (start, end), length in zip(skeleton.limb_joints, lengths, strict=True):
+        reach[start, end] = reach[end, start] = typical if np.isnan(length) else length
+    for through in range(skeleton.num_joints):
+        reach = np.minimum(reach, reach[:, through, None] + reach[through])
+    reach = np.where(np.isfinite(reach), reach, 0).astype(np.float32)
+    reach.setflags(write=False)
+    return reach
+
+
+def _standing(joint: str) -> tuple[float, float]:
+    side, _, part = joint.rpartition("_")
+    sideways, down = STANDING.get(part, (np.nan, np.nan))
+    return (-sideways if side == "right" else sideways), down
