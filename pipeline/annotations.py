@@ -167,7 +167,7 @@ def _rectangle(bbox: list[float]) -> list[list[float]]:
 
 
 class CocoFile:
-    """A checked COCO key-point file: `images` by id, `annotations` by image id with `keypoints` as float64 (S, 3)."""
+    """A checked COCO key-point file: `images` by id, `annotations` of `category_id` by image id, `keypoints` as float64 (S, 3)."""
 
     def __init__(self, path: Path, skeleton: Skeleton) -> None:
         """Raises UserError for a file that is missing, not JSON, or not COCO key points of this skeleton."""
@@ -176,7 +176,7 @@ class CocoFile:
         lists = ("images", "annotations", "categories")
         if not isinstance(document, dict) or not all(isinstance(document.get(name), list) for name in lists):
             raise UserError(f"annotation file {path}: not COCO: expected an object with the lists {', '.join(lists)}")
-        category = self._category(document["categories"], skeleton)
+        self.category_id = self._category(document["categories"], skeleton)
         self.licences = self._licences(document.get("licenses") or [])
         self.images = sorted(map(self._image, document["images"]), key=lambda image: image["id"])
         sizes = {image["id"]: (image["height"], image["width"]) for image in self.images}
@@ -186,7 +186,7 @@ class CocoFile:
         self.annotations: dict[int, list[dict]] = {}
         for entry in document["annotations"]:
             self._require(isinstance(entry, dict), "annotations", entry, "an object")
-            if entry.get("category_id") == category:
+            if entry.get("category_id") == self.category_id:
                 annotation = self._annotation(entry, skeleton, sizes)
                 self.annotations.setdefault(annotation["image_id"], []).append(annotation)
 

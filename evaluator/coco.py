@@ -1,0 +1,154 @@
+"""People in pixels -> COCO results -> COCO metrics (pycocotools), over all images of an annotation file."""
+
+import contextlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from evaluator.decode import People
+from evaluator.grouping import body_reach
+from pipeline.annotations import CocoFile
+from pipeline.cli import UserError
+from pipeline.skeleton import Skeleton
+
+Results = list[dict]
+
+FIGURES = ("AP", "AP .5", "AP .75", "AP (M)", "AP (L)", "AR", "AR .5", "AR .75", "AR (M)", "AR (L)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """figures: the ten COCO figures by name, -1 where no annotated person is of that size.
+
+    image_oks: for each image with labelled people the mean of their OKS with the results matched to them, 0 for the missed.
+    """
+
+    figures: dict[str, float]
+    image_oks: dict[int, float]
+
+    def line(self) -> str:
+        """The figures in one line, as a dict."""
+        return str({name: round(value, 4) for name, value in self.figures.items()})
+
+
+def to_results(people: People, *, image_id: int, category_id: int, skeleton: Skeleton) -> Results:
+    """People, in pixels of the original image, as entries of a COCO results file, in the joint order of the annotations.
+
+    COCO scores every labelled joint, found or not, and takes a person's size from all the joints given, so that a missing one
+    at 0, 0 would do harm: it is put where the nearest found joint is, along the limbs, and its third number is 0 instead of 1.
+    """
+    placed = place_missing(people.keypoints, skeleton)
+    found = people.keypoints[..., 2:] > 0
+    entries = np.concatenate([placed.round(2), found], axis=-1)[:, skeleton.source_indices]
+    entries[:, skeleton.source_indices < 0] = 0
+    return [
+        {"image_id": image_id, "category_id": category_id, "keypoints": row.ravel().tolist(), "score": float(score)}
+        for row, score in zip(entries, people.scores, strict=True)
+    ]
+
+
+def place_missing(keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """float32 (N, J, 3), each with a joint -> float64 (N, J, 2): missing joints (third value 0) at their nearest found one."""
+    found = keypoints[..., 2] > 0
+    distance = body_reach(skeleton).astype(np.float64)
+    distance[(distance == 0) & ~np.eye(skeleton.num_joints, dtype=bool)] = 1e6  # no limbs lead there: the last resort
+    nearest = np.where(found[:, None], distance, np.inf).argmin(axis=2)
+    return np.take_along_axis(keypoints[..., :2].astype(np.float64), nearest[..., None], axis=1)
+
+
+def labelled_images(document: CocoFile) -> list[int]:
+    """Ids of the images that show a person with labelled joints, crowds apart."""
+    return sorted(
+        image_id
+        for image_id, annotations in document.annotations.items()
+        if any(not a["iscrowd"] and (a["keypoints"][:, 2] > 0).any() for a in annotations)
+    )
+
+
+def evaluate(document: CocoFile, results: Results, skeleton: Skeleton, image_ids: Sequence[int] | None = None) -> Evaluation:
+    """COCO's key-point metrics over all images of the file, those without people too, or over `image_ids` alone.
+
+    Raises UserError for results of images or categories that the file does not have.
+    """
+    known = {image["id"] for image in document.images}
+    strangers = sorted({entry["image_id"] for entry in results} - known)
+    if strangers:
+        raise UserError(
+            f"annotation file {document.path}: lacks {len(strangers)} images of the results, such as {strangers[0]}; "
+            "annotations and results do not belong together"
+        )
+    if any(entry["category_id"] != document.category_id for entry in results):
+        raise UserError(f"annotation file {document.path}: people are category {document.category_id}, not so in the results")
+    # pycocotools prints its progress.
+    with contextlib.redirect_stdout(io.StringIO()):
+        job = COCOeval(_truth(document, skeleton), _detections(document, results), "keypoints")
+        job.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
+        job.params.imgIds = sorted(known if image_ids is None else image_ids)
+        job.evaluate()
+        job.accumulate()
+        job.summarize()
+    figures = dict(zip(FIGURES, map(float, job.stats), strict=True))
+    return Evaluation(figures=figures, image_oks=_image_oks(job, document))
+
+
+def _truth(document: CocoFile, skeleton: Skeleton) -> COCO:
+    annotations = [
+        {
+            "image_id": image_id,
+            "category_id": document.category_id,
+            "keypoints": entry["keypoints"].ravel().tolist(),
+            "num_keypoints": int((entry["keypoints"][:, 2] > 0).sum()),
+            "iscrowd": entry["iscrowd"],
+            "area": entry["area"],
+            "bbox": entry["bbox"],
+        }
+        for image_id, entries in sorted(document.annotations.items())
+        for entry in entries
+    ]
+    return _coco(document, annotations)
+
+
+def _detections(document: CocoFile, results: Results) -> COCO:
+    annotations = []
+    for entry in results:
+        points = np.reshape(entry["keypoints"], (-1, 3))[:, :2]
+        low, high = points.min(axis=0), points.max(axis=0)
+        annotations.append({**entry, "area": float(np.prod(high - low)), "bbox": [*low, *(high - low)], "iscrowd": 0})
+    return _coco(document, annotations)
+
+
+def _coco(document: CocoFile, annotations: list[dict]) -> COCO:
+    coco = COCO()
+    # Ids are given anew: COCOeval takes a match with annotation 0 for no match.
+    coco.dataset = {
+        "images": document.images,
+        "categories": [{"id": document.category_id}],
+        "annotations": [{**annotation, "id": number} for number, annotation in enumerate(annotations, start=1)],
+    }
+    coco.createIndex()
+    return coco
+
+
+def _image_oks(job: COCOeval, document: CocoFile) -> dict[int, float]:
+    """Mean OKS of each image's labelled people, matched as COCO does: the best-scored result first takes the nearest person."""
+    means = {}
+    wanted = set(job.params.imgIds)
+    for image_id in labelled_images(document):
+        if image_id not in wanted:
+            continue
+        key = image_id, document.category_id
+        counted = np.array([not entry["ignore"] for entry in job._gts[key]])
+        matched = np.zeros(counted.sum())
+        free = np.ones(len(matched), bool)
+        for oks in np.reshape(job.ious[key], (-1, len(counted)))[:, counted]:
+            if free.any():
+                best = np.where(free, oks, -1).argmax()
+                # A result that resembles nobody takes nobody.
+                if oks[best] >= 0.1:
+                    matched[best], free[best] = oks[best], False
+        means[image_id] = float(matched.mean())
+    return means
