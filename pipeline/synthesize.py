@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -19,13 +19,13 @@ from pycocotools import mask as coco_masks
 from tqdm import tqdm
 
 from pipeline.cli import UserError
-from pipeline.figures import JOINTS, SKINS, Figure, Placed, colour_of_cloth, ellipsoid, figure_of, random_figure
+from pipeline.figures import JOINTS, figure_of
+from pipeline.scenes import Scene, make_scene, photograph
 
 FIRST_IDS = {"train": 1, "val": 500_001}  # apart, so that one seed gives train and val different pictures
 MAX_IMAGES = 500_000
 MAX_PEOPLE = 100
 LEAST_VISIBLE_PX = 12
-SHARE_WITHOUT_PEOPLE = 0.14
 _CC = "http://creativecommons.org/licenses"
 LICENCES = (
     ("Attribution-NonCommercial-ShareAlike License", f"{_CC}/by-nc-sa/2.0/"),
@@ -95,17 +95,6 @@ class SynthesizeConfig:
         return f"COCO_{self.folder}_{image_id:012d}.jpg" if self.year == "2014" else f"{image_id:012d}.jpg"
 
 
-@dataclass(kw_only=True)
-class Scene:
-    """image: uint8 (H, W, 3) RGB; owner: int32 (H, W), which figure and part is seen (see `figures.part_id`)."""
-
-    image: np.ndarray
-    owner: np.ndarray
-    light: np.ndarray
-    figures: list[Placed] = field(default_factory=list)
-    crowd: set[int] = field(default_factory=set)
-
-
 def run(config: SynthesizeConfig) -> None:
     """Write the data set. Raises UserError where `out` is not empty."""
     if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
@@ -151,7 +140,7 @@ def _write_image(config: SynthesizeConfig, folder: Path, image_id: int) -> tuple
     rng = np.random.default_rng([config.seed, image_id])
     scene = make_scene(rng, config.height, config.width)
     annotations = annotate(scene, rng)
-    picture = cv2.cvtColor(_photograph(scene.image, rng), cv2.COLOR_RGB2BGR)
+    picture = cv2.cvtColor(photograph(scene.image, rng), cv2.COLOR_RGB2BGR)
     name = config.file_name(image_id)
     (folder / name).write_bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, config.jpeg_quality])[1].tobytes())
     image = {"id": image_id, "file_name": name, "width": config.width, "height": config.height}
@@ -159,128 +148,6 @@ def _write_image(config: SynthesizeConfig, folder: Path, image_id: int) -> tuple
     for k, annotation in enumerate(annotations):
         annotation |= {"id": image_id * MAX_PEOPLE + k, "image_id": image_id, "category_id": 1}
     return image, annotations
-
-
-def make_scene(rng: np.random.Generator, height: int, width: int) -> Scene:
-    """Clutter, then people from the smallest to the largest, with objects in front of some."""
-    angle = rng.uniform(np.pi, 2 * np.pi)  # the light comes from above
-    scene = Scene(
-        image=_background(rng, height, width),
-        owner=np.zeros((height, width), np.int32),
-        light=np.array([np.cos(angle), np.sin(angle)]),
-    )
-    for _ in range(rng.poisson(14)):
-        _add_object(scene, rng, rng.uniform((0, 0), (width, height)), height * rng.uniform(0.05, 0.5))
-    people = rng.random() >= SHARE_WITHOUT_PEOPLE
-    if people and rng.random() < 0.07:
-        _add_crowd(scene, rng)
-    heights = _heights(rng, height) if people else []
-    previous = rng.uniform(0.1, 0.9) * width
-    for height_px in heights:
-        close = rng.random() < 0.35
-        previous = np.clip(previous + rng.normal(0, 0.3) * height_px, 0, width) if close else rng.uniform(0.02, 0.98) * width
-        _add_figure(scene, rng, height_px, previous)
-        if rng.random() < 0.13:
-            size = height_px * rng.uniform(0.15, 0.4)
-            _add_object(scene, rng, scene.figures[-1].origin + rng.normal(0, 0.2, 2) * height_px, size)
-    return scene
-
-
-def _heights(rng: np.random.Generator, height: int) -> list[float]:
-    """Body heights in pixels, smallest first up to some disorder: mostly medium and large, some small, some cut by the border."""
-    count = rng.choice([1, 2, 3, 4, 5], p=[0.38, 0.27, 0.17, 0.11, 0.07])
-    kinds = rng.choice(4, size=count, p=[0.6, 0.22, 0.08, 0.1])
-    spans = np.array([(0.45, 0.95), (0.2, 0.45), (0.07, 0.2), (1.0, 1.8)])[kinds]
-    heights = list(rng.uniform(spans[:, 0], spans[:, 1]) * (1 - 0.06 * (count - 1)) * height)
-    if rng.random() < 0.12:
-        heights += list(rng.uniform(0.06, 0.14, rng.integers(2, 6)) * height)
-    heights = np.maximum(heights, 30)
-    return list(heights[np.argsort(heights * rng.lognormal(0, 0.15, len(heights)))])
-
-
-def _add_figure(scene: Scene, rng: np.random.Generator, height_px: float, centre_x: float, bottom: float | None = None) -> None:
-    height = scene.image.shape[0]
-    figure = random_figure(rng)
-    low, high = figure.extent() * height_px
-    full = high[1] - low[1]
-    if bottom is not None:
-        top = bottom - full
-    elif full < 0.97 * height:
-        top = -0.05 * height + (1.1 * height - full) * rng.beta(1.6, 1.2)
-    else:
-        top = rng.uniform(-0.05, 0.15) * height  # the head stays in the picture, the legs are cut off
-    placed = Placed(figure, (centre_x - (low[0] + high[0]) / 2, top - low[1]), height_px)
-    placed.draw(scene.image, scene.owner, len(scene.figures), scene.light)
-    scene.figures.append(placed)
-
-
-def _add_crowd(scene: Scene, rng: np.random.Generator) -> None:
-    """A dense group of small figures, annotated as one region."""
-    height, width = scene.owner.shape
-    size, bottom = max(0.16 * height * rng.uniform(0.7, 1.1), 30), rng.uniform(0.4, 0.8) * height
-    start, count = rng.uniform(0, 0.5) * width, rng.integers(10, 22)
-    for k in range(count):
-        scene.crowd.add(len(scene.figures))
-        x = start + size * 0.22 * (k % (count // 2) + rng.uniform(-0.3, 0.3))
-        _add_figure(scene, rng, size * rng.uniform(0.9, 1.1), x, bottom + (0.25 if k >= count // 2 else 0) * size)
-
-
-def _background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    def field_of(colour, rows: int, columns: int, spread: float) -> np.ndarray:
-        cells = np.clip(
-            colour + spread * (rng.normal(size=(rows, columns, 1)) + 0.5 * rng.normal(size=(rows, columns, 3))), 0, 255
-        ).astype(np.uint8)
-        return cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC)
-
-    image = field_of(colour_of_cloth(rng), *rng.integers(2, 7, 2), rng.uniform(5, 45))
-    if rng.random() < 0.6:
-        horizon = int(rng.uniform(0.3, 0.85) * height)
-        image[horizon:] = field_of(colour_of_cloth(rng), *rng.integers(2, 7, 2), rng.uniform(5, 30))[horizon:]
-    for cell_px in rng.choice([2, 4, 9, 20], size=rng.integers(0, 3), replace=False):
-        rows, columns = height // cell_px + 1, width // cell_px + 1
-        grain = np.frombuffer(rng.bytes(rows * columns), np.uint8).reshape(rows, columns)
-        grain = cv2.merge([cv2.resize(grain, (width, height), interpolation=cv2.INTER_LINEAR)] * 3)
-        strength = rng.uniform(0.05, 0.3)
-        image = cv2.addWeighted(image, 1, grain, strength, -127.5 * strength)
-    return image
-
-
-def _add_object(scene: Scene, rng: np.random.Generator, centre: np.ndarray, size_px: float) -> None:
-    """A flat shape or a shaded one (ball, pole, limb-like branch), in front of all that is there."""
-    if rng.random() < 0.55:
-        count = rng.integers(3, 7)
-        angles = np.sort(rng.uniform(0, 2 * np.pi, count)) if rng.random() < 0.5 else np.pi / 4 + np.arange(4) * np.pi / 2
-        corners = np.stack([np.cos(angles), np.sin(angles)], -1) * size_px * rng.uniform(0.05, 1, 2)
-        points = np.rint((corners + centre) * 16).astype(np.int32)
-        hull, colour = cv2.convexHull(points), tuple(map(float, colour_of_cloth(rng)))
-        cv2.fillConvexPoly(scene.image, hull, colour, cv2.LINE_AA, 4)
-        cv2.fillConvexPoly(scene.owner, hull, 0, cv2.LINE_8, 4)
-        if rng.random() < 0.4:
-            cv2.polylines(
-                scene.image, [hull], True, tuple(map(float, colour_of_cloth(rng))), int(rng.integers(1, 5)), cv2.LINE_AA, 4
-            )
-        return
-    thing = Figure(camera=np.eye(3))
-    colour = SKINS[rng.integers(len(SKINS))] if rng.random() < 0.25 else colour_of_cloth(rng)
-    place, heading, radius = np.zeros(3), rng.uniform(0, 2 * np.pi), rng.uniform(0.02, 0.14)
-    chain = [ellipsoid(place, radius)]
-    for _ in range(rng.integers(0, 4)):
-        place = place + rng.uniform(0.2, 0.8) * np.array([np.cos(heading), np.sin(heading), 0])
-        heading, radius = heading + rng.normal(0, 0.7), radius * rng.uniform(0.6, 1.0)
-        chain.append(ellipsoid(place, radius))
-    thing.add("bag", colour, chain)
-    Placed(thing, centre, size_px).draw(scene.image, scene.owner, -1, scene.light)
-
-
-def _photograph(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Blur, brightness, contrast, colour cast and sensor noise."""
-    if rng.random() < 0.35:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.1))
-    levels = (np.arange(256) / 255)[:, None] ** rng.uniform(0.8, 1.25) * rng.uniform(0.75, 1.15) * rng.uniform(0.9, 1.1, 3)
-    image = cv2.LUT(image, np.clip(levels * 255, 0, 255).astype(np.uint8)[None])
-    noise = np.frombuffer(rng.bytes(image.size), np.uint8).reshape(image.shape)
-    strength = rng.uniform(0, 0.12)
-    return cv2.addWeighted(image, 1, noise, strength, -127.5 * strength)
 
 
 def annotate(scene: Scene, rng: np.random.Generator) -> list[dict]:
@@ -296,7 +163,9 @@ def annotate(scene: Scene, rng: np.random.Generator) -> list[dict]:
         area = float(coco_masks.area(coco_masks.merge(coco_masks.frPyObjects(polygons, *scene.owner.shape))))
         if area < LEAST_VISIBLE_PX:
             continue
-        keypoints = _keypoints(scene, number, rng, unlabelled=rng.random() < (0.5 if area < 300 else 0.03))
+        # As in COCO, where nobody below 32 x 32 pixels has key points and 2% of the others have none.
+        unlabelled = bool(area < 32 * 32) | bool(rng.random() < 0.03)
+        keypoints = _keypoints(scene, number, rng, unlabelled=unlabelled)
         corners = np.concatenate(polygons).reshape(-1, 2)
         low, high = corners.min(0), corners.max(0)
         annotations.append(_annotation(polygons, area, [*low, *(high - low)], keypoints))
