@@ -7,10 +7,10 @@ from tqdm import tqdm
 
 from evaluator.coco import to_results
 from evaluator.config import PredictConfig
-from evaluator.infer import FieldNetwork, find_people, image_fields
+from evaluator.infer import FieldNetwork, image_fields
 from evaluator.output import new_folder, refuse_used, write_json
 from evaluator.pictures import draw_found, write_picture
-from evaluator.run import load, report_unreadable
+from evaluator.run import decode_or_explain, load, report_unreadable
 from pipeline.cli import UserError, save_config
 from pipeline.images import UnreadableImage, read_image
 
@@ -52,7 +52,8 @@ def predict(config: PredictConfig, files: list[Path], network: FieldNetwork) -> 
             except UnreadableImage as error:
                 unreadable[str(file)] = str(error)
                 continue
-            people = find_people(image_fields(network, pixels, config.insize), network.skeleton, config.decoding)
+            fields = image_fields(network, pixels, config.insize)
+            people = decode_or_explain(fields, network.skeleton, config.decoding, str(file))
             results += to_results(people, image_id=image_id, category_id=PERSON, skeleton=network.skeleton)
             height, width = pixels.shape[:2]
             images.append(

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from evaluator import pictures
 from evaluator.coco import Evaluation, Results, evaluate, labelled_images, to_results
 from evaluator.config import RunConfig
-from evaluator.decode import People
+from evaluator.decode import DecodeConfig, People
 from evaluator.fields import StoredFields
 from evaluator.infer import FieldNetwork, Fields, find_people, image_fields
 from evaluator.oracle import true_keypoints
@@ -65,6 +65,8 @@ def evaluate_source(config: RunConfig, network: FieldNetwork | None) -> int:
     """Evaluate `network`, or the stored fields where it is None."""
     skeleton = network.skeleton if network else COCO18
     document = CocoFile(config.annotations, skeleton)
+    if not document.images:
+        raise UserError(f"annotation file {config.annotations}: has no images")
     progress = Progress()
     source = _network_source(config, network, document, progress) if network else _stored_source(config, document, progress)
     for image in tqdm(document.images, desc="finding people", unit="image", disable=None):
@@ -74,7 +76,7 @@ def evaluate_source(config: RunConfig, network: FieldNetwork | None) -> int:
             progress.unreadable[image["file_name"]] = str(error)
             continue
         with progress.timed("decode"):
-            progress.people[image["id"]] = find_people(fields, skeleton, config.decoding)
+            progress.people[image["id"]] = decode_or_explain(fields, skeleton, config.decoding, image["file_name"])
     if not progress.people:
         raise UserError(
             f"image folder {config.images}: none of the {len(document.images)} images can be read; is it the right one?"
@@ -93,6 +95,14 @@ def evaluate_source(config: RunConfig, network: FieldNetwork | None) -> int:
         save_config(config, folder / "config.yaml")
         num_pictures = _write_pictures(config, folder / "pictures", document, progress, evaluation, skeleton)
     return _report(config, progress, evaluation, people_images, num_pictures)
+
+
+def decode_or_explain(fields: Fields, skeleton: Skeleton, config: DecodeConfig, name: str) -> People:
+    """`find_people`; raises UserError naming the image where its fields are of another shape or not finite."""
+    try:
+        return find_people(fields, skeleton, config)
+    except ValueError as error:
+        raise UserError(f"fields of image {name}: {error}") from error
 
 
 def _network_source(config: RunConfig, network: FieldNetwork, document: CocoFile, progress: Progress) -> FieldSource:

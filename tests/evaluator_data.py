@@ -1,0 +1,90 @@
+"""Small annotated image sets for the tests of the evaluator."""
+
+import json
+
+import cv2
+import numpy as np
+
+from evaluator.oracle import perfect_fields, true_keypoints
+from pipeline.annotations import CocoFile
+from pipeline.skeleton import COCO18
+from pipeline.targets import TargetConfig
+
+# A standing person, 250 high, as offsets from the nose.
+STANDING = {
+    "nose": (0, 0),
+    "right_eye": (-8, -8), "left_eye": (8, -8), "right_ear": (-18, -4), "left_ear": (18, -4),
+    "right_shoulder": (-30, 30), "right_elbow": (-45, 75), "right_wrist": (-50, 115),
+    "left_shoulder": (30, 30), "left_elbow": (45, 75), "left_wrist": (50, 115),
+    "right_hip": (-20, 115), "right_knee": (-22, 175), "right_ankle": (-24, 235),
+    "left_hip": (20, 115), "left_knee": (22, 175), "left_ankle": (24, 235),
+}  # fmt: skip
+
+
+def person(x, y, scale=1.0, without=()):
+    """float (S, 3): source key points of a standing person with the nose at x, y."""
+    points = np.zeros((len(COCO18.source_joints), 3))
+    for place, joint in enumerate(COCO18.source_joints):
+        if joint not in without:
+            dx, dy = STANDING[joint]
+            points[place] = x + scale * dx, y + scale * dy, 2
+    return points
+
+
+def write_annotations(path, images, people, crowds=()):
+    """images: {id: (file_name, width, height)}; people and crowds: (image id, key points) each. Returns the path."""
+    entries = [(image_id, points, 0) for image_id, points in people] + [(image_id, points, 1) for image_id, points in crowds]
+    annotations = []
+    for number, (image_id, points, crowd) in enumerate(entries):
+        seen = points[points[:, 2] > 0, :2]
+        low, size = (seen.min(axis=0), np.ptp(seen, axis=0) + 1) if len(seen) else (np.zeros(2), np.ones(2))
+        annotations.append(
+            {
+                "id": number,
+                "image_id": image_id,
+                "category_id": 7,
+                "iscrowd": crowd,
+                "keypoints": points.ravel().tolist(),
+                "num_keypoints": len(seen),
+                "area": float(np.prod(size)),
+                "bbox": [*low.tolist(), *size.tolist()],
+            }
+        )
+    document = {
+        "images": [{"id": i, "file_name": name, "width": w, "height": h} for i, (name, w, h) in images.items()],
+        "annotations": annotations,
+        "categories": [{"id": 7, "name": "person", "keypoints": list(COCO18.source_joints)}],
+    }
+    path.write_text(json.dumps(document))
+    return path
+
+
+def write_set(folder, names=("a.png", "b.png", "c.png")):
+    """Three grey images, the last without people, and their annotations. Returns the annotation file and the image folder."""
+    images = {10: (names[0], 320, 300), 20: (names[1], 500, 400), 30: (names[2], 300, 333)}
+    people = [(10, person(100, 40)), (10, person(240, 50, 0.8)), (20, person(200, 90, 1.2)), (20, person(380, 200, 0.4))]
+    pictures = folder / "images"
+    pictures.mkdir(parents=True)
+    for level, (name, width, height) in enumerate(images.values(), start=1):
+        cv2.imwrite(str(pictures / name), np.full((height, width, 3), 40 * level, np.uint8))
+    return write_annotations(folder / "annotations.json", images, people), pictures
+
+
+class PerfectNetwork:
+    """Knows the three images of `write_set` by their grey, and gives the targets of the true key points."""
+
+    skeleton, insize, stride_px = COCO18, 368, 8
+
+    def __init__(self, annotations):
+        document = CocoFile(annotations, COCO18)
+        self.fields_by_grey = {}
+        for level, image in enumerate(document.images, start=1):
+            keypoints = true_keypoints(document.annotations.get(image["id"], []), COCO18)
+            fields = perfect_fields(keypoints, (image["width"], image["height"]), COCO18, TargetConfig())
+            self.fields_by_grey[40 * level] = fields
+
+    def fields(self, images):
+        assert images.dtype == np.uint8 and images.shape[0] == 1 and images.shape[1] % 8 == images.shape[2] % 8 == 0
+        fields = self.fields_by_grey[int(images[0, 0, 0, 0])]
+        assert fields.heatmaps.shape[1:] == (images.shape[1] // 8, images.shape[2] // 8)
+        return fields.heatmaps[None], fields.pafs[None]
