@@ -24,7 +24,7 @@ class DecodeConfig:
     peak_threshold: float = 0.03
     """A peak is higher than this. The one threshold worth choosing again for a network: weak networks need a low one."""
     noise_factor: float = 4.0
-    """A peak is also higher than so many standard deviations of the heatmaps' noise (their median absolute value)."""
+    """A peak is also higher than so many standard deviations of the heatmaps' noise (by their median absolute deviation)."""
     max_peaks: int = 128
     """At most so many peaks per joint, the highest; bounds time and memory on fields that are nothing but noise."""
     num_samples: int = 6
@@ -127,9 +127,10 @@ def find_peaks(heatmaps: np.ndarray, config: DecodeConfig) -> Peaks:
 
 
 def _threshold(heatmaps: np.ndarray, config: DecodeConfig) -> float:
-    # Most cells show no joint: half of all absolute values lie under 0.6745 standard deviations of the noise there.
+    # Most cells show no joint, and half of those lie within 0.6745 standard deviations of their median.
     # A sample of the cells is enough; 17 shares no divisor with common widths, so that it visits all columns.
-    noise = np.median(np.abs(heatmaps.ravel()[::17])) / 0.6745
+    sample = heatmaps.ravel()[::17]
+    noise = np.median(np.abs(sample - np.median(sample))) / 0.6745
     return max(config.peak_threshold, config.noise_factor * float(noise))
 
 

@@ -138,10 +138,10 @@ def test_thresholds_keep_noise_out():
     heatmap[10, 10], heatmap[20, 20] = 0.05, 0.2
     assert len(dots(heatmap)) == 2
     assert dots(heatmap, peak_threshold=0.1) == [[20, 20]]
-    noise = np.abs(np.random.default_rng(0).normal(0, 0.02, heatmap.shape))
+    noise = np.random.default_rng(0).normal(0, 0.02, heatmap.shape)
     noise[20, 20] = 0.2
     assert 1 <= len(dots(noise)) < 10
-    assert len(dots(noise, noise_factor=0)) > 50
+    assert len(dots(noise, noise_factor=0)) > 30
     assert len(dots(noise, noise_factor=0, max_peaks=7)) == 7
 
 
