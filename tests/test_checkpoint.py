@@ -4,16 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from trainer_data import TINY
 
 from pipeline.cli import UserError
 from pipeline.skeleton import COCO18
 from trainer import checkpoint
 from trainer.checkpoint import CheckpointInfo, load_network, read_checkpoint, save_checkpoint
-from trainer.config import NetworkConfig
-
-TINY = NetworkConfig(
-    trunk_channels=(4,) * 10, cpm_channels=(4,), num_stages=2, stage_channels=4, stage1_hidden_channels=4, kernel_size=3
-)
 
 
 def make_info(**changes) -> CheckpointInfo:
@@ -50,6 +46,7 @@ def test_what_is_saved_is_read(tmp_path):
     assert tensors.keys() == small_tensors().keys()
     for name, tensor in small_tensors().items():
         np.testing.assert_array_equal(tensors[name], tensor)
+        assert tensors[name].shape == tensor.shape
     assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"], "nothing temporary stays"
 
 

@@ -3,14 +3,11 @@
 import mindspore as ms
 import numpy as np
 import pytest
+from trainer_data import TINY
 
 from trainer import network as networks
 from trainer.config import NetworkConfig, TrainConfig
 from trainer.network import Network, count_parameters, initialise
-
-TINY = NetworkConfig(
-    trunk_channels=(4,) * 10, cpm_channels=(4,), num_stages=2, stage_channels=4, stage1_hidden_channels=4, kernel_size=3
-)
 
 
 def make(config: NetworkConfig = TINY, num_heatmaps: int = 19, num_pafs: int = 38) -> Network:

@@ -5,15 +5,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from trainer_data import TINY
 
-from trainer.config import NetworkConfig, OptimConfig
+from trainer.config import OptimConfig
 from trainer.network import Network, initialise
 from trainer.optim import Adam, LearningRates, learning_rates
 from trainer.step import make_step
-
-TINY = NetworkConfig(
-    trunk_channels=(4,) * 10, cpm_channels=(4,), num_stages=2, stage_channels=4, stage1_hidden_channels=4, kernel_size=3
-)
 
 
 def test_the_reference_schedule():

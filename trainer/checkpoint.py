@@ -55,11 +55,12 @@ def save_checkpoint(path: Path, info: CheckpointInfo, tensors: Tensors) -> None:
     """Write a checkpoint under a unique name, flush it to the disk and rename it into place."""
     path = Path(path)
     text = json.dumps(dataclasses.asdict(info))
-    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    tensors = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     metadata = {"format": FORMAT, "version": str(FORMAT_VERSION), "info": text, "crc32": str(_crc32(text, tensors))}
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         save_file(tensors, temporary, metadata)
+        temporary.chmod(0o644)  # it comes out private to the user
         _fsync(temporary)
         os.replace(temporary, path)
         _fsync(path.parent)

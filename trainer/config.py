@@ -132,7 +132,7 @@ class TrainConfig:
     num_parallel_workers: int = 2
     """Threads that read and decode samples ahead of the device; at most the number of cores."""
     check_memory: bool = True
-    """Refuse to start where the estimated memory is not available."""
+    """On a CPU: refuse to start where the memory that it should take is not available."""
     network: Annotated[NetworkConfig, arg(name="")] = field(default_factory=NetworkConfig)
     optim: Annotated[OptimConfig, arg(name="")] = field(default_factory=OptimConfig)
 

@@ -1,0 +1,231 @@
+"""Training: it learns, says what it does, continues exactly, and refuses with a message. Starts processes: about a minute."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from trainer_data import TINY_OPTIONS, make_records
+
+from pipeline.cli import main
+from pipeline.skeleton import COCO18
+from trainer import checkpoint, memory
+from trainer.__main__ import COMMANDS
+from trainer.config import NetworkConfig
+from trainer.network import Network
+from trainer.report import Report, cut_log, format_rate
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return make_records(tmp_path_factory.mktemp("data"))
+
+
+def options(records, out, *more: str) -> list[str]:
+    words = f"train --preset small --records {records} --out {out} --batch-size 4 --log-interval 2 --device-target CPU".split()
+    return [*words, *TINY_OPTIONS, *more]
+
+
+def train(records, out, *more: str) -> int:
+    return main("trainer", "", COMMANDS, options(records, out, *more))
+
+
+def log_of(run) -> list[dict]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def whole_run(records, tmp_path_factory):
+    """A run of 9 steps that nothing interrupted."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    assert train(records, run, "--max-steps", "9") == 0
+    return run
+
+
+LINE = re.compile(
+    r"epoch\[\d+\], iter\[\d+\], loss\[\d+\.\d{4}\], \d+\.\d\d imgs/sec, "
+    r"vgglr=\S+,baselr=\S+,stagelr=\S+, data wait \d+\.\d%, ETA \d+:\d\d:\d\d"
+)
+
+
+def test_it_learns_and_logs_in_the_references_form(records, tmp_path, capsys):
+    assert train(records, tmp_path / "run", "--max-epoch", "8", "--lr", "0.01") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch[")]
+    log = log_of(tmp_path / "run")
+    assert lines and len(lines) == len(log) and all(LINE.fullmatch(line) for line in lines), lines
+    assert log[-1]["loss"] < 0.5 * log[0]["loss"]
+    assert log[-1]["epoch"] == 7 and log[-1]["eta_s"] == 0
+    for entry in log:
+        assert entry["loss"] == pytest.approx(np.sum(entry["stage_losses"])) and np.shape(entry["stage_losses"]) == (2, 2)
+        assert entry["stagelr"] == entry["vgglr"] > 0 and 0 <= entry["data_wait"] <= 1
+
+
+def test_the_run_folder_is_complete_and_its_checkpoint_loads_with_nothing_else(whole_run):
+    assert {p.name for p in whole_run.iterdir()} == {"config.yaml", "log.jsonl", "step-00000009.safetensors"}
+    loaded = checkpoint.load_network(whole_run)
+    assert (loaded.skeleton, loaded.insize, loaded.stride_px, loaded.config["preset"]) == (COCO18, 64, 8, "small")
+    heatmaps, pafs = loaded.fields(np.zeros((1, 64, 72, 3), np.uint8))
+    assert heatmaps.shape == (1, 19, 8, 9) and pafs.shape == (1, 38, 8, 9)
+
+
+def assert_same_run(run, other):
+    first, second = (checkpoint.read_newest(folder) for folder in (run, other))
+    assert (first[1].step, first[1].epoch, first[1].position) == (second[1].step, second[1].epoch, second[1].position)
+    assert first[2].keys() == second[2].keys()
+    for name, tensor in first[2].items():
+        assert tensor.tobytes() == second[2][name].tobytes(), name
+    keys = ("step", "epoch", "loss", "stage_losses", "vgglr", "baselr", "stagelr")
+    assert [[e[k] for k in keys] for e in log_of(run)] == [[e[k] for k in keys] for e in log_of(other)]
+
+
+def test_a_run_in_parts_is_byte_for_byte_the_run_in_one(records, whole_run, tmp_path):
+    run = tmp_path / "run"
+    for steps in (2, 6, 9):
+        assert train(records, run, "--max-steps", str(steps), "--resume") == 0
+    assert_same_run(run, whole_run)
+
+
+def start(records, out, *more: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "trainer", *options(records, out, "--resume", "--ckpt-interval", "2", *more)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    ("sent", "codes"),
+    [(signal.SIGTERM, {143}), (signal.SIGINT, {130, 143}), (signal.SIGKILL, {-signal.SIGKILL})],
+    ids=["term", "int", "kill"],
+)
+def test_a_stopped_run_continues_to_the_same_end(records, tmp_path, sent, codes):
+    run = tmp_path / "run"
+    process = start(records, run, "--max-steps", "100000")
+    while not process.stdout.readline().startswith("epoch[1], iter[4]"):
+        assert process.poll() is None, process.stderr.read()
+    process.send_signal(sent)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode in codes and "Traceback" not in errors
+    stopped = checkpoint.read_newest(run)[1].step
+    assert stopped >= 2
+    end = ["--max-steps", str(stopped + 5)]
+    process = start(records, run, *end)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert train(records, tmp_path / "whole", *end) == 0
+    assert_same_run(run, tmp_path / "whole")
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(records, whole_run, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(records, run, "--max-steps", "6", "--ckpt-interval", "2", "--keep-checkpoint-max", "2") == 0
+    paths = checkpoint.list_checkpoints(run)
+    assert [path.name for path in paths] == ["step-00000006.safetensors", "step-00000004.safetensors"]
+    content = bytearray(paths[0].read_bytes())
+    content[-5] ^= 1
+    paths[0].write_bytes(content)
+    assert train(records, run, "--max-steps", "9", "--resume") == 0
+    out = capsys.readouterr().out
+    assert "passed over" in out and "step-00000006" in out and f"continuing from {paths[1]}" in out
+    assert_same_run(run, whole_run)
+
+
+def test_what_would_be_another_run_is_refused(records, whole_run, tmp_path, capsys):
+    def refused(*more: str) -> str:
+        assert train(records, run, *more) == 1
+        error = capsys.readouterr().err
+        assert "Traceback" not in error
+        return error
+
+    run = whole_run
+    before = {p.name: p.read_bytes() for p in run.iterdir()}
+    assert "--resume" in refused()
+    assert "another seed (0, now 1)" in refused("--resume", "--seed", "1")
+    assert "another network" in refused("--resume", "--stage-channels", "5")
+    assert before == {p.name: p.read_bytes() for p in run.iterdir()}, "a refusal changes nothing"
+    run = tmp_path / "foreign"
+    run.mkdir()
+    (run / "thesis.txt").write_text("")
+    assert "not a run" in refused("--resume")
+    run = tmp_path / "new"
+    assert "no such file" in refused("--vgg-path", str(tmp_path / "absent"))
+    assert "absent" in refused("--pretrained-model-path", str(tmp_path / "absent"))
+    assert "this network needs" in refused("--pretrained-model-path", str(whole_run), "--stage-channels", "5")
+    assert not run.exists(), "nothing half-made stays"
+
+
+def test_pretrained_weights_begin_the_run_and_another_skeleton_does_not(records, whole_run, tmp_path, capsys):
+    assert train(records, tmp_path / "run", "--max-steps", "1", "--lr", "1e-30", "--load-pretrain", str(whole_run)) == 0
+    trained, begun = (checkpoint.read_newest(folder)[2] for folder in (whole_run, tmp_path / "run"))
+    for name in trained:
+        if name.startswith(checkpoint.NETWORK):
+            np.testing.assert_array_equal(trained[name], begun[name])
+    _, info, tensors = checkpoint.read_path(whole_run)
+    other = checkpoint.CheckpointInfo(**{**vars(info), "skeleton": {**info.skeleton, "name": "dog"}})
+    checkpoint.save_checkpoint(tmp_path / "dog.safetensors", other, tensors)
+    assert train(records, tmp_path / "new", "--load-pretrain", str(tmp_path / "dog.safetensors")) == 1
+    assert "skeleton 'dog'" in capsys.readouterr().err
+
+
+def test_losses_that_are_not_finite_stop_the_run_by_name_of_the_step(records, tmp_path, capsys):
+    assert train(records, tmp_path / "run", "--lr", "1e20", "--lr-warmup-steps", "0") == 1
+    error = capsys.readouterr().err
+    assert re.search(r"step \d+: .*not finite", error) and "Traceback" not in error
+    assert not checkpoint.list_checkpoints(tmp_path / "run")
+
+
+def test_damaged_records_are_named(records, tmp_path, capsys):
+    shutil.copytree(records, tmp_path / "records")
+    (tmp_path / "records" / "shards" / "v001-s00000" / "part.mindrecord").unlink()
+    assert train(tmp_path / "records", tmp_path / "run") == 1
+    assert "v001-s00000" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_what_does_not_fit_memory_says_so_before_it_begins(records, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1_000_000)
+    assert train(records, tmp_path / "run", "--batch-size", "4000") == 1
+    error = capsys.readouterr().err
+    assert "needs about" in error and "--batch-size" in error and "--no-check-memory" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_memory_estimate_is_that_of_the_measured_runs():
+    network = Network(NetworkConfig(), 19, 38)
+    for batch_size, resident_gb in ((1, 9.82), (2, 13.96)):
+        estimate = memory.estimate_bytes(network, insize=368, batch_size=batch_size, num_threads=2) / 1e9
+        assert resident_gb <= estimate <= 1.1 * resident_gb
+
+
+def test_a_containers_limit_counts(tmp_path):
+    (tmp_path / "max").write_text("3000\n")
+    (tmp_path / "current").write_text("1000\n")
+    assert memory.available_bytes(tmp_path / "max", tmp_path / "current") == 2000
+    (tmp_path / "max").write_text("max\n")
+    assert memory.available_bytes(tmp_path / "max", tmp_path / "current") > 1e6
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"), [(0, "0.0"), (2.5e-5, "2.5e-05"), (1e-4, "1e-04"), (1.25e-3, "1.25e-03"), (1.0, "1e+00")]
+)
+def test_rates_are_written_as_the_reference_writes_them(rate, text):
+    assert format_rate(rate) == text
+
+
+def test_speed_and_waiting_leave_compilation_out(tmp_path, capsys):
+    now = [0.0]
+    report = Report(tmp_path, num_stages=1, restored={}, clock=lambda: now[0])
+    from trainer.optim import LearningRates
+
+    for seconds, waited in ((30, 5), (2, 0.5), (2, 0.0)):
+        now[0] += seconds
+        report.add(np.array([[0.25, 0.75]], np.float32), num_samples=8, waited_s=waited)
+    report.log(step=3, epoch=0, steps_left=10, rates=LearningRates(0.0, 2.5e-5, 1e-4))
+    line = "epoch[0], iter[3], loss[1.0000], 4.00 imgs/sec, vgglr=0.0,baselr=2.5e-05,stagelr=1e-04, data wait 12.5%, ETA 0:00:20"
+    assert capsys.readouterr().out.strip() == line
+
+
+def test_the_log_is_cut_where_the_run_continues(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 2}\n{"step": 4}\n{"step": 6}\n{"ste')
+    cut_log(tmp_path, 4)
+    assert (tmp_path / "log.jsonl").read_text() == '{"step": 2}\n{"step": 4}\n'

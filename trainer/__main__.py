@@ -1,0 +1,16 @@
+"""The commands of the training stage: `python -m trainer COMMAND`."""
+
+import sys
+
+from pipeline.cli import Command, main
+
+COMMANDS = {
+    "train": Command(
+        help="record set -> trained network; continues an interrupted run",
+        config="trainer.config:TrainConfig",
+        run="trainer.train:run",
+    ),
+}
+
+if __name__ == "__main__":
+    sys.exit(main("python -m trainer", "Train the network on a record set.", COMMANDS))

@@ -1,0 +1,119 @@
+"""Everything that a run carries from step to step: where it begins, what a checkpoint of it holds, how it continues."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.cli import UserError, flatten
+from pipeline.records import Manifest
+from pipeline.skeleton import Skeleton
+from trainer import checkpoint
+from trainer.checkpoint import NETWORK, OPTIMIZER, CheckpointInfo, Tensors
+from trainer.config import TrainConfig
+from trainer.inference import build
+from trainer.network import IMAGENET_MEAN, IMAGENET_STD, initialise
+from trainer.optim import Adam
+from trainer.vgg import read_vgg
+
+
+@dataclass
+class Progress:
+    """Where a run stands: steps done, and the epoch and the position in it at which the next batch begins."""
+
+    step: int = 0
+    epoch: int = 0
+    position: int = 0
+
+
+class State:
+    """Network, optimiser and progress.
+
+    Begins with the newest whole checkpoint in --out if the run is resumed, else with pretrained or new weights.
+    Raises UserError, naming the file, for weights that are not of this network, skeleton or run.
+    """
+
+    def __init__(self, config: TrainConfig, manifest: Manifest) -> None:
+        self.config, self.manifest = config, manifest
+        self.skeleton = manifest.format.skeleton
+        self.network = build(config.network, self.skeleton)
+        self.adam = Adam(self.network)
+        self.progress = Progress()
+        self.restored: Tensors = {}
+        newest = checkpoint.read_newest(config.out) if config.resume else None
+        if newest is None:
+            self._begin()
+        else:
+            self._continue(*newest)
+
+    def _begin(self) -> None:
+        config = self.config
+        initialise(self.network, np.random.default_rng(config.seed))
+        if config.vgg_path is not None:
+            arrays = {f"trunk.{name}": array for name, array in read_vgg(config.vgg_path).items()}
+            checkpoint.load_tensors(self.network.trunk.parameters_dict(), arrays, prefix="", source=config.vgg_path)
+            print(f"trunk from {config.vgg_path}")
+        if config.pretrained_model_path is not None:
+            path, info, tensors = checkpoint.read_path(config.pretrained_model_path)
+            _refuse_other_skeleton(path, info, self.skeleton)
+            checkpoint.load_tensors(self.network.parameters_dict(), tensors, prefix=NETWORK, source=path)
+            print(f"weights from {path}")
+
+    def _continue(self, path: Path, info: CheckpointInfo, tensors: Tensors, faults: list[str]) -> None:
+        for fault in faults:
+            print(f"passed over: {fault}")
+        _refuse_other_run(path, info, self._info())
+        checkpoint.load_tensors(self.network.parameters_dict(), tensors, prefix=NETWORK, source=path)
+        checkpoint.load_tensors(self.adam.state(), tensors, prefix=OPTIMIZER, source=path)
+        self.progress = Progress(info.step, info.epoch, info.position)
+        self.restored = tensors
+        print(f"continuing from {path}")
+
+    def save(self, extra: Tensors) -> Path:
+        """Write a checkpoint of this moment and `extra` into --out, and remove the oldest ones.
+
+        `extra` comes back in `restored`. Raises UserError for weights that are not finite.
+        """
+        weights = {NETWORK + name: p.asnumpy() for name, p in self.network.parameters_dict().items()}
+        if bad := [name for name, array in weights.items() if not np.isfinite(array).all()]:
+            raise UserError(
+                f"step {self.progress.step}: {bad[0]} is not finite; the last good checkpoint is in {self.config.out}"
+            )
+        moments = {OPTIMIZER + name: p.asnumpy() for name, p in self.adam.state().items()}
+        path = self.config.out / f"step-{self.progress.step:08d}{checkpoint.SUFFIX}"
+        checkpoint.save_checkpoint(path, self._info(), {**weights, **moments, **extra})
+        checkpoint.prune_checkpoints(self.config.out, self.config.keep_checkpoint_max)
+        return path
+
+    def _info(self) -> CheckpointInfo:
+        return CheckpointInfo(
+            **dataclasses.asdict(self.progress),
+            seed=self.config.seed,
+            loss_scale=self.config.optim.loss_scale,
+            config=flatten(self.config),
+            network=flatten(self.config.network),
+            skeleton=self.skeleton.to_dict(),
+            targets=dataclasses.asdict(self.manifest.format.targets),
+            normalisation={"mean": IMAGENET_MEAN, "std": IMAGENET_STD},
+            records_digest=self.manifest.digest,
+        )
+
+
+def _refuse_other_skeleton(path: Path, info: CheckpointInfo, skeleton: Skeleton) -> None:
+    found = Skeleton.from_dict(info.skeleton)
+    if found != skeleton:
+        raise UserError(
+            f"checkpoint {path}: of skeleton {found.name!r}, the records have {skeleton.name!r}; use records of that skeleton"
+        )
+
+
+def _refuse_other_run(path: Path, then: CheckpointInfo, now: CheckpointInfo) -> None:
+    """A run continues with the same network, samples and seed; everything else may change."""
+    for what in ("network", "records_digest", "seed"):
+        before, asked = getattr(then, what), getattr(now, what)
+        if before != asked:
+            raise UserError(
+                f"checkpoint {path}: begun with another {what.replace('_', ' ')} ({before}, now {asked}); give "
+                "the options that the run was started with, or another --out"
+            )

@@ -1,0 +1,170 @@
+"""The command `train`: records in, checkpoints and a log out. Continues exactly where it was stopped."""
+
+import fcntl
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+
+from pipeline.cli import Terminated, UserError, save_config
+from trainer import memory
+from trainer.config import TrainConfig
+from trainer.device import choose_device, num_cores
+from trainer.network import count_parameters
+from trainer.optim import learning_rates
+from trainer.report import Report, cut_log
+from trainer.state import Progress, State
+from trainer.step import make_step
+from trainer.stream import Batch, Stream
+
+CONFIG, LOCK = "config.yaml", "train.lock"
+
+
+def run(config: TrainConfig) -> int:
+    """The command `train`. Raises UserError for what the user can mend."""
+    stream = Stream(
+        config.records, batch_size=config.batch_size, seed=config.seed, num_parallel_workers=config.num_parallel_workers
+    )
+    with _claimed(config.out, resume=config.resume):
+        device = choose_device(config.device_target, config.device_id)
+        training = Training(config, stream)
+        if device == "CPU" and config.check_memory:
+            memory.check(
+                training.state.network,
+                insize=stream.format.targets.insize,
+                batch_size=config.batch_size,
+                num_threads=num_cores(),
+            )
+        save_config(config, config.out / CONFIG)
+        stopped_by = training.run()
+    if stopped_by == signal.SIGTERM:
+        raise Terminated
+    if stopped_by == signal.SIGINT:
+        raise KeyboardInterrupt
+    return 0
+
+
+@contextmanager
+def _claimed(out: Path, *, resume: bool) -> Iterator[None]:
+    """Own the run folder while training. A folder that did not get anything is removed again."""
+    fresh = not out.exists()
+    if not fresh and any(path.name != LOCK for path in out.iterdir()):
+        if not resume:
+            raise UserError(f"{out}: not empty; continue that run with --resume, or give another --out")
+        if not (out / CONFIG).exists():
+            raise UserError(f"{out}: not a run of this trainer (there is no {CONFIG}); give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / LOCK, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{out}: another training is writing there") from error
+        try:
+            yield
+        finally:
+            (out / LOCK).unlink()
+            if fresh and not any(out.iterdir()):
+                out.rmdir()
+
+
+def steps_left(progress: Progress, config: TrainConfig, stream: Stream) -> int:
+    """Steps until max_epoch or max_steps, whichever comes first."""
+    in_epoch = -(-(stream.num_samples - progress.position) // (stream.batch_size * stream.world))
+    left = in_epoch + (config.max_epoch - progress.epoch - 1) * stream.steps_per_epoch
+    if config.max_steps is not None:
+        left = min(left, config.max_steps - progress.step)
+    return max(left, 0)
+
+
+class Training:
+    """One run: its state, the compiled step, the stream and the report."""
+
+    def __init__(self, config: TrainConfig, stream: Stream) -> None:
+        self.config, self.stream = config, stream
+        self.state = State(config, stream.manifest)
+        self.step = make_step(self.state.network, self.state.adam, config.optim.loss_scale)
+        cut_log(config.out, self.state.progress.step)
+        self.report = Report(config.out, num_stages=config.network.num_stages, restored=self.state.restored)
+
+    def run(self) -> signal.Signals | None:
+        """Train to the end, or until a signal arrives; saves at either. Returns the signal."""
+        self._print_plan()
+        config, progress = self.config, self.state.progress
+        batches = self.stream.batches(progress.epoch, progress.position)
+        saved_step = progress.step
+        with _noted_signals() as arrived:
+            while not arrived and (left := steps_left(progress, config, self.stream)):
+                self._one_step(batches)
+                if progress.step % config.log_interval == 0 or left == 1:
+                    self._log(left - 1)
+                if progress.step % config.ckpt_interval == 0:
+                    self.state.save(self.report.tensors())
+                    saved_step = progress.step
+            if progress.step != saved_step:
+                self.state.save(self.report.tensors())
+        batches.close()
+        print(f"{config.out}: step {progress.step:,} of epoch {progress.epoch} saved; {self.report.summary()}", flush=True)
+        return arrived[0] if arrived else None
+
+    def _print_plan(self) -> None:
+        counts = count_parameters(self.state.network)
+        groups = ", ".join(f"{name} {count / 1e6:.2f}" for name, count in counts.items())
+        print(
+            f"{sum(counts.values()) / 1e6:.2f} M parameters ({groups}); {self.stream.num_samples:,} samples an epoch; "
+            f"{steps_left(self.state.progress, self.config, self.stream):,} steps of {self.config.batch_size} to go; "
+            "compiling the first",
+            flush=True,
+        )
+
+    def _one_step(self, batches: Iterator[Batch]) -> None:
+        asked_s = time.perf_counter()
+        batch = next(batches)
+        waited_s = time.perf_counter() - asked_s
+        progress = self.state.progress
+        rates = np.array(learning_rates(progress.step, self.config.optim), np.float32)
+        losses, finite = self.step(*map(ms.Tensor, (batch.images, batch.heatmaps, batch.pafs, batch.mask, rates)))
+        if not finite:
+            raise UserError(
+                f"step {progress.step + 1}: the loss or its gradients are not finite (images {batch.image_ids.tolist()}); "
+                f"that step was not taken. Lower --lr and continue from the last checkpoint in {self.config.out} with --resume"
+            )
+        self.report.add(losses.asnumpy(), num_samples=batch.num_samples, waited_s=waited_s)
+        progress.step += 1
+        finished = batch.position == self.stream.num_samples
+        progress.epoch, progress.position = (batch.epoch + 1, 0) if finished else (batch.epoch, batch.position)
+
+    def _log(self, left: int) -> None:
+        progress = self.state.progress
+        self.report.log(
+            step=progress.step,
+            epoch=progress.epoch - (progress.position == 0),  # the one that the last batch was of
+            steps_left=left,
+            rates=learning_rates(progress.step - 1, self.config.optim),
+        )
+
+
+@contextmanager
+def _noted_signals() -> Iterator[list[signal.Signals]]:
+    """Collect SIGINT and SIGTERM instead of stopping at once; the second of a kind stops as usual.
+
+    (While MindSpore computes, it turns SIGINT into SIGTERM; so Ctrl-C mostly arrives as that.)
+    """
+    arrived: list[signal.Signals] = []
+    previous = {}
+
+    def note(number, _frame):
+        arrived.append(signal.Signals(number))
+        print(f"{arrived[-1].name}: finishing this step, then saving", flush=True)
+        signal.signal(number, previous[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        previous[number] = signal.signal(number, note)
+    try:
+        yield arrived
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
