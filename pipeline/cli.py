@@ -113,14 +113,18 @@ def parse(config: type, words: Sequence[str], *, prog: str) -> Any:
         values = {**presets.get(preset, {}), **values}
     # Of an option that is given twice the last counts. Leading positional words stay in front of every option.
     options = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
-    return tyro.cli(
-        config,
-        args=[*words[:options], *as_options(values), *words[options:]],
-        prog=prog,
-        config=(tyro.conf.OmitArgPrefixes,),
-        description=inspect.cleandoc(config.__doc__ or "")
-        + "\n\n--config F.yaml gives the same options in a file; the command line wins.",
-    )
+    try:
+        return tyro.cli(
+            config,
+            args=[*words[:options], *as_options(values), *words[options:]],
+            prog=prog,
+            config=(tyro.conf.OmitArgPrefixes,),
+            description=inspect.cleandoc(config.__doc__ or "")
+            + "\n\n--config F.yaml gives the same options in a file; the command line wins.",
+        )
+    except ValueError as error:  # tyro reports those of the outermost class itself
+        print(f"{prog}: error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def main(prog: str, about: str, commands: Mapping[str, Command], argv: Sequence[str] | None = None) -> int:

@@ -112,7 +112,7 @@ def test_people_stay_between_the_limits_of_size():
         diagonal = np.hypot(size, 1)
         scales = [augment._random_scale(keypoints, AugmentConfig(), rng) for _ in range(200)]
         assert min(scales) >= 0.5 and max(scales) <= 2.0
-        assert all(64 - 1e-6 <= s * diagonal or s >= 1 for s in scales)
+        assert all(s * diagonal >= 64 - 1e-6 or s >= 1 for s in scales)
         assert all(s * diagonal <= 512 + 1e-6 or s <= 1 for s in scales)
 
 

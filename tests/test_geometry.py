@@ -38,7 +38,9 @@ def test_compose_applies_from_first_to_last():
 
 def test_invert_undoes():
     matrix = geometry.compose(geometry.resizing(1.7, 0.6), geometry.rotation(77), geometry.translation(5, -3))
-    np.testing.assert_allclose(geometry.transform_points(geometry.invert(matrix), geometry.transform_points(matrix, POINTS)), POINTS)
+    np.testing.assert_allclose(
+        geometry.transform_points(geometry.invert(matrix), geometry.transform_points(matrix, POINTS)), POINTS
+    )
 
 
 def test_rotation_turns_x_towards_y():
