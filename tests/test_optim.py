@@ -24,19 +24,26 @@ def test_the_reference_schedule():
         (200_000, (2.5e-7, 2.5e-7, 1e-6)),
         (250_000, (2.5e-8, 2.5e-8, 1e-7)),
     ):
-        assert learning_rates(step, config) == pytest.approx(expected), step
+        assert learning_rates(step, config, total_steps=300_000) == pytest.approx(expected), step
 
 
 def test_warm_up_rises_from_the_first_step_to_the_full_rate():
     config = OptimConfig(lr=1.0, lr_warmup_steps=4, freeze_trunk_steps=0, vgg_lr_factor=1)
-    assert [learning_rates(step, config).stage for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
-    assert learning_rates(0, config).vgg == 0.25
+    assert [learning_rates(step, config, total_steps=300_000).stage for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+    assert learning_rates(0, config, total_steps=300_000).vgg == 0.25
+
+
+def test_cosine_falls_from_the_full_rate_to_nothing_at_the_end_of_the_run():
+    config = OptimConfig(lr=1.0, lr_schedule="cosine", freeze_trunk_steps=0)
+    rates = [learning_rates(step, config, total_steps=8).stage for step in range(10)]
+    assert rates[:5:2] == pytest.approx([1, (1 + 0.5**0.5) / 2, 0.5])
+    assert rates == sorted(rates, reverse=True) and rates[8] == rates[9] == 0
 
 
 @given(step=st.integers(0, 400_000))
 def test_rates_never_rise_after_the_freeze_and_keep_their_factors(step):
     config = OptimConfig(lr=3e-4)
-    now, later = learning_rates(step, config), learning_rates(step + 1, config)
+    now, later = learning_rates(step, config, total_steps=300_000), learning_rates(step + 1, config, total_steps=300_000)
     assert now.base == pytest.approx(now.stage / 4)
     assert later.stage <= now.stage
     assert now.vgg in (0, now.base) and (now.vgg > 0) == (step >= 2_000)

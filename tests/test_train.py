@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from trainer_data import TINY_OPTIONS, make_records
 
-from pipeline.cli import main
+from pipeline.cli import UserError, main
 from pipeline.skeleton import COCO18
-from trainer import checkpoint, memory
+from trainer import checkpoint, device, memory
 from trainer.__main__ import COMMANDS
 from trainer.config import NetworkConfig
 from trainer.network import Network
@@ -27,7 +27,7 @@ def records(tmp_path_factory):
 
 def options(records, out, *more: str) -> list[str]:
     words = f"train --preset small --records {records} --out {out} --batch-size 4 --log-interval 2 --device-target CPU".split()
-    return [*words, *TINY_OPTIONS, *more]
+    return [*words, "--lr-schedule", "steps", *TINY_OPTIONS, *more]
 
 
 def train(records, out, *more: str) -> int:
@@ -229,3 +229,19 @@ def test_the_log_is_cut_where_the_run_continues(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"step": 2}\n{"step": 4}\n{"step": 6}\n{"ste')
     cut_log(tmp_path, 4)
     assert (tmp_path / "log.jsonl").read_text() == '{"step": 2}\n{"step": 4}\n'
+
+
+def test_avx512_is_left_to_the_user_and_otherwise_kept_from_onednn():
+    for environment, flags, expected in (
+        ({}, "fpu avx2 avx512f avx512bw", "AVX2"),
+        ({}, "fpu avx2", None),
+        ({device.INSTRUCTION_SET_VARIABLE: "AVX"}, "avx512f", "AVX"),
+    ):
+        device.limit_instruction_set(environment, flags)
+        assert environment.get(device.INSTRUCTION_SET_VARIABLE) == expected
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(UserError, match="--device-target Ascend"):
+        device.choose_device("Ascend")
+    assert device.choose_device("CPU") == "CPU"

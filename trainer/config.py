@@ -47,6 +47,8 @@ class OptimConfig:
 
     lr: float = 1e-4
     """Learning rate of the stages."""
+    lr_schedule: Literal["steps", "cosine"] = "steps"
+    """How learning rates fall: by lr_gamma at each of lr_steps, or along half a cosine to zero at the end of the run."""
     lr_gamma: float = 0.1
     """Factor on every learning rate at each of lr_steps."""
     lr_steps: tuple[int, ...] = (100_000, 200_000, 250_000)
@@ -78,18 +80,22 @@ class TrainConfig:
     """Train a network on a record set.
 
     Example: python -m trainer train --records records --out runs/first --vgg-path vgg19.ckpt
+
     On a CPU: python -m trainer train --records records --out runs/small --preset small
     """
 
     PRESETS: ClassVar = {
         "openpose": {},
         "small": {
-            "trunk_channels": (16, 16, 32, 32, 64, 64, 64, 64, 96, 96),
-            "cpm_channels": (96, 64),
+            "trunk_channels": (8, 8, 24, 24, 40, 40, 40, 40, 80, 80),
+            "cpm_channels": (64, 48),
             "num_stages": 3,
             "stage_channels": 48,
-            "stage1_hidden_channels": 128,
-            "lr": 1e-3,
+            "stage1_hidden_channels": 96,
+            "kernel_size": 3,
+            "batch_size": 8,
+            "lr": 3e-3,
+            "lr_schedule": "cosine",
             "lr_warmup_steps": 50,
             "vgg_lr_factor": 1.0,
             "base_lr_factor": 1.0,

@@ -51,7 +51,7 @@ def choose_device(target: DeviceTarget = "auto", device_id: int = 0) -> str:
     try:
         if target == "Ascend":
             ms.set_device("Ascend", device_id)
-        else:
+        elif ms.get_context("device_target") != "CPU":  # setting it again is refused once something has been computed
             ms.set_device("CPU")
     except (RuntimeError, ValueError) as error:
         raise UserError(

@@ -1,5 +1,6 @@
 """Learning rates as a pure function of the step, and Adam with one of them for each part of the network."""
 
+import math
 from bisect import bisect_right
 from typing import NamedTuple
 
@@ -20,9 +21,15 @@ class LearningRates(NamedTuple):
     stage: float
 
 
-def learning_rates(step: int, config: OptimConfig) -> LearningRates:
-    """Learning rates of a step, counted from 0 over the whole run."""
-    rate = config.lr * config.lr_gamma ** bisect_right(config.lr_steps, step)
+def learning_rates(step: int, config: OptimConfig, *, total_steps: int) -> LearningRates:
+    """Learning rates of a step, counted from 0 over the whole run of `total_steps` (which only "cosine" looks at).
+
+    The cosine is that of Loshchilov and Hutter, ICLR 2017, equation 5, without restarts: from lr to 0.
+    """
+    if config.lr_schedule == "cosine":
+        rate = config.lr * (1 + math.cos(math.pi * min(step / total_steps, 1))) / 2
+    else:
+        rate = config.lr * config.lr_gamma ** bisect_right(config.lr_steps, step)
     if step < config.lr_warmup_steps:
         rate *= (step + 1) / config.lr_warmup_steps
     trunk = 0.0 if step < config.freeze_trunk_steps else rate * config.vgg_lr_factor

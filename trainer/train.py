@@ -15,7 +15,7 @@ from trainer import memory
 from trainer.config import TrainConfig
 from trainer.device import choose_device, num_cores
 from trainer.network import count_parameters
-from trainer.optim import learning_rates
+from trainer.optim import LearningRates, learning_rates
 from trainer.report import Report, cut_log
 from trainer.state import Progress, State
 from trainer.step import make_step
@@ -88,6 +88,7 @@ class Training:
         self.state = State(config, stream.manifest)
         self.step = make_step(self.state.network, self.state.adam, config.optim.loss_scale)
         cut_log(config.out, self.state.progress.step)
+        self.total_steps = self.state.progress.step + steps_left(self.state.progress, config, stream)
         self.report = Report(config.out, num_stages=config.network.num_stages, restored=self.state.restored)
 
     def run(self) -> signal.Signals | None:
@@ -125,7 +126,7 @@ class Training:
         batch = next(batches)
         waited_s = time.perf_counter() - asked_s
         progress = self.state.progress
-        rates = np.array(learning_rates(progress.step, self.config.optim), np.float32)
+        rates = np.array(self._rates(progress.step), np.float32)
         losses, finite = self.step(*map(ms.Tensor, (batch.images, batch.heatmaps, batch.pafs, batch.mask, rates)))
         if not finite:
             raise UserError(
@@ -137,13 +138,16 @@ class Training:
         finished = batch.position == self.stream.num_samples
         progress.epoch, progress.position = (batch.epoch + 1, 0) if finished else (batch.epoch, batch.position)
 
+    def _rates(self, step: int) -> LearningRates:
+        return learning_rates(step, self.config.optim, total_steps=self.total_steps)
+
     def _log(self, left: int) -> None:
         progress = self.state.progress
         self.report.log(
             step=progress.step,
             epoch=progress.epoch - (progress.position == 0),  # the one that the last batch was of
             steps_left=left,
-            rates=learning_rates(progress.step - 1, self.config.optim),
+            rates=self._rates(progress.step - 1),
         )
 
 
