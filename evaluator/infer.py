@@ -9,9 +9,9 @@ import numpy as np
 
 from evaluator.decode import DecodeConfig, People, decode
 from pipeline import geometry
+from pipeline.augment import PADDING_GREY
 from pipeline.skeleton import Skeleton
 
-PADDING_GREY = 127  # as around the crops of the training
 MAX_ASPECT = 8  # a longer image is made smaller still, or a strip of paper would fill the memory
 
 

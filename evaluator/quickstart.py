@@ -1,0 +1,135 @@
+"""The whole line on data that it makes itself: people, records, training, AP on unseen people, pictures.
+
+Every step is a command that a user could type, and is shown as such. A step whose output is there is not done again, and
+training continues from its newest checkpoint, so that a quickstart that was stopped goes on with the same command.
+"""
+
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.cli import UserError, guarded, parse
+
+PROG = "openpose-quickstart"
+IMAGE = {"width": 320, "height": 240}
+INSIZE = 192  # evaluation shrinks the 240-pixel side to it; training sees people from a little smaller to a little larger
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickstartConfig:
+    """Make people, build records, train the `small` network, and print the AP on unseen people, with pictures.
+
+    Takes about ten minutes on two cores. Run again after a stop, it continues.
+
+    Example: openpose-quickstart --out quickstart
+    """
+
+    out: Path = Path("quickstart")
+    """Folder of everything that it makes."""
+    num_images: int = 1600
+    """Images to train on."""
+    num_unseen: int = 96
+    """Images to evaluate on."""
+    variants: int = 4
+    """Augmented variants of every training image."""
+    num_steps: int = 1500
+    """Training steps of 8 images."""
+    seed: int = 0
+    """Seed of data, augmentation and training."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_images", "num_unseen", "variants", "num_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+def run(config: QuickstartConfig) -> int:
+    """Raises UserError where a step fails or `out` holds something else."""
+    start = time.monotonic()
+    marker = config.out / "quickstart.txt"
+    if config.out.exists() and any(config.out.iterdir()) and not marker.exists():
+        raise UserError(f"{config.out}: not empty and not of a quickstart; give another --out")
+    config.out.mkdir(parents=True, exist_ok=True)
+    settings = repr(config) + "\n"
+    if marker.exists() and marker.read_text() != settings:
+        raise UserError(f"{config.out}: begun with other options; give the same ones, or another --out")
+    marker.write_text(settings)
+    for title, output, command in steps(config):
+        if output is not None and output.exists():
+            print(f"\n{title}: done before", flush=True)
+            continue
+        print(f"\n{title}\n$ {shlex.join(['python', *command[1:]])}", flush=True)
+        _run(command)
+    print(
+        f"\nDone in {(time.monotonic() - start) / 60:.1f} minutes. Look at {config.out}/evaluation/pictures (found | true), "
+        f"{config.out}/preview (what the network was taught) and {config.out}/run/log.jsonl (its losses)."
+    )
+    return 0
+
+
+def steps(config: QuickstartConfig) -> list[tuple[str, Path | None, list[str]]]:
+    """Title, the output that shows that a step is done (None: always run), and command of each step."""
+    out, seed = config.out, ["--seed", str(config.seed)]
+    size = [word for name, value in IMAGE.items() for word in (f"--{name}", str(value))]
+    train, unseen, records, runs = (out / name for name in ("train", "unseen", "records", "run"))
+    truth = ["--annotations", str(unseen / "annotations/person_keypoints_val2017.json"), "--images", str(unseen / "val2017")]
+    synthesize = [sys.executable, "-m", "pipeline", "synthesize", *seed, *size]
+    build = [
+        *(sys.executable, "-m", "pipeline", "build", "--annotations", str(train / "annotations/person_keypoints_train2017.json")),
+        *("--images", str(train / "train2017"), "--out", str(records), "--variants", str(config.variants), *seed),
+        # The reference's augmentation, for pictures of half its size and people who mostly stand upright.
+        *("--insize", str(INSIZE), "--min-scale", "0.6", "--max-scale", "1.25", "--rotation-sd-degrees", "8"),
+        *("--min-person-px", "40", "--max-person-px", "260"),
+    ]
+    trainer = [
+        *(sys.executable, "-m", "trainer", "train", "--preset", "small", "--records", str(records), "--out", str(runs), *seed),
+        *("--max-epoch", "1000", "--max-steps", str(config.num_steps), "--resume"),
+    ]
+    evaluate = [sys.executable, "-m", "evaluator", "run", "--checkpoint", str(runs), *truth, "--out", str(out / "evaluation")]
+    return [
+        ("1. People to train on", train, [*synthesize, "--num-images", str(config.num_images), "--out", str(train)]),
+        (
+            "2. People whom the network will not see",
+            unseen,
+            [*synthesize, "--num-images", str(config.num_unseen), "--split", "val", "--out", str(unseen)],
+        ),
+        ("3. Records", records / "manifest.json", build),
+        ("4. Are they whole?", None, [sys.executable, "-m", "pipeline", "verify", str(records)]),
+        (
+            "5. Pictures of them",
+            out / "preview",
+            [sys.executable, "-m", "pipeline", "preview", str(records), "--out", str(out / "preview")],
+        ),
+        ("6. Training", None, trainer),
+        ("7. AP on unseen people", None, evaluate),
+    ]
+
+
+def _run(command: list[str]) -> None:
+    """Run a step with this terminal; it gets Ctrl-C from the terminal, and SIGTERM from here."""
+    if command[2:4] == ["evaluator", "run"]:
+        shutil.rmtree(command[-1], ignore_errors=True)
+    process = subprocess.Popen(command)
+    try:
+        code = process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    if code in (130, -2):
+        raise KeyboardInterrupt
+    if code:
+        raise UserError(f"the step above failed with exit code {code}")
+
+
+def main() -> int:
+    """The console script."""
+    return guarded(PROG, lambda: run(parse(QuickstartConfig, sys.argv[1:], prog=PROG)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
