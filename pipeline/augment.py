@@ -43,10 +43,8 @@ class AugmentConfig:
     """Greatest shift of hue (in 2 degrees), saturation and value (of 255)."""
 
     def __post_init__(self) -> None:
-        if not 0.01 <= self.min_scale <= 1 <= self.max_scale <= 100:
-            raise ValueError(
-                f"min_scale and max_scale must be around 1 (0.01 to 1, 1 to 100), got {self.min_scale} and {self.max_scale}"
-            )
+        if not 0.01 <= self.min_scale <= self.max_scale <= 100:
+            raise ValueError(f"min_scale must be in [0.01, max_scale], max_scale at most 100, got {self.min_scale}, {self.max_scale}")
         if not 0 < self.min_person_px <= self.max_person_px:
             raise ValueError(f"min_person_px must be in (0, max_person_px], got {self.min_person_px} and {self.max_person_px}")
         for name in ("mirror_probability", "colour_probability"):
@@ -158,8 +156,10 @@ def _random_scale(keypoints: np.ndarray, config: AugmentConfig, rng: np.random.G
     low, high = config.min_scale, config.max_scale
     if len(keypoints):
         sizes = box_diagonals(keypoints)
-        low = min(max(config.min_person_px / sizes.min(), low), 1.0)
-        high = max(min(config.max_person_px / sizes.max(), high), 1.0)
+        # Both limits stay on their side of 1, or of the bound next to it: an image that fits as it is may stay as it is.
+        neutral = min(max(1.0, low), high)
+        low = min(max(config.min_person_px / sizes.min(), low), neutral)
+        high = max(min(config.max_person_px / sizes.max(), high), neutral)
     return float(rng.uniform(low, high))
 
 

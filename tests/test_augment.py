@@ -134,7 +134,7 @@ def test_the_same_generator_gives_the_same_transform():
     assert (first.mirrored, first.hsv_shift) == (second.mirrored, second.hsv_shift)
 
 
-@pytest.mark.parametrize("fields", [dict(min_scale=2.0), dict(mirror_probability=1.5), dict(hsv_shift=(0, 200, 0))])
+@pytest.mark.parametrize("fields", [dict(min_scale=2.5), dict(mirror_probability=1.5), dict(hsv_shift=(0, 200, 0))])
 def test_impossible_settings_are_refused(fields):
     with pytest.raises(ValueError, match="must"):
         AugmentConfig(**fields)
