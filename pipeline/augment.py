@@ -44,7 +44,9 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         if not 0.01 <= self.min_scale <= self.max_scale <= 100:
-            raise ValueError(f"min_scale must be in [0.01, max_scale], max_scale at most 100, got {self.min_scale}, {self.max_scale}")
+            raise ValueError(
+                f"min_scale must be in [0.01, max_scale], max_scale at most 100, got {self.min_scale}, {self.max_scale}"
+            )
         if not 0 < self.min_person_px <= self.max_person_px:
             raise ValueError(f"min_person_px must be in (0, max_person_px], got {self.min_person_px} and {self.max_person_px}")
         for name in ("mirror_probability", "colour_probability"):

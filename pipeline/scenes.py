@@ -10,6 +10,26 @@ from pipeline.figures import SKINS, Figure, Placed, colour_of_cloth, ellipsoid, 
 SHARE_WITHOUT_PEOPLE = 0.14
 
 
+@dataclass(frozen=True, kw_only=True)
+class SceneConfig:
+    """How hard the scenes are."""
+
+    max_people: int = 10
+    """People in an image at most, crowds apart."""
+    least_height: float = 0.06
+    """Height of the smallest people, as a share of the image's height."""
+    clutter: float = 14.0
+    """Mean number of objects in the background."""
+
+    def __post_init__(self) -> None:
+        if self.max_people < 1:
+            raise ValueError(f"max_people must be at least 1, got {self.max_people}")
+        if not 0 < self.least_height <= 0.9:
+            raise ValueError(f"least_height must be in (0, 0.9], got {self.least_height}")
+        if not 0 <= self.clutter <= 100:
+            raise ValueError(f"clutter must be from 0 to 100, got {self.clutter}")
+
+
 @dataclass(kw_only=True)
 class Scene:
     """image: uint8 (H, W, 3) RGB; owner: int32 (H, W), which figure and part is seen (see `figures.part_id`)."""
@@ -21,20 +41,21 @@ class Scene:
     crowd: set[int] = field(default_factory=set)
 
 
-def make_scene(rng: np.random.Generator, height: int, width: int) -> Scene:
+def make_scene(rng: np.random.Generator, height: int, width: int, config: SceneConfig | None = None) -> Scene:
     """Clutter, then people from the smallest to the largest, with objects in front of some."""
+    config = config or SceneConfig()
     angle = rng.uniform(np.pi, 2 * np.pi)  # the light comes from above
     scene = Scene(
         image=_background(rng, height, width),
         owner=np.zeros((height, width), np.int32),
         light=np.array([np.cos(angle), np.sin(angle)]),
     )
-    for _ in range(rng.poisson(14)):
+    for _ in range(rng.poisson(config.clutter)):
         _add_object(scene, rng, rng.uniform((0, 0), (width, height)), height * rng.uniform(0.05, 0.5))
     people = rng.random() >= SHARE_WITHOUT_PEOPLE
     if people and rng.random() < 0.07:
         _add_crowd(scene, rng)
-    heights = _heights(rng, height) if people else []
+    heights = _heights(rng, height, config) if people else []
     previous = rng.uniform(0.1, 0.9) * width
     for height_px in heights:
         close = rng.random() < 0.35
@@ -46,7 +67,7 @@ def make_scene(rng: np.random.Generator, height: int, width: int) -> Scene:
     return scene
 
 
-def _heights(rng: np.random.Generator, height: int) -> list[float]:
+def _heights(rng: np.random.Generator, height: int, config: SceneConfig) -> list[float]:
     """Body heights in pixels, smallest first up to some disorder: mostly medium and large, some small, some cut by the border."""
     count = rng.choice([1, 2, 3, 4, 5], p=[0.38, 0.27, 0.17, 0.11, 0.07])
     kinds = rng.choice(4, size=count, p=[0.6, 0.22, 0.08, 0.1])
@@ -54,7 +75,7 @@ def _heights(rng: np.random.Generator, height: int) -> list[float]:
     heights = list(rng.uniform(spans[:, 0], spans[:, 1]) * (1 - 0.06 * (count - 1)) * height)
     if rng.random() < 0.12:
         heights += list(rng.uniform(0.06, 0.14, rng.integers(2, 6)) * height)
-    heights = np.maximum(heights, 30)
+    heights = np.maximum(heights[: config.max_people], max(30, config.least_height * height))
     return list(heights[np.argsort(heights * rng.lognormal(0, 0.15, len(heights)))])
 
 

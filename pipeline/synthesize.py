@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from pipeline.cli import UserError
 from pipeline.figures import JOINTS, figure_of
-from pipeline.scenes import Scene, make_scene, photograph
+from pipeline.scenes import Scene, SceneConfig, make_scene, photograph
 
 FIRST_IDS = {"train": 1, "val": 500_001}  # apart, so that one seed gives train and val different pictures
 MAX_IMAGES = 500_000
@@ -73,6 +73,7 @@ class SynthesizeConfig:
     """JPEG quality, 1 to 100."""
     jobs: int = -1
     """Processes; -1 = one per core. The pictures do not depend on it."""
+    scene: SceneConfig = field(default_factory=SceneConfig)
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_images < MAX_IMAGES:
@@ -138,7 +139,7 @@ def _document(config: SynthesizeConfig, entries: list[tuple[dict, list[dict]]]) 
 
 def _write_image(config: SynthesizeConfig, folder: Path, image_id: int) -> tuple[dict, list[dict]]:
     rng = np.random.default_rng([config.seed, image_id])
-    scene = make_scene(rng, config.height, config.width)
+    scene = make_scene(rng, config.height, config.width, config.scene)
     annotations = annotate(scene, rng)
     picture = cv2.cvtColor(photograph(scene.image, rng), cv2.COLOR_RGB2BGR)
     name = config.file_name(image_id)

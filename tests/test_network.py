@@ -70,6 +70,17 @@ def test_initial_weights_keep_the_signal_and_depend_on_the_generator_alone():
     assert float(heatmaps.abs().max()) < 1, "the first fields are near zero"
 
 
+def test_group_norm_takes_out_brightness_and_contrast_of_the_features():
+    network = make(NetworkConfig(**_small_fields()))
+    normed = network.cpm[1][0]
+    x = np.random.default_rng(0).standard_normal((2, network.cpm[0].out_channels, 6, 6)).astype(np.float32)
+    first, second = (normed(ms.Tensor(scale * x + shift)).asnumpy() for scale, shift in ((1, 0), (30, 7)))
+    np.testing.assert_allclose(first, second, atol=1e-3)
+    groups = first.reshape(2, -1, 8 * 36)
+    np.testing.assert_allclose(groups.mean(-1), 0, atol=1e-4)
+    np.testing.assert_allclose(groups.std(-1), 1, atol=1e-3)
+
+
 def _small_fields() -> dict:
     return {k: v for k, v in TrainConfig.PRESETS["small"].items() if k in NetworkConfig.__dataclass_fields__}
 
@@ -82,7 +93,15 @@ def test_groups_are_trunk_cpm_and_stages():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"trunk_channels": (4,) * 9}, {"kernel_size": 4}, {"num_stages": 0}, {"cpm_channels": ()}, {"stage_channels": 0}]
+    "wrong",
+    [
+        {"trunk_channels": (4,) * 9},
+        {"kernel_size": 4},
+        {"num_stages": 0},
+        {"group_channels": 7},
+        {"cpm_channels": ()},
+        {"stage_channels": 0},
+    ],
 )
 def test_wrong_shapes_are_refused_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -26,6 +26,8 @@ class NetworkConfig:
     """Channels of the 1x1 convolution in front of the first stage's fields."""
     kernel_size: int = 7
     """Kernel of the five wide convolutions of every later stage; odd."""
+    group_channels: int = 0
+    """Channels in a group of the GroupNorm (Wu and He, ECCV 2018) behind every convolution; 0: no normalisation, as in the paper."""
 
     def __post_init__(self) -> None:
         if len(self.trunk_channels) != NUM_TRUNK_CONVOLUTIONS:
@@ -35,6 +37,9 @@ class NetworkConfig:
         for name in ("stage_channels", "stage1_hidden_channels", "num_stages"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        channels = (*self.trunk_channels, *self.cpm_channels, self.stage_channels, self.stage1_hidden_channels)
+        if self.group_channels < 0 or (self.group_channels and any(count % self.group_channels for count in channels)):
+            raise ValueError(f"group_channels must be 0 or divide the channels {channels}, got {self.group_channels}")
         if min(*self.trunk_channels, *self.cpm_channels) < 1:
             raise ValueError(f"channels must be at least 1, got {self.trunk_channels} and {self.cpm_channels}")
         if self.kernel_size < 1 or self.kernel_size % 2 == 0:
@@ -89,12 +94,13 @@ class TrainConfig:
         "small": {
             "trunk_channels": (8, 8, 24, 24, 40, 40, 40, 40, 80, 80),
             "cpm_channels": (64, 48),
-            "num_stages": 3,
+            "num_stages": 2,
             "stage_channels": 48,
             "stage1_hidden_channels": 96,
             "kernel_size": 3,
+            "group_channels": 8,
             "batch_size": 8,
-            "lr": 3e-3,
+            "lr": 6e-3,
             "lr_schedule": "cosine",
             "lr_warmup_steps": 50,
             "vgg_lr_factor": 1.0,

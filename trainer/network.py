@@ -13,13 +13,19 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 Fields = tuple[ms.Tensor, ms.Tensor]
 
 
-def conv(in_channels: int, out_channels: int, kernel_size: int, *, relu: bool = True) -> list[nn.Cell]:
-    """A convolution that keeps height and width, with bias, zero until `initialise`; a ReLU behind it unless told otherwise."""
+def conv(in_channels: int, out_channels: int, kernel_size: int, group_channels: int = 0) -> list[nn.Cell]:
+    """A convolution that keeps height and width, with bias, and its activation: ReLU, behind a GroupNorm if there are groups.
+
+    Weights are zero until `initialise`.
+    """
     layer = nn.Conv2d(
         in_channels, out_channels, kernel_size, pad_mode="pad", padding=kernel_size // 2,
         has_bias=True, weight_init="zeros", bias_init="zeros",
     )  # fmt: skip
-    return [layer, nn.ReLU()] if relu else [layer]
+    if group_channels == 0:
+        return [layer, nn.ReLU()]
+    # Both in one cell, so that the convolutions keep the places, and so the names, that they have in VGG19.
+    return [layer, nn.SequentialCell([nn.GroupNorm(out_channels // group_channels, out_channels), nn.ReLU()])]
 
 
 class Trunk(nn.Cell):
@@ -27,11 +33,11 @@ class Trunk(nn.Cell):
 
     POOL_AFTER = (2, 4, 8)
 
-    def __init__(self, channels: tuple[int, ...]) -> None:
+    def __init__(self, channels: tuple[int, ...], group_channels: int) -> None:
         super().__init__()
         layers: list[nn.Cell] = []
         for number, (before, after) in enumerate(zip((3, *channels), channels, strict=False), start=1):
-            layers += conv(before, after, 3)
+            layers += conv(before, after, 3, group_channels)
             if number in self.POOL_AFTER:
                 layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
         self.layers = nn.SequentialCell(layers)
@@ -43,22 +49,24 @@ class Trunk(nn.Cell):
 class Stage(nn.Cell):
     """Two branches over the same features: heatmaps (B, num_heatmaps, h, w) and PAFs (B, num_pafs, h, w)."""
 
-    def __init__(self, in_channels: int, widths: list[tuple[int, int]], num_heatmaps: int, num_pafs: int) -> None:
+    def __init__(
+        self, in_channels: int, widths: list[tuple[int, int]], num_heatmaps: int, num_pafs: int, group_channels: int
+    ) -> None:
         super().__init__()
-        self.heatmaps = _branch(in_channels, widths, num_heatmaps)
-        self.pafs = _branch(in_channels, widths, num_pafs)
+        self.heatmaps = _branch(in_channels, widths, num_heatmaps, group_channels)
+        self.pafs = _branch(in_channels, widths, num_pafs, group_channels)
 
     def construct(self, x):
         return self.heatmaps(x), self.pafs(x)
 
 
-def _branch(in_channels: int, widths: list[tuple[int, int]], out_channels: int) -> nn.SequentialCell:
+def _branch(in_channels: int, widths: list[tuple[int, int]], out_channels: int, group_channels: int) -> nn.SequentialCell:
     """Convolutions of `widths` = (channels, kernel size) with ReLU, and a linear 1x1 to the fields."""
     layers: list[nn.Cell] = []
     for channels, kernel_size in widths:
-        layers += conv(in_channels, channels, kernel_size)
+        layers += conv(in_channels, channels, kernel_size, group_channels)
         in_channels = channels
-    return nn.SequentialCell(layers + conv(in_channels, out_channels, 1, relu=False))
+    return nn.SequentialCell([*layers, conv(in_channels, out_channels, 1)[0]])
 
 
 class Network(nn.Cell):
@@ -66,20 +74,21 @@ class Network(nn.Cell):
 
     def __init__(self, config: NetworkConfig, num_heatmaps: int, num_pafs: int) -> None:
         super().__init__()
-        self.trunk = Trunk(config.trunk_channels)
+        groups = config.group_channels
+        self.trunk = Trunk(config.trunk_channels, groups)
         self.cpm = nn.SequentialCell(
             [
                 layer
                 for before, after in zip((config.trunk_channels[-1], *config.cpm_channels), config.cpm_channels, strict=False)
-                for layer in conv(before, after, 3)
+                for layer in conv(before, after, 3, groups)
             ]
         )
         features = config.cpm_channels[-1]
         first = [(config.stage_channels, 3)] * 3 + [(config.stage1_hidden_channels, 1)]
         later = [(config.stage_channels, config.kernel_size)] * 5 + [(config.stage_channels, 1)]
-        stages = [Stage(features, first, num_heatmaps, num_pafs)]
+        stages = [Stage(features, first, num_heatmaps, num_pafs, groups)]
         for _ in range(config.num_stages - 1):
-            stages.append(Stage(features + num_heatmaps + num_pafs, later, num_heatmaps, num_pafs))
+            stages.append(Stage(features + num_heatmaps + num_pafs, later, num_heatmaps, num_pafs, groups))
         self.stages = nn.CellList(stages)
         self.mean = ms.Tensor(np.array(IMAGENET_MEAN, np.float32))
         self.inverse_std = ms.Tensor((1 / np.array(IMAGENET_STD)).astype(np.float32))
