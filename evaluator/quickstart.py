@@ -121,7 +121,7 @@ def _run(command: list[str]) -> None:
         process.terminate()
         process.wait()
         raise
-    if code in (130, -2):
+    if code in (130, 143):  # 143 too: while MindSpore computes, Ctrl-C reaches the training as SIGTERM
         raise KeyboardInterrupt
     if code:
         raise UserError(f"the step above failed with exit code {code}")
