@@ -33,7 +33,7 @@ class Trunk(nn.Cell):
 
     POOL_AFTER = (2, 4, 8)
 
-    def __init__(self, channels: tuple[int, ...], group_channels: int) -> None:
+    def __init__(self, channels: tuple[int, ...], group_channels: int = 0) -> None:
         super().__init__()
         layers: list[nn.Cell] = []
         for number, (before, after) in enumerate(zip((3, *channels), channels, strict=False), start=1):
