@@ -46,6 +46,7 @@ _LEGS = (
     (0.05, ((15, 45), (60, 115), (5, 25), (70, 125), (0, 15))),  # crouching
     (0.04, ((40, 80), (-5, 10), (1, 12), (0, 15), (0, 6))),  # bending down
 )
+_UPRIGHT = 3  # the first of them
 SKINS = ((244, 208, 180), (232, 186, 150), (214, 162, 122), (184, 128, 88), (140, 92, 62), (96, 62, 44))
 _HAIRS = ((28, 22, 20), (58, 38, 26), (98, 62, 34), (150, 104, 54), (206, 168, 100), (150, 148, 146), (128, 52, 28))
 _CIRCLE = np.stack([np.cos(np.arange(24) * np.pi / 12), np.sin(np.arange(24) * np.pi / 12)])
@@ -112,15 +113,20 @@ class Figure:
         return np.stack([centres.min(0) - 0.04, centres.max(0) + 0.04])
 
 
-def random_figure(rng: np.random.Generator, *, yaw_degrees: float | None = None) -> Figure:
-    """A random body in a random pose, seen from `yaw_degrees` (0 front, 90 facing the image's right, 180 back; None: random)."""
+def random_figure(rng: np.random.Generator, *, yaw_degrees: float | None = None, calm: bool = False) -> Figure:
+    """A random body in a random pose, seen from `yaw_degrees` (0 front, 90 facing the image's right, 180 back; None: random).
+
+    A `calm` one stands or walks upright, and a random yaw shows its front or its back.
+    """
     if yaw_degrees is None:
-        yaw_degrees = rng.choice([0, 90, -90, 180], p=[0.48, 0.13, 0.13, 0.26]) + rng.normal(0, 26)
-    roll = rng.choice([-1, 1]) * rng.uniform(70, 110) if rng.random() < 0.04 else rng.normal(0, 4)
+        views = [0.7, 0.0, 0.0, 0.3] if calm else [0.48, 0.13, 0.13, 0.26]
+        yaw_degrees = rng.choice([0, 90, -90, 180], p=views) + rng.normal(0, 22 if calm else 26)
+    lies = not calm and rng.random() < 0.04
+    roll = rng.choice([-1, 1]) * rng.uniform(70, 110) if lies else rng.normal(0, 4)
     figure = Figure(camera=turn(2, roll) @ turn(0, -rng.normal(5, 6)) @ turn(1, yaw_degrees))
     child, girth = rng.random() < 0.15, rng.uniform(0.85, 1.3)
     look = _clothes(rng)
-    legs = _pick(rng, _LEGS)
+    legs = _pick(rng, _LEGS[:_UPRIGHT] if calm else _LEGS)
     chest = turn(1, rng.normal(0, 10)) @ turn(2, rng.normal(0, 4)) @ turn(0, -rng.uniform(*legs[0]))
     _add_legs(figure, rng, legs, girth, look)
     neck = -(0.27 if child else 0.285) * chest[:, 1]

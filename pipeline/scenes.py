@@ -20,6 +20,9 @@ class SceneConfig:
     """Height of the smallest people, as a share of the image's height."""
     clutter: float = 14.0
     """Mean number of objects in the background."""
+    variety: float = 1.0
+    """Share of people in any pose, seen from anywhere, who may be cut by the border; the others stand or walk, show their front
+    or their back, and are whole in the picture."""
 
     def __post_init__(self) -> None:
         if self.max_people < 1:
@@ -28,6 +31,8 @@ class SceneConfig:
             raise ValueError(f"least_height must be in (0, 0.9], got {self.least_height}")
         if not 0 <= self.clutter <= 100:
             raise ValueError(f"clutter must be from 0 to 100, got {self.clutter}")
+        if not 0 <= self.variety <= 1:
+            raise ValueError(f"variety must be from 0 to 1, got {self.variety}")
 
 
 @dataclass(kw_only=True)
@@ -60,7 +65,7 @@ def make_scene(rng: np.random.Generator, height: int, width: int, config: SceneC
     for height_px in heights:
         close = rng.random() < 0.35
         previous = np.clip(previous + rng.normal(0, 0.3) * height_px, 0, width) if close else rng.uniform(0.02, 0.98) * width
-        _add_figure(scene, rng, height_px, previous)
+        _add_figure(scene, rng, height_px, previous, calm=rng.random() >= config.variety)
         if rng.random() < 0.13:
             size = height_px * rng.uniform(0.15, 0.4)
             _add_object(scene, rng, scene.figures[-1].origin + rng.normal(0, 0.2, 2) * height_px, size)
@@ -70,7 +75,8 @@ def make_scene(rng: np.random.Generator, height: int, width: int, config: SceneC
 def _heights(rng: np.random.Generator, height: int, config: SceneConfig) -> list[float]:
     """Body heights in pixels, smallest first up to some disorder: mostly medium and large, some small, some cut by the border."""
     count = rng.choice([1, 2, 3, 4, 5], p=[0.38, 0.27, 0.17, 0.11, 0.07])
-    kinds = rng.choice(4, size=count, p=[0.6, 0.22, 0.08, 0.1])
+    close = 0.1 * config.variety
+    kinds = rng.choice(4, size=count, p=[0.7 - close, 0.22, 0.08, close])
     spans = np.array([(0.45, 0.95), (0.2, 0.45), (0.07, 0.2), (1.0, 1.8)])[kinds]
     heights = list(rng.uniform(spans[:, 0], spans[:, 1]) * (1 - 0.06 * (count - 1)) * height)
     if rng.random() < 0.12:
@@ -79,15 +85,21 @@ def _heights(rng: np.random.Generator, height: int, config: SceneConfig) -> list
     return list(heights[np.argsort(heights * rng.lognormal(0, 0.15, len(heights)))])
 
 
-def _add_figure(scene: Scene, rng: np.random.Generator, height_px: float, centre_x: float, bottom: float | None = None) -> None:
-    height = scene.image.shape[0]
-    figure = random_figure(rng)
+def _add_figure(
+    scene: Scene, rng: np.random.Generator, height_px: float, centre_x: float, *, bottom: float | None = None, calm: bool = False
+) -> None:
+    height, width = scene.owner.shape
+    figure = random_figure(rng, calm=calm)
     low, high = figure.extent() * height_px
     full = high[1] - low[1]
+    outside = 0.0 if calm else 0.05 * height
+    if calm:
+        half = min(high[0] - low[0], width) / 2
+        centre_x = np.clip(centre_x, half, width - half)
     if bottom is not None:
         top = bottom - full
-    elif full < 0.97 * height:
-        top = -0.05 * height + (1.1 * height - full) * rng.beta(1.6, 1.2)
+    elif calm or full < 0.97 * height:
+        top = (height + 2 * outside - full) * rng.beta(1.6, 1.2) - outside
     else:
         top = rng.uniform(-0.05, 0.15) * height  # the head stays in the picture, the legs are cut off
     placed = Placed(figure, (centre_x - (low[0] + high[0]) / 2, top - low[1]), height_px)
@@ -103,7 +115,7 @@ def _add_crowd(scene: Scene, rng: np.random.Generator) -> None:
     for k in range(count):
         scene.crowd.add(len(scene.figures))
         x = start + size * 0.22 * (k % (count // 2) + rng.uniform(-0.3, 0.3))
-        _add_figure(scene, rng, size * rng.uniform(0.9, 1.1), x, bottom + (0.25 if k >= count // 2 else 0) * size)
+        _add_figure(scene, rng, size * rng.uniform(0.9, 1.1), x, bottom=bottom + (0.25 if k >= count // 2 else 0) * size)
 
 
 def _background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

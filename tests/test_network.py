@@ -70,15 +70,32 @@ def test_initial_weights_keep_the_signal_and_depend_on_the_generator_alone():
     assert float(heatmaps.abs().max()) < 1, "the first fields are near zero"
 
 
-def test_group_norm_takes_out_brightness_and_contrast_of_the_features():
-    network = make(NetworkConfig(**_small_fields()))
-    normed = network.cpm[1][0]
-    x = np.random.default_rng(0).standard_normal((2, network.cpm[0].out_channels, 6, 6)).astype(np.float32)
-    first, second = (normed(ms.Tensor(scale * x + shift)).asnumpy() for scale, shift in ((1, 0), (30, 7)))
-    np.testing.assert_allclose(first, second, atol=1e-3)
-    groups = first.reshape(2, -1, 8 * 36)
-    np.testing.assert_allclose(groups.mean(-1), 0, atol=1e-4)
-    np.testing.assert_allclose(groups.std(-1), 1, atol=1e-3)
+def test_a_residual_network_has_the_same_grid_and_its_shortcuts_begin_as_the_identity():
+    network = make(NetworkConfig(**_small_fields())).set_train(False)
+    images = np.random.default_rng(0).integers(0, 256, (1, 48, 80, 3), np.uint8)
+    for heatmaps, pafs in network(ms.Tensor(images)):
+        assert heatmaps.shape == (1, 19, 6, 10) and pafs.shape == (1, 38, 6, 10)
+    shortcuts = [cell for _, cell in network.cells_and_names() if isinstance(cell, networks.Shortcut)]
+    x = np.random.default_rng(1).standard_normal((1, 64, 6, 10)).astype(np.float32)
+    np.testing.assert_array_equal(shortcuts[0](ms.Tensor(x)).asnumpy(), np.maximum(x, 0))
+    # Two in the trunk, one of the CPM layers; one in each branch of the first stage and two in each of the second.
+    assert len(shortcuts) == 2 + 1 + 2 * (1 + 2)
+
+
+def test_batch_norm_normalises_by_the_batch_in_training_and_by_the_running_average_after_it():
+    network = make(NetworkConfig(**_small_fields())).set_train()
+    norm = network.trunk.layers[1]
+    x = 30 * np.random.default_rng(0).standard_normal((4, 16, 6, 6)).astype(np.float32) + 7
+    out = norm(ms.Tensor(x)).asnumpy()
+    np.testing.assert_allclose(out.mean((0, 2, 3)), 0, atol=1e-3)
+    np.testing.assert_allclose(out.std((0, 2, 3)), 1, atol=1e-3)
+    for _ in range(200):
+        norm(ms.Tensor(x))
+    network.set_train(False)
+    np.testing.assert_allclose(norm(ms.Tensor(x)).asnumpy(), out, atol=0.02)
+    np.testing.assert_allclose(norm(ms.Tensor(x[:1])).asnumpy(), out[:1], atol=0.02, err_msg="no matter what is in the batch")
+    names = network.parameters_dict().keys()
+    assert {"trunk.layers.1.moving_mean", "trunk.layers.1.moving_variance"} <= names, "checkpoints hold the averages"
 
 
 def _small_fields() -> dict:
@@ -98,7 +115,7 @@ def test_groups_are_trunk_cpm_and_stages():
         {"trunk_channels": (4,) * 9},
         {"kernel_size": 4},
         {"num_stages": 0},
-        {"group_channels": 7},
+        {"residual": True, "trunk_channels": (4, 4)},
         {"cpm_channels": ()},
         {"stage_channels": 0},
     ],

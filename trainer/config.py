@@ -6,8 +6,9 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-STRIDE_PX = 8  # the trunk's three poolings
-NUM_TRUNK_CONVOLUTIONS = 10
+NUM_HALVINGS = 3  # the trunk's poolings, or convolutions of stride 2
+STRIDE_PX = 2**NUM_HALVINGS
+NUM_VGG_CONVOLUTIONS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +16,7 @@ class NetworkConfig:
     """Shape of the network. The defaults are the network of the paper: with COCO's 18 joints 52.3 M parameters."""
 
     trunk_channels: tuple[int, ...] = (64, 64, 128, 128, 256, 256, 256, 256, 512, 512)
-    """Channels of the ten trunk convolutions (VGG19's first ten by default; pretrained weights need these)."""
+    """Channels of the trunk's convolutions: VGG19's first ten (pretrained weights need the default); residual: three or more."""
     cpm_channels: tuple[int, ...] = (256, 128)
     """Channels of the convolutions between trunk and stages; the last are the features that every stage sees."""
     num_stages: int = 6
@@ -26,20 +27,21 @@ class NetworkConfig:
     """Channels of the 1x1 convolution in front of the first stage's fields."""
     kernel_size: int = 7
     """Kernel of the five wide convolutions of every later stage; odd."""
-    group_channels: int = 0
-    """Channels in a group of the GroupNorm (Wu and He, ECCV 2018) behind every convolution; 0: no normalisation, as in the paper."""
+    residual: bool = False
+    """Learn faster from random weights: batch normalisation, convolutions of stride 2 for the trunk's poolings, and a shortcut
+    over every two convolutions of the same channels (He et al., CVPR 2016)."""
 
     def __post_init__(self) -> None:
-        if len(self.trunk_channels) != NUM_TRUNK_CONVOLUTIONS:
-            raise ValueError(f"trunk_channels must be {NUM_TRUNK_CONVOLUTIONS} numbers, got {len(self.trunk_channels)}")
+        count = len(self.trunk_channels)
+        if self.residual and count < NUM_HALVINGS:
+            raise ValueError(f"trunk_channels must be at least {NUM_HALVINGS} numbers for a residual trunk, got {count}")
+        if not self.residual and count != NUM_VGG_CONVOLUTIONS:
+            raise ValueError(f"trunk_channels must be {NUM_VGG_CONVOLUTIONS} numbers, got {count}")
         if not self.cpm_channels:
             raise ValueError("cpm_channels must be at least one number, got none")
         for name in ("stage_channels", "stage1_hidden_channels", "num_stages"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        channels = (*self.trunk_channels, *self.cpm_channels, self.stage_channels, self.stage1_hidden_channels)
-        if self.group_channels < 0 or (self.group_channels and any(count % self.group_channels for count in channels)):
-            raise ValueError(f"group_channels must be 0 or divide the channels {channels}, got {self.group_channels}")
         if min(*self.trunk_channels, *self.cpm_channels) < 1:
             raise ValueError(f"channels must be at least 1, got {self.trunk_channels} and {self.cpm_channels}")
         if self.kernel_size < 1 or self.kernel_size % 2 == 0:
@@ -92,15 +94,15 @@ class TrainConfig:
     PRESETS: ClassVar = {
         "openpose": {},
         "small": {
-            "trunk_channels": (8, 8, 24, 24, 40, 40, 40, 40, 80, 80),
-            "cpm_channels": (64, 48),
+            "residual": True,
+            "trunk_channels": (16, 48, 64, 64, 64, 64, 64),
+            "cpm_channels": (64, 64),
             "num_stages": 2,
             "stage_channels": 48,
             "stage1_hidden_channels": 96,
             "kernel_size": 3,
-            "group_channels": 8,
             "batch_size": 8,
-            "lr": 6e-3,
+            "lr": 8e-3,
             "lr_schedule": "cosine",
             "lr_warmup_steps": 50,
             "vgg_lr_factor": 1.0,
@@ -155,5 +157,7 @@ class TrainConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
+        if self.vgg_path is not None and self.network.residual:
+            raise ValueError("vgg_path needs the trunk of VGG19; leave it out, or give --no-residual and its ten trunk_channels")
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, got {self.seed}")

@@ -8,7 +8,6 @@ import psutil
 from mindspore import nn
 
 from pipeline.cli import UserError
-from trainer.config import STRIDE_PX
 from trainer.network import Network
 
 # Fitted to the resident memory of ten runs from 0.9 to 14 GB (shapes from `small` to `openpose`, batch 1 to 16, 1 and 2
@@ -39,15 +38,13 @@ def estimate_bytes(network: Network, *, insize: int, batch_size: int, num_thread
 def _convolutions(network: Network, insize: int) -> Iterator[tuple[nn.Conv2d, int]]:
     """Each convolution and the side of its output."""
     side = insize
-    for layer in network.trunk.layers:
-        if isinstance(layer, nn.MaxPool2d):
-            side //= 2
-        elif isinstance(layer, nn.Conv2d):
-            yield layer, side
-    for part in (network.cpm, network.stages):
+    for part in (network.trunk, network.cpm, network.stages):
         for _, layer in part.cells_and_names():
-            if isinstance(layer, nn.Conv2d):
-                yield layer, insize // STRIDE_PX
+            if isinstance(layer, nn.MaxPool2d):
+                side //= 2
+            elif isinstance(layer, nn.Conv2d):
+                side //= layer.stride[0]
+                yield layer, side
 
 
 def available_bytes(limit: Path = Path("/sys/fs/cgroup/memory.max"), used: Path = Path("/sys/fs/cgroup/memory.current")) -> int:

@@ -18,6 +18,7 @@ def make_step(network: Network, adam: Adam, loss_scale: float) -> Callable:
     the loss is not enough: on a CPU ReLU and max pooling turn NaN into a number.) Compiles at the first call, and once
     more for every new shape.
     """
+    network.set_train()
     scaler = amp.StaticLossScaler(loss_scale)
 
     def scaled_loss(images, heatmaps, pafs, mask):
