@@ -8,11 +8,11 @@ from tqdm import tqdm
 from evaluator.coco import to_results
 from evaluator.config import PredictConfig
 from evaluator.infer import FieldNetwork, image_fields
-from evaluator.output import new_folder, refuse_used, write_json
 from evaluator.pictures import draw_found, write_picture
 from evaluator.run import decode_or_explain, load, report_unreadable
 from pipeline.cli import UserError, save_config
 from pipeline.images import UnreadableImage, read_image
+from pipeline.output import new_folder, refuse_used, write_json
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 PERSON = 1  # COCO's category

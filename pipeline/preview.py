@@ -1,6 +1,5 @@
 """Pictures of the rows of a record set, for looking at what the network will be taught."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ import tyro
 
 from pipeline import draw, records
 from pipeline.cli import UserError
+from pipeline.output import new_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +39,8 @@ def run(config: PreviewConfig) -> int:
     manifest = records.read_manifest(config.records)
     if faults := records.check_files(config.records, manifest, hashes=False):
         raise UserError(f"{config.records}: {faults[0]}; `verify` tells more")
-    if config.out.exists() and any(config.out.iterdir()):
-        raise UserError(f"{config.out}: not empty; give an empty or new folder")
-    temporary = config.out.with_name(f".{config.out.name}.writing")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        wanted = set(np.linspace(0, manifest.num_samples - 1, min(config.num_samples, manifest.num_samples)).round().astype(int))
+    wanted = set(np.linspace(0, manifest.num_samples - 1, min(config.num_samples, manifest.num_samples)).round().astype(int))
+    with new_folder(config.out) as folder:
         start = 0
         for shard in manifest.shards:
             chosen = {number - start for number in wanted if start <= number < start + shard.num_rows}
@@ -54,13 +49,8 @@ def run(config: PreviewConfig) -> int:
                 if number in chosen:
                     name = f"{row['image_id']:012d}-v{row['variant']:03d}.png"
                     picture = sample_picture(manifest.format.decode(row), manifest.format, f"image {row['image_id']}")
-                    cv2.imwrite(str(temporary / name), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+                    cv2.imwrite(str(folder / name), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
             start += shard.num_rows
-        if config.out.exists():
-            config.out.rmdir()
-        temporary.rename(config.out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     print(f"{len(wanted)} pictures in {config.out}")
     return 0
 

@@ -6,8 +6,6 @@ polygons have COCO's convention, in which the corner of the first pixel is at 0.
 
 import contextlib
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,8 +16,8 @@ import numpy as np
 from pycocotools import mask as coco_masks
 from tqdm import tqdm
 
-from pipeline.cli import UserError
 from pipeline.figures import JOINTS, figure_of
+from pipeline.output import new_folder
 from pipeline.scenes import Scene, SceneConfig, make_scene, photograph
 
 FIRST_IDS = {"train": 1, "val": 500_001}  # apart, so that one seed gives train and val different pictures
@@ -98,13 +96,8 @@ class SynthesizeConfig:
 
 def run(config: SynthesizeConfig) -> None:
     """Write the data set. Raises UserError where `out` is not empty."""
-    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
-        raise UserError(f"{config.out}: not an empty folder; give an empty or new one")
-    out = config.out.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent, ignore_cleanup_errors=True) as temporary:
-        folder = Path(temporary) / out.name
-        (folder / config.folder).mkdir(parents=True)
+    with new_folder(config.out) as folder:
+        (folder / config.folder).mkdir()
         (folder / "annotations").mkdir()
         ids = range(FIRST_IDS[config.split], FIRST_IDS[config.split] + config.num_images)
         work = joblib.Parallel(n_jobs=config.jobs, return_as="generator")(
@@ -114,7 +107,6 @@ def run(config: SynthesizeConfig) -> None:
             entries = list(tqdm(work, total=len(ids), unit="image", disable=None))
         path = folder / "annotations" / f"person_keypoints_{config.folder}.json"
         path.write_text(json.dumps(_document(config, entries)))
-        os.replace(folder, out)
     people = sum(annotation["num_keypoints"] > 0 for _, annotations in entries for annotation in annotations)
     print(f"{config.out}: {len(entries)} images, {people} people with key points")
 

@@ -21,6 +21,7 @@ from pipeline import synthesize
 from pipeline.annotations import PersonFilter, read_annotations
 from pipeline.cli import UserError, parse
 from pipeline.figures import JOINTS, PARTS, Figure, Placed, ellipsoid, figure_of, random_figure, turn
+from pipeline.scenes import SceneConfig
 from pipeline.skeleton import COCO18
 from pipeline.synthesize import Scene, SynthesizeConfig, annotate, make_scene, run, run_lengths
 
@@ -239,6 +240,19 @@ def test_an_object_in_front_hides_the_joints():
     assert annotate(scene, np.random.default_rng(0)) == []
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_without_variety_people_are_upright_and_whole(seed):
+    scene = make_scene(np.random.default_rng(seed), 240, 320, SceneConfig(max_people=2, least_height=0.6, variety=0))
+    people = [placed for number, placed in enumerate(scene.figures) if number not in scene.crowd]
+    assert len(people) <= 2
+    for placed in people:
+        joints = placed.joints()
+        assert joints[JOINTS.index("nose"), 1] < joints[JOINTS.index("left_hip"), 1] < joints[JOINTS.index("left_ankle"), 1]
+        assert (joints[:, 0] >= 0).all() and (joints[:, 0] <= 319).all()
+        facing = placed.figure.camera[2, 2]
+        assert abs(facing) > np.cos(np.radians(85)), "seen from the front or from behind"
+
+
 def test_turn_turns_the_named_axis():
     left, down, forward = np.eye(3)
     for axis, start, end in ((0, down, forward), (1, forward, left), (2, left, down)):
@@ -257,6 +271,12 @@ def test_options_come_from_the_command_line(tmp_path):
 def test_wrong_options_are_named(tmp_path, name, value):
     with pytest.raises(ValueError, match=rf"{name} .*{value}"):
         SynthesizeConfig(out=tmp_path, **{name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), [("max_people", 0), ("least_height", 0.95), ("clutter", 101), ("variety", 1.5)])
+def test_wrong_scenes_are_named(name, value):
+    with pytest.raises(ValueError, match=rf"{name} .*{value}"):
+        SceneConfig(**{name: value})
 
 
 def test_a_folder_that_is_not_empty_is_refused(tmp_path):

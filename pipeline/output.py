@@ -1,4 +1,4 @@
-"""Output folders and files that are complete or absent."""
+"""Output folders that are complete or absent, and what is written into them."""
 
 import json
 import os
