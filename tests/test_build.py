@@ -290,5 +290,5 @@ def test_preview_writes_pictures_with_something_on_them(records, tmp_path):
     assert preview(PreviewConfig(records=records, out=tmp_path / "pictures", num_samples=3)) == 0
     pictures = [cv2.imread(str(path)) for path in (tmp_path / "pictures").iterdir()]
     assert len(pictures) == 3 and all(p.shape[1] >= 4 * 128 and p.std() > 10 for p in pictures)
-    with pytest.raises(UserError, match="not empty"):
+    with pytest.raises(UserError, match="not an empty folder"):
         preview(PreviewConfig(records=records, out=tmp_path / "pictures"))
