@@ -22,7 +22,7 @@ class SceneConfig:
     """Mean number of objects in the background."""
     variety: float = 1.0
     """Share of people in any pose, seen from anywhere, who may be cut by the border; the others stand or walk, show their front
-    or their back, and are whole in the picture."""
+    or their back, are whole in the picture, and apart from each other where there is room."""
 
     def __post_init__(self) -> None:
         if self.max_people < 1:
@@ -61,11 +61,12 @@ def make_scene(rng: np.random.Generator, height: int, width: int, config: SceneC
     if people and rng.random() < 0.07:
         _add_crowd(scene, rng)
     heights = _heights(rng, height, config) if people else []
-    previous = rng.uniform(0.1, 0.9) * width
+    places: list[float] = []
     for height_px in heights:
-        close = rng.random() < 0.35
-        previous = np.clip(previous + rng.normal(0, 0.3) * height_px, 0, width) if close else rng.uniform(0.02, 0.98) * width
-        _add_figure(scene, rng, height_px, previous, calm=rng.random() >= config.variety)
+        calm = rng.random() >= config.variety
+        x = _place(rng, width, height_px, places, calm=calm)
+        places.append(x)
+        _add_figure(scene, rng, height_px, x, calm=calm)
         if rng.random() < 0.13:
             size = height_px * rng.uniform(0.15, 0.4)
             _add_object(scene, rng, scene.figures[-1].origin + rng.normal(0, 0.2, 2) * height_px, size)
@@ -83,6 +84,16 @@ def _heights(rng: np.random.Generator, height: int, config: SceneConfig) -> list
         heights += list(rng.uniform(0.06, 0.14, rng.integers(2, 6)) * height)
     heights = np.maximum(heights[: config.max_people], max(30, config.least_height * height))
     return list(heights[np.argsort(heights * rng.lognormal(0, 0.15, len(heights)))])
+
+
+def _place(rng: np.random.Generator, width: int, height_px: float, places: list[float], *, calm: bool) -> float:
+    """Where across the image the next person stands: anywhere, often near the one before; a calm one where there is room."""
+    if not calm and places and rng.random() < 0.35:
+        return float(np.clip(places[-1] + rng.normal(0, 0.3) * height_px, 0, width))
+    offers = rng.uniform(0.02, 0.98, 4) * width
+    if not calm or not places:
+        return float(offers[0])
+    return float(max(offers, key=lambda x: np.abs(np.array(places) - x).min()))
 
 
 def _add_figure(
