@@ -90,6 +90,22 @@ def test_a_run_in_parts_is_byte_for_byte_the_run_in_one(records, whole_run, tmp_
     assert_same_run(run, whole_run)
 
 
+def test_the_running_averages_of_batch_norm_continue_too(records, tmp_path):
+    residual = ["--residual", *"--trunk-channels 4 4 4 4 4 --cpm-channels 4 4".split()]
+    assert train(records, tmp_path / "whole", "--max-steps", "4", *residual) == 0
+    for steps in (2, 4):
+        assert train(records, tmp_path / "run", "--max-steps", str(steps), "--resume", *residual) == 0
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+    tensors = checkpoint.read_newest(tmp_path / "run")[2]
+    assert np.abs(tensors["network.trunk.layers.1.moving_mean"]).min() > 0
+
+
+def test_weights_of_vgg19_are_refused_for_another_trunk(records, tmp_path, capsys):
+    assert train(records, tmp_path / "run", "--residual", "--vgg-path", str(tmp_path / "vgg19.ckpt")) == 2
+    assert "vgg_path needs the trunk of VGG19" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def start(records, out, *more: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "trainer", *options(records, out, "--resume", "--ckpt-interval", "2", *more)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
