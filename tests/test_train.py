@@ -101,7 +101,8 @@ def test_the_running_averages_of_batch_norm_continue_too(records, tmp_path):
 
 
 def test_weights_of_vgg19_are_refused_for_another_trunk(records, tmp_path, capsys):
-    assert train(records, tmp_path / "run", "--residual", "--vgg-path", str(tmp_path / "vgg19.ckpt")) == 2
+    with pytest.raises(SystemExit, match="2"):
+        train(records, tmp_path / "run", "--residual", "--vgg-path", str(tmp_path / "vgg19.ckpt"))
     assert "vgg_path needs the trunk of VGG19" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
