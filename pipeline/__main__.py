@@ -13,6 +13,7 @@ COMMANDS = {
         config="pipeline.verify:VerifyConfig",
         run="pipeline.verify:run",
     ),
+    "info": Command(help="tell what a record set is", config="pipeline.info:InfoConfig", run="pipeline.info:run"),
     "preview": Command(
         help="pictures of a record set: crop, skeleton, mask, heatmaps, PAFs",
         config="pipeline.preview:PreviewConfig",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.cli import UserError, read_json
+from pipeline.licences import choose_licences
 from pipeline.skeleton import Skeleton
 
 Segmentation = list | dict
@@ -24,6 +25,9 @@ class PersonFilter:
     """The area of a target person's segment is above this (square pixels of the original image)."""
     neck: Literal["both_shoulders", "one_shoulder"] = "both_shoulders"
     """Where the neck is if one shoulder is unlabelled: nowhere, or at the labelled one."""
+    licenses: tuple[str, ...] = ()
+    """Keep only images under these licences: ids of the annotation file, or commercial (no NonCommercial clause), adaptable (no
+    NoDerivs clause). An image whose licence is not listed in the file is then left out. Default: all images."""
     people_free_share: float = 0.0
     """Share of the samples that show no annotated person at all (0 leaves such images out)."""
 
@@ -71,8 +75,12 @@ def read_annotations(path: Path, *, skeleton: Skeleton, person_filter: PersonFil
     """
     document = CocoFile(path, skeleton)
     counts = Counter({name: 0 for name in ("images_without_target", "images_people_free_dropped", "people_free")})
+    allowed = choose_licences(person_filter.licenses, document.licences) if person_filter.licenses else None
     samples, people_free = [], []
     for image in document.images:
+        if allowed is not None and image.get("license") not in allowed:
+            counts["images_of_other_licences"] += 1
+            continue
         annotations = document.annotations.get(image["id"], [])
         sample = _make_sample(image, annotations, skeleton, person_filter, counts)
         if len(sample.keypoints):
@@ -87,7 +95,9 @@ def read_annotations(path: Path, *, skeleton: Skeleton, person_filter: PersonFil
     counts["images_people_free_dropped"] = len(people_free) - len(order)
     samples = sorted(samples + [people_free[i] for i in order], key=lambda sample: sample.image_id)
     counts["images_in_file"], counts["images_selected"] = len(document.images), len(samples)
-    return Selection(samples=samples, counts=dict(sorted(counts.items())), licences=document.licences)
+    return Selection(
+        samples=samples, counts=dict(sorted(counts.items())), licences={id: name for id, (name, _) in document.licences.items()}
+    )
 
 
 def add_derived_joints(source: np.ndarray, skeleton: Skeleton, *, one_is_enough: bool) -> np.ndarray:
@@ -208,9 +218,11 @@ class CocoFile:
             f"{list(skeleton.source_joints)}, found {found} (COCO's are in person_keypoints_*.json, not instances_*.json)"
         )
 
-    def _licences(self, entries: Any) -> dict[int, str]:
+    def _licences(self, entries: Any) -> dict[int, tuple[str, str]]:
+        """Name and address by id."""
         self._require(isinstance(entries, list), "licenses", entries, "a list")
-        return {e["id"]: str(e.get("name", "")) for e in entries if isinstance(e, dict) and _is_int(e.get("id"))}
+        entries = [entry for entry in entries if isinstance(entry, dict) and _is_int(entry.get("id"))]
+        return {entry["id"]: (str(entry.get("name", "")), str(entry.get("url", ""))) for entry in entries}
 
     def _image(self, image: Any) -> dict:
         self._require(

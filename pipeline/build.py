@@ -8,16 +8,18 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import cv2
 import joblib
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import tyro
 from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -35,6 +37,7 @@ from pipeline.targets import TargetConfig
 BUILDER_VERSION = "0.1.0"
 PLAN = "build.json"
 LOCK = "build.lock"
+SKIPPED = "skipped.tsv"
 SAMPLES_SCHEMA = pa.schema(
     [
         ("image_id", pa.int64()),
@@ -66,7 +69,8 @@ class BuildConfig:
     out: Path
     """Folder of the record set; absent, empty, or left by the same command, which then continues."""
     variants: int = 1
-    """Augmented variants of every image; epoch e trains on variant e mod variants."""
+    """Augmented variants of every image; epoch e trains on variant e mod variants. More of them than a complete set has are
+    added to it."""
     shards: int | None = None
     """Shards per variant. Default: one for every 256 images, at most 64."""
     jobs: int = -1
@@ -132,9 +136,13 @@ def run(config: BuildConfig) -> int:
         "sources": {"annotations": {"name": config.annotations.name, **records.file_facts(config.annotations)}},
     }
     if (config.out / records.MANIFEST).exists():
-        _refuse_other_plan(plan, records.read_manifest(config.out).__dict__, config.out)
-        print(f"{config.out} is complete already")
-        return 0
+        there = records.read_manifest(config.out)
+        grown = {**there.__dict__, "config": {**there.config, "variants": max(config.variants, there.num_variants)}}
+        _refuse_other_plan(plan, grown, config.out)
+        if config.variants == there.num_variants:
+            print(f"{config.out} is complete already")
+            return 0
+        print(f"{config.out}: from {there.num_variants} to {config.variants} variants")
     with _claimed(config.out, plan):
         _build_ranges(config, selection)
         manifest = _gather(config, selection, plan)
@@ -144,9 +152,13 @@ def run(config: BuildConfig) -> int:
 
 @contextmanager
 def _claimed(out: Path, plan: dict) -> Iterator[None]:
-    """Own the folder while building; leave a resumable state, or nothing if no shard was finished."""
+    """Own the folder while building; leave a resumable state, or nothing if no shard was finished.
+
+    A complete set, which is to grow, becomes an unfinished one of the new plan.
+    """
     fresh = not out.exists() or not any(out.iterdir())
-    if not fresh and not (out / PLAN).exists():
+    complete = (out / records.MANIFEST).exists()
+    if not fresh and not complete and not (out / PLAN).exists():
         raise UserError(f"{out}: not empty and not an unfinished build; give an empty or new folder")
     out.mkdir(parents=True, exist_ok=True)
     with open(out / LOCK, "w") as lock:
@@ -154,8 +166,9 @@ def _claimed(out: Path, plan: dict) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"{out}: another build is writing there") from error
-        if fresh:
+        if fresh or complete:
             _write_whole(out / PLAN, json.dumps(plan, indent=1))
+            (out / records.MANIFEST).unlink(missing_ok=True)
         else:
             _refuse_other_plan(plan, read_json(out / PLAN, "build plan"), out)
         shards = out / records.SHARDS
@@ -192,13 +205,18 @@ def _build_ranges(config: BuildConfig, selection: Selection) -> None:
     work = (joblib.delayed(_build_range)(config, part, shards) for part in ranges)
     done = total - sum(len(part.samples) * len(part.variants) for part in ranges)
     parallel = joblib.Parallel(n_jobs=config.jobs, return_as="generator_unordered", pre_dispatch="2*n_jobs")
-    skipped = 0
+    images = skipped = num_bytes = 0
+    start_s = time.monotonic()
     try:
         with tqdm(total=total, initial=done, desc="building", unit="sample", disable=None) as progress:
-            for num_samples, num_skipped in parallel(work):
-                skipped += num_skipped
-                progress.set_postfix(skipped=skipped)
-                progress.update(num_samples)
+            for built in parallel(work):
+                images += built.num_images
+                skipped += built.num_skipped
+                num_bytes += built.num_bytes
+                seconds = time.monotonic() - start_s
+                rates = f"{images / seconds:.0f} images/s, {num_bytes / seconds / 1e6:.1f} MB/s, {skipped} skipped"
+                progress.set_postfix_str(rates, refresh=False)
+                progress.update(built.num_samples)
     except TerminatedWorkerError as error:
         raise UserError(
             f"a worker was killed, perhaps for want of memory (fewer --jobs need less); run again: {error}"
@@ -229,13 +247,22 @@ def shard_name(variant: int, number: int) -> str:
     return f"v{variant:03d}-s{number:05d}"
 
 
-def _build_range(config: BuildConfig, part: Range, folder: Path) -> tuple[int, int]:
-    """Runs in a worker. Returns the numbers of samples and of images skipped."""
+class Built(NamedTuple):
+    """What a worker did, for the progress bar: images looked at, samples they stand for, images skipped, bytes of the rows."""
+
+    num_images: int
+    num_samples: int
+    num_skipped: int
+    num_bytes: int
+
+
+def _build_range(config: BuildConfig, part: Range, folder: Path) -> Built:
+    """Runs in a worker."""
     from pipeline.shards import ShardWriter  # loads mindspore
 
     cv2.setNumThreads(1)
     writers = {variant: ShardWriter(folder / shard_name(variant, part.number)) for variant in part.variants}
-    skipped = []
+    skipped, num_bytes = [], 0
     try:
         for sample in part.samples:
             try:
@@ -249,13 +276,14 @@ def _build_range(config: BuildConfig, part: Range, folder: Path) -> tuple[int, i
             for variant, writer in writers.items():
                 row, about = make_row(config, sample, image, ignore, variant)
                 writer.write(row, {**about, "shard": writer.folder.name})
+                num_bytes += about["bytes"]
         schema = SAMPLES_SCHEMA.with_metadata({"skipped": json.dumps(skipped)})
         for writer in writers.values():
             writer.publish(schema)
     finally:
         for writer in writers.values():
             writer.discard()
-    return len(part.samples) * len(part.variants), len(skipped)
+    return Built(len(part.samples), len(part.samples) * len(part.variants), len(skipped), num_bytes)
 
 
 def make_row(
@@ -302,9 +330,13 @@ def _gather(config: BuildConfig, selection: Selection, plan: dict) -> records.Ma
         raise UserError(
             f"image folder {config.images}: none of {len(listed)} images can be read; first: {next(iter(listed.values()))}"
         )
+    _refuse_uneven(config, samples, listed)
     temporary = config.out / f".{records.SAMPLES}"
     pq.write_table(samples, temporary, compression="zstd")
     os.replace(temporary, config.out / records.SAMPLES)
+    skipped = [listed[image_id] for image_id in sorted(listed)]
+    lines = ["image_id\tfile_name\treason", *("\t".join(map(str, entry.values())) for entry in skipped)]
+    _write_whole(config.out / SKIPPED, "\n".join(lines) + "\n")
     rows = zip(*(samples[name].to_pylist() for name in ("image_id", "variant", "bytes", "crc32")), strict=True)
     manifest = records.Manifest(
         **plan,
@@ -315,13 +347,24 @@ def _gather(config: BuildConfig, selection: Selection, plan: dict) -> records.Ma
         num_samples=len(samples),
         counts={**selection.counts, "images_skipped": len(listed)},
         licences={str(id): name for id, name in selection.licences.items()},
-        skipped=[listed[image_id] for image_id in sorted(listed)],
+        skipped=skipped,
         digest=records.content_digest(rows),
         samples=records.file_facts(config.out / records.SAMPLES),
         shards=shards,
     )
     _write_whole(config.out / records.MANIFEST, manifest.to_json())
     return manifest
+
+
+def _refuse_uneven(config: BuildConfig, samples: pa.Table, skipped: dict[int, dict]) -> None:
+    """Every variant has the same images, unless one became readable or unreadable while the set was built in parts."""
+    images = {v: set(samples.filter(pc.field("variant") == v)["image_id"].to_pylist()) for v in range(config.variants)}
+    if odd := set.union(*images.values()) - set.intersection(*images.values()):
+        named = min(odd)
+        raise UserError(
+            f"image folder {config.images}: image {named} could be read for some variants and not for others "
+            f"({skipped.get(named, {}).get('reason', 'unknown')}); restore it, remove {config.out} and build anew"
+        )
 
 
 def _write_whole(path: Path, text: str) -> None:
@@ -339,7 +382,7 @@ def _print_summary(out: Path, manifest: records.Manifest) -> None:
     for entry in manifest.skipped[:10]:
         print(f"  skipped {entry['file_name']}: {entry['reason']}")
     if len(manifest.skipped) > 10:
-        print(f"  … and {len(manifest.skipped) - 10} more: see 'skipped' in {out / records.MANIFEST}")
+        print(f"  … and {len(manifest.skipped) - 10} more: see {out / SKIPPED}")
     size = sum(facts["bytes"] for shard in manifest.shards for facts in shard.files.values())
     print(
         f"{out}: {manifest.num_samples:,} samples of {manifest.num_images:,} images, {manifest.num_variants} variants, "

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import build_config
 
-from pipeline import build, verify
+from pipeline import build, info, verify
+from pipeline.annotations import PersonFilter
 from pipeline.augment import AugmentConfig
 from pipeline.cli import UserError
 from pipeline.preview import PreviewConfig
@@ -89,6 +91,78 @@ def test_more_variants_leave_the_first_as_they_are(records, people, tmp_path):
     build.run(build_config(people, tmp_path / "more", variants=3))
     first, more = (pq.read_table(folder / "samples.parquet")["crc32"].to_pylist() for folder in (records, tmp_path / "more"))
     assert more[: len(first)] == first
+
+
+def test_a_set_grows_to_the_bytes_of_one_that_had_all_variants_from_the_beginning(records, people, tmp_path):
+    build.run(build_config(people, tmp_path / "whole", variants=3))
+    shutil.copytree(records, tmp_path / "grown")
+    before = (tmp_path / "grown/shards/v000-s00000/part.mindrecord").stat().st_mtime_ns
+    build.run(build_config(people, tmp_path / "grown", variants=3))
+    assert tree(tmp_path / "grown") == tree(tmp_path / "whole")
+    assert (tmp_path / "grown/shards/v000-s00000/part.mindrecord").stat().st_mtime_ns == before, "the old ones are kept"
+    with pytest.raises(UserError, match="variants: 3 there, 2 now"):
+        build.run(build_config(people, tmp_path / "grown", variants=2))
+
+
+def test_growing_that_is_killed_continues(records, people, tmp_path):
+    shutil.copytree(records, tmp_path / "grown")
+    config = build_config(people, tmp_path / "grown", variants=5)
+    process = subprocess.Popen([*PIPELINE, *words_of(config)], start_new_session=True, stdout=subprocess.DEVNULL)
+    while (config.out / MANIFEST).exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    with pytest.raises(UserError, match="unfinished build"):
+        read_manifest(config.out)
+    assert build.run(config) == 0
+    build.run(build_config(people, tmp_path / "whole", variants=5))
+    assert tree(config.out) == tree(tmp_path / "whole")
+
+
+def test_an_image_that_vanished_before_the_set_grew_is_named(records, people, tmp_path):
+    shutil.copytree(records, tmp_path / "grown")
+    shutil.copytree(people, tmp_path / "people")
+    first = pq.read_table(records / "samples.parquet").to_pylist()[0]
+    (tmp_path / "people" / "train2017" / first["file_name"]).unlink()
+    with pytest.raises(UserError, match=f"image {first['image_id']} could be read for some variants.*No such file"):
+        build.run(build_config(tmp_path / "people", tmp_path / "grown", variants=3))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kept"),
+    [
+        (("commercial",), {4, 5, 6, 7, 8}),
+        (("adaptable",), {1, 2, 4, 5, 7, 8}),
+        (("3", "8"), {3, 8}),
+        (("3", "commercial"), {3, 4, 5, 6, 7, 8}),
+    ],
+)
+def test_only_images_under_the_wanted_licences_are_kept(people, records, tmp_path, wanted, kept):
+    build.run(replace(build_config(people, tmp_path / "set", variants=1), people=PersonFilter(licenses=wanted)))
+    manifest = read_manifest(tmp_path / "set")
+    found, all_of = (pq.read_table(folder / "samples.parquet")["licence"].to_pylist() for folder in (tmp_path / "set", records))
+    assert found == [licence for licence in all_of[: len(all_of) // 2] if licence in kept] and found
+    assert manifest.counts["images_of_other_licences"] > 0 and manifest.config["licenses"] == list(wanted)
+
+
+def test_an_unknown_licence_is_named_with_those_that_there_are(people, tmp_path):
+    with pytest.raises(UserError, match=r"--licenses 99: give commercial, adaptable or ids .*4 \(Attribution License\)"):
+        build.run(replace(build_config(people, tmp_path / "set"), people=PersonFilter(licenses=("99",))))
+
+
+def test_info_tells_source_size_settings_licences_and_counts(records, capsys):
+    assert info.run(info.InfoConfig(records=records)) == 0
+    told = capsys.readouterr().out
+    manifest = read_manifest(records)
+    table = pq.read_table(records / "samples.parquet").to_pydict()
+    assert manifest.digest in told and "person_keypoints_train2017.json" in told and "coco18: 18 joints, 19 limbs" in told
+    assert f"{manifest.num_samples:,} samples of {manifest.num_images:,} images, 2 variants" in told
+    assert f"a sample {np.mean(table['bytes']) / 1e3:.1f} KB" in told
+    assert f"{sum(table['people'][: manifest.num_images])} targets" in told
+    lines = {" ".join(line.split()) for line in told.splitlines()}
+    assert {"insize 128 (default 368)", "stride_px 8"} <= lines
+    assert f"4 Attribution License {table['licence'][: manifest.num_images].count(4)}" in lines
 
 
 def test_seed_and_augmentation_matter(records, people, tmp_path):
@@ -245,6 +319,7 @@ def test_an_unreadable_image_is_skipped_counted_and_listed(records, people, tmp_
     build.run(build_config(tmp_path / "people", tmp_path / "set"))
     manifest = read_manifest(tmp_path / "set")
     assert manifest.counts["images_skipped"] == 1 and manifest.num_images == read_manifest(records).num_images - 1
+    assert (tmp_path / "set" / "skipped.tsv").read_text().splitlines()[1].split("\t")[1] == victim
     assert manifest.skipped[0]["file_name"] == victim and reason in manifest.skipped[0]["reason"]
     assert verify.run(VerifyConfig(records=tmp_path / "set", jobs=1)) == 0
 

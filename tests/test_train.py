@@ -91,7 +91,7 @@ def test_a_run_in_parts_is_byte_for_byte_the_run_in_one(records, whole_run, tmp_
 
 
 def test_the_running_averages_of_batch_norm_continue_too(records, tmp_path):
-    residual = ["--residual", *"--trunk-channels 4 4 4 4 4 --cpm-channels 4 4".split()]
+    residual = ["--residual", *["--trunk-channels", "4", "4", "4", "4", "4", "--cpm-channels", "4", "4"]]
     assert train(records, tmp_path / "whole", "--max-steps", "4", *residual) == 0
     for steps in (2, 4):
         assert train(records, tmp_path / "run", "--max-steps", str(steps), "--resume", *residual) == 0
