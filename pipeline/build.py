@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from pipeline import masks, records
 from pipeline.annotations import PersonFilter, Sample, Selection, read_annotations
-from pipeline.augment import AugmentConfig, apply_transform, plan_transform
+from pipeline.augment import AugmentConfig, Crop, Transform, apply_transform, plan_transform
 from pipeline.cli import UserError, flatten, read_json
 from pipeline.images import UnreadableImage, read_image
 from pipeline.records import RecordFormat
@@ -286,10 +286,10 @@ def _build_range(config: BuildConfig, part: Range, folder: Path) -> Built:
     return Built(len(part.samples), len(part.samples) * len(part.variants), len(skipped), num_bytes)
 
 
-def make_row(
+def make_crop(
     config: BuildConfig, sample: Sample, image: np.ndarray, ignore: np.ndarray | None, variant: int
-) -> tuple[records.Row, dict]:
-    """One variant of one sample -> its row, and its line of samples.parquet. A pure function of its arguments.
+) -> tuple[Transform, Crop]:
+    """One variant of one sample -> how it was cut out, and the crop. A pure function of its arguments.
 
     image: uint8 (H, W, 3) RGB, the original; ignore: bool (H, W) or None.
     """
@@ -305,6 +305,14 @@ def make_row(
         insize=insize,
         stride_px=config.targets.stride_px,
     )
+    return transform, crop
+
+
+def make_row(
+    config: BuildConfig, sample: Sample, image: np.ndarray, ignore: np.ndarray | None, variant: int
+) -> tuple[records.Row, dict]:
+    """The row of `make_crop`'s crop, and its line of samples.parquet."""
+    transform, crop = make_crop(config, sample, image, ignore, variant)
     row = config.format.encode(crop, image_id=sample.image_id, variant=variant, licence=sample.licence)
     about = {name: row[name] for name in ("image_id", "variant", "licence", "crc32")} | {
         "file_name": sample.file_name,

@@ -76,9 +76,7 @@ class RecordFormat:
 
     def encode(self, crop: Crop, *, image_id: int, variant: int, licence: int) -> Row:
         """A finished crop -> a row. Renders the targets of its key points."""
-        shape = dict(skeleton=self.skeleton, grid_hw=self.targets.grid_hw, config=self.targets)
-        heatmaps = quantise_heatmaps(render_heatmaps(crop.keypoints, **shape))
-        pafs = quantise_pafs(render_pafs(crop.keypoints, **shape))
+        heatmaps, pafs = self.render(crop.keypoints)
         row = {
             "image": self._encode_image(crop.image),
             "targets": _ZSTD.compress(heatmaps.tobytes() + pafs.tobytes(), asbytes=True),
@@ -89,6 +87,11 @@ class RecordFormat:
             "licence": int(licence),
         }
         return {**row, "crc32": row_crc32(row)}
+
+    def render(self, keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """float32 (P, J, 3), crop pixels -> heatmaps uint8 (J + 1, h, w) and PAFs int8 (2 L, h, w), quantised."""
+        shape = dict(skeleton=self.skeleton, grid_hw=self.targets.grid_hw, config=self.targets)
+        return quantise_heatmaps(render_heatmaps(keypoints, **shape)), quantise_pafs(render_pafs(keypoints, **shape))
 
     def decode_image(self, block: bytes | np.ndarray) -> np.ndarray:
         """-> uint8 (S, S, 3) RGB. Raises DamagedRow."""

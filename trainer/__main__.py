@@ -10,6 +10,11 @@ COMMANDS = {
         config="trainer.config:TrainConfig",
         run="trainer.train:run",
     ),
+    "bench-stream": Command(
+        help="samples a second: streamed from records, and augmented on the fly",
+        config="trainer.bench_stream:BenchStreamConfig",
+        run="trainer.bench_stream:run",
+    ),
 }
 
 if __name__ == "__main__":
