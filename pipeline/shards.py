@@ -5,6 +5,7 @@ A shard is a folder. It is written beside its place, flushed to the disk and pub
 """
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,8 +25,8 @@ class ShardWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        self._temporary = self.folder.with_name(f".writing-{self.folder.name}")
-        shutil.rmtree(self._temporary, ignore_errors=True)
+        # Of its own: the worker of a build that was killed may still be writing the same shard.
+        self._temporary = self.folder.with_name(f".writing-{self.folder.name}-{secrets.token_hex(4)}")
         self._temporary.mkdir(parents=True)
         self._writer: FileWriter | None = None
         self._about: list[dict] = []
