@@ -145,3 +145,11 @@ def test_tensors_of_another_network_are_refused_by_name(saved_network, tmp_path)
         save_checkpoint(tmp_path / "c.safetensors", info, changed)
         with pytest.raises(UserError, match=message):
             load_network(tmp_path / "c.safetensors")
+
+
+@pytest.mark.parametrize("fields", [{"group_channels": 8}, {"num_stages": 0}])
+def test_a_network_of_another_version_is_refused(tmp_path, fields):
+    path = tmp_path / "step.safetensors"
+    save_checkpoint(path, make_info(network={**dataclasses.asdict(TINY), **fields}), small_tensors())
+    with pytest.raises(UserError, match=f"{path}: its network is not one of this version.*{next(iter(fields))}"):
+        checkpoint.load_network(path)

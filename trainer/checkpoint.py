@@ -174,7 +174,11 @@ class LoadedNetwork:
         self.insize: int = self.info.targets["insize"]
         self.stride_px: int = self.info.targets["stride_px"]
         self.config = self.info.config
-        self.network = inference.build(NetworkConfig(**_tuples(self.info.network)), self.skeleton)
+        try:
+            config = NetworkConfig(**_tuples(self.info.network))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"checkpoint {self.path}: its network is not one of this version ({error}); use another") from error
+        self.network = inference.build(config, self.skeleton)
         load_tensors(self.network.parameters_dict(), tensors, prefix=NETWORK, source=self.path)
         self._infer = inference.LastStage(self.network)
 
