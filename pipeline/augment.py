@@ -80,10 +80,12 @@ class Crop:
     keypoints: np.ndarray
 
 
-def plan_transform(sample: Sample, config: AugmentConfig, *, insize: int, variant: int, rng: np.random.Generator) -> Transform:
+def plan_transform(
+    sample: Sample, config: AugmentConfig, *, insize: int, stride_px: int, variant: int, rng: np.random.Generator
+) -> Transform:
     """Choose the transform of one variant of one sample. A pure function of its arguments and the state of `rng`."""
     if config.augment == "none":
-        return Transform(matrix=_plain_matrix(sample, insize, variant))
+        return Transform(matrix=_plain_matrix(sample, insize, stride_px, variant))
     scale = _random_scale(sample.keypoints, config, rng)
     degrees = rng.normal(0, config.rotation_sd_degrees)
     centre = _random_centre(sample, rng)
@@ -140,8 +142,12 @@ def shift_hsv(image: np.ndarray, shift: tuple[int, int, int]) -> np.ndarray:
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
-def _plain_matrix(sample: Sample, insize: int, variant: int) -> np.ndarray:
-    """The scale of evaluation (short side = insize), centred on a person, moved no further than the image's edge."""
+def _plain_matrix(sample: Sample, insize: int, stride_px: int, variant: int) -> np.ndarray:
+    """The scale of evaluation (short side = insize), centred on a person, moved no further than the image's edge.
+
+    The corner lies on whole cells of the resized image, so that the network sees every pixel in the place of its cell where
+    evaluation will show it.
+    """
     scale = insize / min(sample.width, sample.height)
     matrix = geometry.resizing(scale, scale)
     extent = np.array([sample.width, sample.height]) * scale
@@ -151,6 +157,7 @@ def _plain_matrix(sample: Sample, insize: int, variant: int) -> np.ndarray:
         person = variant % len(sample.keypoints)
         centre = geometry.transform_points(matrix, (low[person] + high[person]) / 2) + 0.5
     corner = np.clip(centre - insize / 2, 0, extent - insize)
+    corner = np.round(corner / stride_px) * stride_px
     return geometry.compose(matrix, geometry.translation(*-corner))
 
 

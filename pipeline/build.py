@@ -294,8 +294,10 @@ def make_crop(
     image: uint8 (H, W, 3) RGB, the original; ignore: bool (H, W) or None.
     """
     rng = np.random.default_rng([config.seed, sample.image_id, variant])
-    insize = config.targets.insize
-    transform = plan_transform(sample, config.augmentation, insize=insize, variant=variant, rng=rng)
+    insize, stride_px = config.targets.insize, config.targets.stride_px
+    transform = plan_transform(
+        sample, config.augmentation, insize=insize, stride_px=stride_px, variant=variant, rng=rng
+    )
     crop = apply_transform(
         transform,
         image=image,
@@ -303,7 +305,7 @@ def make_crop(
         keypoints=sample.keypoints,
         skeleton=config.format.skeleton,
         insize=insize,
-        stride_px=config.targets.stride_px,
+        stride_px=stride_px,
     )
     return transform, crop
 

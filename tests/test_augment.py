@@ -30,7 +30,7 @@ def crop_of(sample: Sample, transform: Transform, image: np.ndarray, ignore=None
 def test_a_bright_spot_stays_under_its_key_point(seed, x, y, plain):
     sample = sample_of((x, y), (WIDTH / 2, HEIGHT / 2))
     config = AugmentConfig(augment="none" if plain else "reference", colour_probability=0)
-    transform = plan_transform(sample, config, insize=128, variant=0, rng=np.random.default_rng(seed))
+    transform = plan_transform(sample, config, insize=128, stride_px=8, variant=0, rng=np.random.default_rng(seed))
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     image[y - 2 : y + 3, x - 2 : x + 3] = 255  # its centre of gravity is the pixel x, y
     crop = crop_of(sample, transform, image)
@@ -55,7 +55,7 @@ def test_an_ignored_region_moves_with_the_image(seed):
     ignore = np.zeros((HEIGHT, WIDTH), bool)
     ignore[60:101, 80:121] = True  # around the key point 100, 80
     config = AugmentConfig(centre_jitter_px=10, min_scale=0.8, max_scale=1.2)
-    transform = plan_transform(sample, config, insize=128, variant=0, rng=np.random.default_rng(seed))
+    transform = plan_transform(sample, config, insize=128, stride_px=8, variant=0, rng=np.random.default_rng(seed))
     crop = crop_of(sample, transform, np.zeros((HEIGHT, WIDTH, 3), np.uint8), ignore)
     joint = COCO18.index("right_wrist" if transform.mirrored else "left_wrist")
     cell = np.rint(geometry.pixels_to_cells(crop.keypoints[0, joint, :2], 8)).astype(int)
@@ -91,7 +91,7 @@ def test_mirrored_crop_is_the_mirror_of_the_crop():
 def test_plain_crop_has_the_scale_of_evaluation_and_stays_in_the_image():
     sample = sample_of((5, 80), (15, 100))  # at the left edge
     image = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
-    transform = plan_transform(sample, AugmentConfig(augment="none"), insize=128, variant=0, rng=np.random.default_rng(0))
+    transform = plan_transform(sample, AugmentConfig(augment="none"), insize=128, stride_px=8, variant=0, rng=np.random.default_rng(0))
     np.testing.assert_allclose(transform.matrix[:, :2], np.eye(2) * 128 / HEIGHT)
     assert (crop_of(sample, transform, image).image == 255).all(), "no padding in the crop"
 
@@ -100,8 +100,18 @@ def test_plain_variants_go_from_person_to_person():
     two = np.concatenate([sample_of((30, 80), (40, 100)).keypoints, sample_of((160, 80), (170, 100)).keypoints])
     sample = Sample(image_id=1, file_name="x", width=WIDTH, height=HEIGHT, licence=1, keypoints=two)
     config = AugmentConfig(augment="none")
-    shifts = [plan_transform(sample, config, insize=128, variant=v, rng=None).matrix[0, 2] for v in range(3)]
+    shifts = [plan_transform(sample, config, insize=128, stride_px=8, variant=v, rng=None).matrix[0, 2] for v in range(3)]
     assert shifts[0] == shifts[2] != shifts[1]
+
+
+@given(x=st.floats(0, WIDTH - 11), stride_px=st.sampled_from([4, 8, 16]))
+def test_plain_crop_lies_on_the_cells_of_the_whole_image(x, stride_px):
+    sample = sample_of((x, 80), (x + 10, 100))
+    matrix = plan_transform(
+        sample, AugmentConfig(augment="none"), insize=128, stride_px=stride_px, variant=0, rng=None
+    ).matrix
+    corner = geometry.transform_points(matrix, np.zeros(2)) - (128 / HEIGHT - 1) / 2  # of the image's outer edge
+    np.testing.assert_allclose(corner / stride_px, np.round(corner / stride_px), atol=1e-9)
 
 
 def test_people_stay_between_the_limits_of_size():
@@ -128,7 +138,7 @@ def test_hue_is_cyclic_and_value_is_clipped():
 def test_the_same_generator_gives_the_same_transform():
     sample = sample_of((90, 70), (120, 110))
     first, second = (
-        plan_transform(sample, AugmentConfig(), insize=128, variant=0, rng=np.random.default_rng([0, 1, 2])) for _ in range(2)
+        plan_transform(sample, AugmentConfig(), insize=128, stride_px=8, variant=0, rng=np.random.default_rng([0, 1, 2])) for _ in range(2)
     )
     np.testing.assert_array_equal(first.matrix, second.matrix)
     assert (first.mirrored, first.hsv_shift) == (second.mirrored, second.hsv_shift)
