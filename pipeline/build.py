@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -29,6 +29,7 @@ from pipeline import masks, records
 from pipeline.annotations import PersonFilter, Sample, Selection, read_annotations
 from pipeline.augment import AugmentConfig, Crop, Transform, apply_transform, plan_transform
 from pipeline.cli import UserError, flatten, read_json
+from pipeline.engine import Backend, engine
 from pipeline.images import UnreadableImage, read_image
 from pipeline.records import RecordFormat
 from pipeline.skeleton import COCO18
@@ -75,6 +76,10 @@ class BuildConfig:
     """Shards per variant. Default: one for every 256 images, at most 64."""
     jobs: int = -1
     """Processes; -1 = one per core. The records do not depend on it."""
+    backend: Backend = "loky"
+    """Who runs them: processes of this machine, or the workers of a dask cluster that sees the same folders."""
+    scheduler: str | None = None
+    """Address of the dask scheduler, such as tcp://host:8786."""
     seed: int = 0
     """Seed of the augmentation."""
     image_codec: Literal["jpeg", "raw"] = "jpeg"
@@ -92,6 +97,8 @@ class BuildConfig:
             raise ValueError(f"variants must be at least 1, got {self.variants}")
         if self.shards is not None and self.shards < 1:
             raise ValueError(f"shards must be at least 1, got {self.shards}")
+        if (self.backend == "dask") != (self.scheduler is not None):
+            raise ValueError(f"scheduler goes with --backend dask, got {self.scheduler} with {self.backend}")
         if self.jobs == 0 or self.jobs < -1:
             raise ValueError(f"jobs must be -1 (one per core) or at least 1, got {self.jobs}")
         if self.seed < 0:
@@ -104,7 +111,8 @@ class BuildConfig:
 
     def content(self) -> dict:
         """The options that decide what is in the set: all but where it comes from, where it goes and who builds it."""
-        return {k: v for k, v in flatten(self).items() if k not in ("annotations", "images", "out", "jobs", "strict")}
+        outside = ("annotations", "images", "out", "jobs", "backend", "scheduler", "strict")
+        return {name: value for name, value in flatten(self).items() if name not in outside}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +151,10 @@ def run(config: BuildConfig) -> int:
             print(f"{config.out} is complete already")
             return 0
         print(f"{config.out}: from {there.num_variants} to {config.variants} variants")
-    with _claimed(config.out, plan):
+    with (
+        _claimed(config.out, plan),
+        engine(config.backend, config.scheduler, (config.images.resolve(), config.out.resolve() / LOCK)),
+    ):
         _build_ranges(config, selection)
         manifest = _gather(config, selection, plan)
     _print_summary(config.out, manifest)
@@ -175,12 +186,16 @@ def _claimed(out: Path, plan: dict) -> Iterator[None]:
         try:
             yield
         finally:
-            for leftover in shards.glob(".writing-*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+            _remove_unfinished(shards)
             if not (shards.exists() and any(shards.iterdir())):
                 shutil.rmtree(out)
     (out / PLAN).unlink()
     (out / LOCK).unlink()
+
+
+def _remove_unfinished(shards: Path) -> None:
+    for leftover in shards.glob(".writing-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _refuse_other_plan(plan: dict, found: dict, out: Path) -> None:
@@ -198,11 +213,12 @@ def _refuse_other_plan(plan: dict, found: dict, out: Path) -> None:
 def _build_ranges(config: BuildConfig, selection: Selection) -> None:
     shards = config.out / records.SHARDS
     shards.mkdir(exist_ok=True)
-    for leftover in shards.glob(".writing-*"):
-        shutil.rmtree(leftover)
+    _remove_unfinished(shards)
     ranges = _plan_ranges(config, selection.samples)
     total = len(selection.samples) * config.variants
-    work = (joblib.delayed(_build_range)(config, part, shards) for part in ranges)
+    # The workers of a cluster have a working folder of their own.
+    absolute = replace(config, images=config.images.resolve(), out=config.out.resolve())
+    work = (joblib.delayed(_build_range)(absolute, part, shards.resolve()) for part in ranges)
     done = total - sum(len(part.samples) * len(part.variants) for part in ranges)
     parallel = joblib.Parallel(n_jobs=config.jobs, return_as="generator_unordered", pre_dispatch="2*n_jobs")
     images = skipped = num_bytes = 0
@@ -295,9 +311,7 @@ def make_crop(
     """
     rng = np.random.default_rng([config.seed, sample.image_id, variant])
     insize, stride_px = config.targets.insize, config.targets.stride_px
-    transform = plan_transform(
-        sample, config.augmentation, insize=insize, stride_px=stride_px, variant=variant, rng=rng
-    )
+    transform = plan_transform(sample, config.augmentation, insize=insize, stride_px=stride_px, variant=variant, rng=rng)
     crop = apply_transform(
         transform,
         image=image,
@@ -330,6 +344,7 @@ def _gather(config: BuildConfig, selection: Selection, plan: dict) -> records.Ma
     """All shards are there: write samples.parquet, then the manifest, which makes the set complete."""
     from pipeline.shards import shard_facts  # loads mindspore
 
+    _remove_unfinished(config.out / records.SHARDS)  # of workers that died while others did their work
     folders = sorted((config.out / records.SHARDS).iterdir())
     shards = [shard_facts(folder, variant=int(folder.name[1:4])) for folder in folders]
     tables = [pq.read_table(folder / records.SHARD_ROWS) for folder in folders]

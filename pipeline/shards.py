@@ -56,7 +56,13 @@ class ShardWriter:
             path.chmod(0o644)  # MindRecord makes them private to the user
             _fsync(path)
         _fsync(self._temporary)
-        os.replace(self._temporary, self.folder)
+        try:
+            os.replace(self._temporary, self.folder)
+        except OSError:
+            # On a cluster, the worker of a build that was stopped may have finished this very shard meanwhile: the same bytes.
+            if shard_faults(self.folder):
+                raise
+            self.discard()
         _fsync(self.folder.parent)
 
     def discard(self) -> None:

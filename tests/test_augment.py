@@ -91,7 +91,9 @@ def test_mirrored_crop_is_the_mirror_of_the_crop():
 def test_plain_crop_has_the_scale_of_evaluation_and_stays_in_the_image():
     sample = sample_of((5, 80), (15, 100))  # at the left edge
     image = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
-    transform = plan_transform(sample, AugmentConfig(augment="none"), insize=128, stride_px=8, variant=0, rng=np.random.default_rng(0))
+    transform = plan_transform(
+        sample, AugmentConfig(augment="none"), insize=128, stride_px=8, variant=0, rng=np.random.default_rng(0)
+    )
     np.testing.assert_allclose(transform.matrix[:, :2], np.eye(2) * 128 / HEIGHT)
     assert (crop_of(sample, transform, image).image == 255).all(), "no padding in the crop"
 
@@ -107,9 +109,7 @@ def test_plain_variants_go_from_person_to_person():
 @given(x=st.floats(0, WIDTH - 11), stride_px=st.sampled_from([4, 8, 16]))
 def test_plain_crop_lies_on_the_cells_of_the_whole_image(x, stride_px):
     sample = sample_of((x, 80), (x + 10, 100))
-    matrix = plan_transform(
-        sample, AugmentConfig(augment="none"), insize=128, stride_px=stride_px, variant=0, rng=None
-    ).matrix
+    matrix = plan_transform(sample, AugmentConfig(augment="none"), insize=128, stride_px=stride_px, variant=0, rng=None).matrix
     corner = geometry.transform_points(matrix, np.zeros(2)) - (128 / HEIGHT - 1) / 2  # of the image's outer edge
     np.testing.assert_allclose(corner / stride_px, np.round(corner / stride_px), atol=1e-9)
 
@@ -138,7 +138,8 @@ def test_hue_is_cyclic_and_value_is_clipped():
 def test_the_same_generator_gives_the_same_transform():
     sample = sample_of((90, 70), (120, 110))
     first, second = (
-        plan_transform(sample, AugmentConfig(), insize=128, stride_px=8, variant=0, rng=np.random.default_rng([0, 1, 2])) for _ in range(2)
+        plan_transform(sample, AugmentConfig(), insize=128, stride_px=8, variant=0, rng=np.random.default_rng([0, 1, 2]))
+        for _ in range(2)
     )
     np.testing.assert_array_equal(first.matrix, second.matrix)
     assert (first.mirrored, first.hsv_shift) == (second.mirrored, second.hsv_shift)
