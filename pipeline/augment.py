@@ -122,10 +122,10 @@ def apply_transform(
     crop = cv2.warpAffine(image, transform.matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=grey)
     if transform.hsv_shift is not None:
         crop = shift_hsv(crop, transform.hsv_shift)
-    cells = np.zeros((insize // stride_px, insize // stride_px), bool)
-    if ignore is not None:
-        warped = cv2.warpAffine(ignore.astype(np.uint8), transform.matrix, size, flags=cv2.INTER_NEAREST)
-        cells = masks.to_cells(masks.dilate(warped.astype(bool)), stride_px)
+    if ignore is None:
+        cells = np.zeros((insize // stride_px, insize // stride_px), bool)
+    else:
+        cells = masks.warp_to_cells(ignore, transform.matrix, insize=insize, stride_px=stride_px)
     moved = geometry.transform_keypoints(transform.matrix, keypoints)
     if transform.mirrored:
         moved = moved[:, skeleton.mirror]

@@ -70,30 +70,40 @@ def render_pafs(keypoints: np.ndarray, *, skeleton: Skeleton, grid_hw: tuple[int
     Returns float32 (2 L, h, w) in [-1, 1]: channels 2k and 2k + 1 are x and y of limb k.
     """
     height, width = grid_hw
-    pafs = np.zeros((skeleton.num_limbs, 2, height, width), np.float32)
-    count = np.zeros((skeleton.num_limbs, height, width), np.float32)
     centres_x, centres_y = cell_centres(width, config.stride_px), cell_centres(height, config.stride_px)
     ends = keypoints[:, skeleton.limb_joints].astype(np.float64)
     people, limbs = np.nonzero((ends[..., 2] > 0).all(axis=-1))
     start, end = ends[people, limbs, 0, :2], ends[people, limbs, 1, :2]
     length = np.hypot(*(end - start).T)
-    half = config.paf_half_width_px
-    # Only cells inside the limb's bounding box, widened by the half width, can lie in its rectangle.
-    low, high = np.minimum(start, end) - half, np.maximum(start, end) + half
-    first = np.stack([np.searchsorted(c, low[:, i]) for i, c in enumerate((centres_x, centres_y))], axis=-1)
-    last = np.stack([np.searchsorted(c, high[:, i], "right") for i, c in enumerate((centres_x, centres_y))], axis=-1)
-    for i in np.flatnonzero((length > 0) & (first < last).all(axis=-1)):
-        (x0, y0), (x1, y1) = first[i], last[i]
-        unit_x, unit_y = (end[i] - start[i]) / length[i]
-        dx, dy = centres_x[x0:x1] - start[i, 0], centres_y[y0:y1, None] - start[i, 1]
-        along, across = unit_x * dx + unit_y * dy, unit_x * dy - unit_y * dx
-        inside = (along >= 0) & (along <= length[i]) & (np.abs(across) <= half)
-        box = (limbs[i], slice(y0, y1), slice(x0, x1))
-        pafs[box[0], 0, box[1], box[2]] += unit_x * inside
-        pafs[box[0], 1, box[1], box[2]] += unit_y * inside
-        count[box] += inside
-    pafs /= np.maximum(count, 1)[:, None]
+    owner, x, y = _box_cells(start, end, config.paf_half_width_px, centres_x, centres_y)
+    unit = (end - start) / np.where(length > 0, length, 1)[:, None]
+    (unit_x, unit_y), dx, dy = unit[owner].T, centres_x[x] - start[owner, 0], centres_y[y] - start[owner, 1]
+    along, across = unit_x * dx + unit_y * dy, unit_x * dy - unit_y * dx
+    inside = (along >= 0) & (along <= length[owner]) & (np.abs(across) <= config.paf_half_width_px) & (length[owner] > 0)
+    owner, x, y = owner[inside], x[inside], y[inside]
+    cell = (limbs[owner] * height + y) * width + x
+    size = skeleton.num_limbs * height * width
+    share = 1 / np.bincount(cell, minlength=size)[cell]
+    pafs = np.empty((skeleton.num_limbs, 2, height, width), np.float32)
+    for axis in range(2):
+        sums = np.bincount(cell, weights=unit[owner, axis] * share, minlength=size)
+        pafs[:, axis] = sums.reshape(skeleton.num_limbs, height, width)
     return pafs.reshape(skeleton.num_pafs, height, width)
+
+
+def _box_cells(start: np.ndarray, end: np.ndarray, margin_px: float, centres_x: np.ndarray, centres_y: np.ndarray) -> tuple:
+    """All cells whose centres lie in the bounding boxes, widened by the margin, of N lines from start to end, (N, 2) in pixels.
+
+    Returns int (C,) three times: whose box the cell is in, its column and its row.
+    """
+    low, high = np.minimum(start, end) - margin_px, np.maximum(start, end) + margin_px
+    x0, x1 = np.searchsorted(centres_x, low[:, 0]), np.searchsorted(centres_x, high[:, 0], "right")
+    y0, y1 = np.searchsorted(centres_y, low[:, 1]), np.searchsorted(centres_y, high[:, 1], "right")
+    width, num_cells = x1 - x0, (x1 - x0) * (y1 - y0)
+    owner = np.repeat(np.arange(len(start)), num_cells)
+    number = np.arange(len(owner)) - np.repeat(np.cumsum(num_cells) - num_cells, num_cells)
+    row, column = np.divmod(number, width[owner])
+    return owner, x0[owner] + column, y0[owner] + row
 
 
 def quantise_heatmaps(heatmaps: np.ndarray) -> np.ndarray:
