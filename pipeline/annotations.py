@@ -12,6 +12,9 @@ from pipeline.cli import UserError, read_json
 from pipeline.licences import choose_licences
 from pipeline.skeleton import Skeleton
 
+MAX_SIDE_PX = 65_535  # of a JPEG
+MAX_COORDINATE_PX = 100_000
+
 Segmentation = list | dict
 
 
@@ -233,7 +236,8 @@ class CocoFile:
         )
         where = f"image {image['id']}:"
         for name in ("width", "height"):
-            self._require(_is_int(image.get(name)) and image[name] > 0, f"{where} {name}", image.get(name), "a positive integer")
+            good = _is_int(image.get(name)) and 0 < image[name] <= MAX_SIDE_PX
+            self._require(good, f"{where} {name}", image.get(name), f"an integer from 1 to {MAX_SIDE_PX}")
         name = image.get("file_name")
         self._require(isinstance(name, str) and name != "", f"{where} file_name", name, "a file name")
         inside = not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name.replace("\\", "/")).parts
@@ -252,7 +256,10 @@ class CocoFile:
         self._require(_is_finite(area) and area >= 0, f"{where} area", area, "a number, 0 or more")
         box = entry.get("bbox")
         self._require(
-            isinstance(box, list) and len(box) == 4 and all(map(_is_finite, box)), f"{where} bbox", box, "4 finite numbers"
+            isinstance(box, list) and len(box) == 4 and all(map(_is_coordinate, box)),
+            f"{where} bbox",
+            box,
+            f"4 numbers, none beyond {MAX_COORDINATE_PX}",
         )
         points = entry.get("keypoints", [0] * 3 * len(skeleton.source_joints) if crowd else None)
         expected = f"{3 * len(skeleton.source_joints)} finite numbers, x, y, v for each of {len(skeleton.source_joints)} joints"
@@ -275,17 +282,46 @@ def _is_finite(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
 
 
+def _is_coordinate(value: Any) -> bool:
+    return _is_finite(value) and abs(value) <= MAX_COORDINATE_PX
+
+
 def _segmentation_problem(segmentation: Any, size: tuple[int, int]) -> str:
-    """What a segmentation should have been, or nothing if it is a list of polygons, an RLE or absent."""
+    """What a segmentation should have been, or nothing if it is a list of polygons, an RLE or absent.
+
+    Thorough, because pycocotools crashes or hangs on polygons and run lengths that are not sound.
+    """
     if not segmentation:
         return ""
     if isinstance(segmentation, list):
-        good = all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 and all(map(_is_finite, p)) for p in segmentation)
-        return "" if good else "a list of polygons, each x, y, x, y, … of at least 3 points"
-    counts = segmentation.get("counts") if isinstance(segmentation, dict) else None
+        good = all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 and all(map(_is_coordinate, p)) for p in segmentation)
+        return "" if good else f"polygons x, y, x, y, … of at least 3 points, no number beyond {MAX_COORDINATE_PX}"
     if not isinstance(segmentation, dict) or segmentation.get("size") != list(size):
         return f"polygons or an RLE whose size is the image's, {list(size)}"
-    if isinstance(counts, list):
-        good = all(_is_int(run) and run >= 0 for run in counts) and sum(counts) == size[0] * size[1]
-        return "" if good else f"an RLE whose counts add up to {size[0] * size[1]} pixels"
-    return "" if isinstance(counts, str) and counts else "an RLE with counts (a list or a string)"
+    counts = segmentation.get("counts")
+    runs = _decompress_rle(counts) if isinstance(counts, str) else counts
+    good = isinstance(runs, list) and all(_is_int(run) and run >= 0 for run in runs) and sum(runs) == size[0] * size[1]
+    return "" if good else f"an RLE whose counts add up to {size[0] * size[1]} pixels"
+
+
+def _decompress_rle(text: str) -> list[int] | None:
+    """Run lengths of COCO's compressed RLE; None if it is not one.
+
+    Five bits a character from "0" on, low bits first, a sixth says that more follow; from the fourth number on the difference
+    to the number before the last (https://github.com/cocodataset/cocoapi, maskApi.c, rleFrString).
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64 or shift > 60:
+            return None
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    return None if shift else runs

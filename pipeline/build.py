@@ -284,7 +284,7 @@ def _build_range(config: BuildConfig, part: Range, folder: Path) -> Built:
             try:
                 image = read_image(config.images / sample.file_name, (sample.width, sample.height))
                 ignore = masks.ignore_mask(sample)
-            except (UnreadableImage, masks.BadSegmentation) as error:
+            except UnreadableImage as error:
                 if config.strict:
                     raise UserError(f"image {config.images / sample.file_name}: {error} (--strict stops here)") from error
                 skipped.append({"image_id": sample.image_id, "file_name": sample.file_name, "reason": str(error)})

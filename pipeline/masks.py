@@ -10,15 +10,10 @@ from pipeline.annotations import Sample, Segmentation
 DILATION_PX = 16  # of the ignored regions, in pixels of the training crop
 
 
-class BadSegmentation(Exception):
-    """A segmentation that does not fill its image; the text names it."""
-
-
 def ignore_mask(sample: Sample) -> np.ndarray | None:
     """bool (height, width) of the original image, True = ignored; None where there is nothing to ignore.
 
-    Covered are all people who are no targets, and crowds less the targets inside them. Raises BadSegmentation
-    for a compressed RLE that does not fill the image.
+    Covered are all people who are no targets, and crowds less the targets inside them.
     """
     if not sample.ignored and not sample.crowds:
         return None
@@ -86,7 +81,4 @@ def _union(segmentations: tuple[Segmentation, ...], sample: Sample) -> np.ndarra
             codes.append(segmentation)
     if not codes:
         return np.zeros((height, width), bool)
-    try:
-        return coco_mask.decode(coco_mask.merge(codes)).astype(bool)
-    except (ValueError, TypeError) as error:
-        raise BadSegmentation(f"segmentation: {error}") from error
+    return coco_mask.decode(coco_mask.merge(codes)).astype(bool)
