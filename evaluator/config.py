@@ -25,6 +25,8 @@ class OracleConfig:
     """COCO key-point annotation file."""
     out: Path | None = None
     """Folder for results.json, metrics.json and config.yaml; absent or empty."""
+    skeleton: Path | None = None
+    """Key points other than COCO's: the file that `python -m pipeline build --skeleton` took."""
     neck: Literal["both_shoulders", "one_shoulder"] = "both_shoulders"
     """Where the neck is if one shoulder is unlabelled: nowhere, or at the labelled one."""
     targets: Annotated[TargetConfig, tyro.conf.arg(name="")] = field(default_factory=TargetConfig)
@@ -50,6 +52,8 @@ class RunConfig:
     """Checkpoint file, or a run folder, whose newest checkpoint is taken."""
     fields: Path | None = None
     """Stored fields (.npz): arrays image_id, orig_wh, input_wh, and for each image hm_<id> and paf_<id>, at stride 8."""
+    skeleton: Path | None = None
+    """With --fields: key points other than COCO's, the file that `python -m pipeline build --skeleton` took."""
     images: Path | None = None
     """Folder of the images; with --fields it is needed for the pictures only."""
     insize: int | None = None
@@ -69,6 +73,8 @@ class RunConfig:
             raise ValueError("give either --checkpoint or --fields, and not both")
         if self.checkpoint is not None and self.images is None:
             raise ValueError("--checkpoint needs --images, the folder of the annotated images")
+        if self.checkpoint is not None and self.skeleton is not None:
+            raise ValueError("skeleton belongs to --fields; a checkpoint knows its own")
         if self.fields is not None and self.insize is not None:
             raise ValueError("insize belongs to --checkpoint; stored fields have their size already")
         if self.pictures < 0:

@@ -12,14 +12,14 @@ from pipeline import geometry, targets
 from pipeline.annotations import CocoFile, add_derived_joints
 from pipeline.cli import flatten, save_config
 from pipeline.output import new_folder, refuse_used, write_json
-from pipeline.skeleton import COCO18, Skeleton
+from pipeline.skeleton import Skeleton, read_skeleton
 
 
 def run(config: OracleConfig) -> int:
     """Raises UserError for an annotation file that cannot be used and for an output folder that is not empty."""
     if config.out:
         refuse_used(config.out)
-    skeleton = COCO18
+    skeleton = read_skeleton(config.skeleton)
     document = CocoFile(config.annotations, skeleton)
     sizes = {image["id"]: (image["width"], image["height"]) for image in document.images}
     results, milliseconds = [], []

@@ -21,7 +21,7 @@ from pipeline.annotations import CocoFile
 from pipeline.cli import UserError, flatten, save_config
 from pipeline.images import UnreadableImage, read_image
 from pipeline.output import new_folder, refuse_used, write_json
-from pipeline.skeleton import COCO18, Skeleton
+from pipeline.skeleton import Skeleton, read_skeleton
 
 FieldSource = Callable[[dict], Fields]
 
@@ -63,7 +63,7 @@ def load(checkpoint: Path, device_target: str) -> FieldNetwork:
 
 def evaluate_source(config: RunConfig, network: FieldNetwork | None) -> int:
     """Evaluate `network`, or the stored fields where it is None."""
-    skeleton = network.skeleton if network else COCO18
+    skeleton = network.skeleton if network else read_skeleton(config.skeleton)
     document = CocoFile(config.annotations, skeleton)
     if not document.images:
         raise UserError(f"annotation file {config.annotations}: has no images")

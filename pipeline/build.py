@@ -5,6 +5,7 @@ so the set has the same bytes for any number of jobs and after any interruption.
 """
 
 import fcntl
+import functools
 import json
 import os
 import shutil
@@ -32,7 +33,7 @@ from pipeline.cli import UserError, flatten, read_json
 from pipeline.engine import Backend, engine
 from pipeline.images import UnreadableImage, read_image
 from pipeline.records import RecordFormat
-from pipeline.skeleton import COCO18
+from pipeline.skeleton import read_skeleton
 from pipeline.targets import TargetConfig
 
 BUILDER_VERSION = "0.1.0"
@@ -69,6 +70,8 @@ class BuildConfig:
     """Folder of the images."""
     out: Path
     """Folder of the record set; absent, empty, or left by the same command, which then continues."""
+    skeleton: Path | None = None
+    """Key points other than COCO's: YAML or JSON with name, joints, limbs, mirror_pairs, source_joints, sigmas, derived."""
     variants: int = 1
     """Augmented variants of every image; epoch e trains on variant e mod variants. More of them than a complete set has are
     added to it."""
@@ -103,15 +106,16 @@ class BuildConfig:
             raise ValueError(f"jobs must be -1 (one per core) or at least 1, got {self.jobs}")
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, got {self.seed}")
-        _ = self.format
+        _ = self.format  # read here, so that workers need not
 
-    @property
+    @functools.cached_property
     def format(self) -> RecordFormat:
-        return RecordFormat(skeleton=COCO18, targets=self.targets, image_codec=self.image_codec, jpeg_quality=self.jpeg_quality)
+        skeleton = read_skeleton(self.skeleton)
+        return RecordFormat(skeleton=skeleton, targets=self.targets, image_codec=self.image_codec, jpeg_quality=self.jpeg_quality)
 
     def content(self) -> dict:
         """The options that decide what is in the set: all but where it comes from, where it goes and who builds it."""
-        outside = ("annotations", "images", "out", "jobs", "backend", "scheduler", "strict")
+        outside = ("annotations", "images", "out", "skeleton", "jobs", "backend", "scheduler", "strict")
         return {name: value for name, value in flatten(self).items() if name not in outside}
 
 
@@ -141,6 +145,7 @@ def run(config: BuildConfig) -> int:
         "builder_version": BUILDER_VERSION,
         "schema_version": records.SCHEMA_VERSION,
         "config": config.content(),
+        "skeleton": config.format.skeleton.to_dict(),
         "sources": {"annotations": {"name": config.annotations.name, **records.file_facts(config.annotations)}},
     }
     if (config.out / records.MANIFEST).exists():
@@ -199,7 +204,7 @@ def _remove_unfinished(shards: Path) -> None:
 
 
 def _refuse_other_plan(plan: dict, found: dict, out: Path) -> None:
-    for part in ("builder_version", "schema_version", "config", "sources"):
+    for part in ("builder_version", "schema_version", "config", "skeleton", "sources"):
         if plan[part] != found.get(part):
             wanted, there = json.loads(json.dumps(plan[part])), found.get(part)
             if isinstance(wanted, dict) and isinstance(there, dict):
@@ -365,7 +370,6 @@ def _gather(config: BuildConfig, selection: Selection, plan: dict) -> records.Ma
     rows = zip(*(samples[name].to_pylist() for name in ("image_id", "variant", "bytes", "crc32")), strict=True)
     manifest = records.Manifest(
         **plan,
-        skeleton=config.format.skeleton.to_dict(),
         seed=config.seed,
         num_variants=config.variants,
         num_images=len(samples) // config.variants,

@@ -7,8 +7,12 @@ import colorsys
 import dataclasses
 import functools
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import yaml
+
+from pipeline.cli import UserError
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -37,8 +41,10 @@ class Skeleton:
             raise ValueError(
                 f"sigmas must give one OKS constant for each of {len(self.source_joints)} source_joints, got {len(self.sigmas)}"
             )
-        if any(sigma <= 0 for sigma in self.sigmas):
-            raise ValueError(f"sigmas must be positive, got {self.sigmas}")
+        if not all(isinstance(sigma, (int, float)) and 0 < sigma < float("inf") for sigma in self.sigmas):
+            raise ValueError(f"sigmas must be positive numbers, got {self.sigmas}")
+        if len(set(self.source_joints)) != len(self.source_joints):
+            raise ValueError(f"source_joints must be distinct names, got {self.source_joints}")
         known = set(self.joints)
         for what, pairs in (("limbs", self.limbs), ("mirror_pairs", self.mirror_pairs)):
             for pair in pairs:
@@ -111,10 +117,26 @@ class Skeleton:
     def from_dict(cls, fields: dict) -> "Skeleton":
         """The inverse of `to_dict`, also after JSON. Raises ValueError, naming the field, for anything else."""
         names = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(fields, dict):
+            raise ValueError(f"a skeleton has the fields {sorted(names)}, got {type(fields).__name__}")
         missing, unknown = names - set(fields) - {"derived"}, set(fields) - names
         if missing or unknown:
             raise ValueError(f"a skeleton has the fields {sorted(names)}; missing {sorted(missing)}, unknown {sorted(unknown)}")
         return cls(**{key: value if key == "name" else _tuples(value) for key, value in fields.items()})
+
+
+def read_skeleton(path: Path | None) -> Skeleton:
+    """The skeleton of a YAML or JSON file with the fields of `Skeleton`; COCO's where there is none. Raises UserError."""
+    if path is None:
+        return COCO18
+    try:
+        return Skeleton.from_dict(yaml.safe_load(Path(path).read_text()))
+    except OSError as error:
+        raise UserError(f"skeleton file {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"skeleton file {path}: neither YAML nor JSON: {error}") from error
+    except (ValueError, TypeError) as error:
+        raise UserError(f"skeleton file {path}: {error}") from error
 
 
 def _tuples(value):

@@ -20,7 +20,7 @@ from pipeline.build import run as build
 from pipeline.cli import UserError, read_json
 from pipeline.images import UnreadableImage, read_image
 from pipeline.records import SAMPLES
-from pipeline.skeleton import COCO18
+from pipeline.skeleton import read_skeleton
 from pipeline.targets import TargetConfig
 
 # What one core is asked to feed: the model zoo's OpenPose on one Ascend 910, and a device three times as fast.
@@ -40,6 +40,8 @@ class BenchStreamConfig:
     """COCO key-point annotation file."""
     images: Path
     """Folder of its images."""
+    skeleton: Path | None = None
+    """Key points other than COCO's: YAML or JSON as for `python -m pipeline build`."""
     num_images: int = 128
     """Images to use, the first that have a target person."""
     insize: int = 368
@@ -82,6 +84,7 @@ def run(config: BenchStreamConfig) -> int:
                 annotations=annotations,
                 images=config.images,
                 out=folder / codec,
+                skeleton=config.skeleton,
                 image_codec=codec,
                 targets=TargetConfig(insize=config.insize),
             )
@@ -110,7 +113,9 @@ def table(rates: dict[str, Rate]) -> list[str]:
 
 def _first_images(config: BenchStreamConfig, path: Path) -> Path:
     """Write an annotation file of the first images that have a target person."""
-    samples = read_annotations(config.annotations, skeleton=COCO18, person_filter=PersonFilter()).samples[: config.num_images]
+    samples = read_annotations(config.annotations, skeleton=read_skeleton(config.skeleton), person_filter=PersonFilter()).samples[
+        : config.num_images
+    ]
     if not samples:
         raise UserError(f"annotation file {config.annotations}: no image has a target person")
     document, ids = read_json(config.annotations, "annotation file"), {sample.image_id for sample in samples}
@@ -138,7 +143,7 @@ def _streamed(config: BenchStreamConfig, records: Path) -> Rate:
 
 def _on_the_fly(config: BenchStreamConfig, setting: BuildConfig) -> Rate:
     """The same samples made anew every time, by one thread: read, augment, draw the targets."""
-    samples = read_annotations(setting.annotations, skeleton=COCO18, person_filter=setting.people).samples
+    samples = read_annotations(setting.annotations, skeleton=setting.format.skeleton, person_filter=setting.people).samples
     cv2.setNumThreads(1)
     count, wall_s, cpu_s = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - wall_s < config.seconds:
