@@ -31,8 +31,13 @@ class AugmentConfig:
     """The scale is chosen so that the smallest person's box diagonal stays above this where the limits allow."""
     max_person_px: float = 512.0
     """The scale is chosen so that the largest person's box diagonal stays below this where the limits allow."""
+    person_share: float = 0.0
+    """If above 0, min_scale and max_scale magnify not the image but the person in the middle, whose box has this share of the
+    crop's side at magnification 1 (CMU's target_dist); min_person_px and max_person_px do not count then."""
     rotation_sd_degrees: float = 40 / 3
     """Standard deviation of the normal rotation."""
+    rotation_range_degrees: float = 0.0
+    """If above 0, the rotation is not normal but uniform between minus and plus so many degrees."""
     centre_jitter_px: float = 40.0
     """The crop is centred on a random person, give or take so many pixels of the crop in x and y."""
     mirror_probability: float = 0.5
@@ -52,7 +57,7 @@ class AugmentConfig:
         for name in ("mirror_probability", "colour_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        for name in ("rotation_sd_degrees", "centre_jitter_px"):
+        for name in ("person_share", "rotation_sd_degrees", "rotation_range_degrees", "centre_jitter_px"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not all(0 <= shift <= 127 for shift in self.hsv_shift):
@@ -86,9 +91,15 @@ def plan_transform(
     """Choose the transform of one variant of one sample. A pure function of its arguments and the state of `rng`."""
     if config.augment == "none":
         return Transform(matrix=_plain_matrix(sample, insize, stride_px, variant))
-    scale = _random_scale(sample.keypoints, config, rng)
+    low, high = _random_box(sample, rng)
+    if config.person_share:
+        scale = rng.uniform(config.min_scale, config.max_scale) * config.person_share * insize / max(*(high - low), 1)
+    else:
+        scale = _random_scale(sample.keypoints, config, rng)
     degrees = rng.normal(0, config.rotation_sd_degrees)
-    centre = _random_centre(sample, rng)
+    if config.rotation_range_degrees:
+        degrees = rng.uniform(-config.rotation_range_degrees, config.rotation_range_degrees)
+    centre = (low + high) / 2
     jitter_px = rng.uniform(-config.centre_jitter_px, config.centre_jitter_px, 2)
     mirrored = bool(rng.random() < config.mirror_probability)
     matrix = geometry.compose(geometry.resizing(scale, scale), geometry.rotation(degrees))
@@ -172,9 +183,12 @@ def _random_scale(keypoints: np.ndarray, config: AugmentConfig, rng: np.random.G
     return float(rng.uniform(low, high))
 
 
-def _random_centre(sample: Sample, rng: np.random.Generator) -> np.ndarray:
+def _random_box(sample: Sample, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Least and greatest x, y of a random person, or, without people, of a box that might be one."""
     if not len(sample.keypoints):
-        return rng.uniform((0, 0), (sample.width - 1, sample.height - 1))
+        spot = rng.uniform((0, 0), (sample.width - 1, sample.height - 1))
+        half = rng.uniform(0.05, 0.5) * min(sample.width, sample.height)
+        return spot - half, spot + half
     low, high = joint_boxes(sample.keypoints)
     person = rng.integers(len(sample.keypoints))
-    return (low[person] + high[person]) / 2
+    return low[person], high[person]

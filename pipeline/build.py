@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import cv2
 import joblib
@@ -64,12 +64,28 @@ class BuildConfig:
     Example: python -m pipeline build --annotations person_keypoints_train2017.json --images train2017 --out records
     """
 
+    PRESETS: ClassVar = {
+        "reference": {},
+        # https://github.com/CMU-Perceptual-Computing-Lab/openpose_train: scale 1/3 to 1.5, target_dist 0.6, 45 degrees
+        "cmu": {
+            "min_scale": 0.333,
+            "max_scale": 1.5,
+            "person_share": 0.6,
+            "rotation_range_degrees": 45.0,
+            "colour_probability": 0.0,
+            "people_free_share": 0.02,
+        },
+    }
+
     annotations: Path
     """COCO key-point annotation file (person_keypoints_*.json)."""
     images: Path
     """Folder of the images."""
     out: Path
     """Folder of the record set; absent, empty, or left by the same command, which then continues."""
+    preset: Literal["reference", "cmu"] = "reference"
+    """Defaults of the augmentation: the model zoo's, or those of CMU's training (person in the middle at 1/3 to 1.5 of its usual
+    size, rotation within 45 degrees, no colour, 2 % people-free images)."""
     skeleton: Path | None = None
     """Key points other than COCO's: YAML or JSON with name, joints, limbs, mirror_pairs, source_joints, sigmas, derived."""
     variants: int = 1

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pipeline import augment, geometry
 from pipeline.annotations import Sample
 from pipeline.augment import PADDING_GREY, AugmentConfig, Transform, apply_transform, plan_transform, shift_hsv
+from pipeline.build import BuildConfig
 from pipeline.skeleton import COCO18
 
 SIZE = dict(skeleton=COCO18, insize=128, stride_px=8)
@@ -149,3 +150,16 @@ def test_the_same_generator_gives_the_same_transform():
 def test_impossible_settings_are_refused(fields):
     with pytest.raises(ValueError, match="must"):
         AugmentConfig(**fields)
+
+
+@given(st.integers(0, 2**31))
+def test_cmu_preset_magnifies_a_person_and_turns_within_its_range(seed):
+    options = {name: value for name, value in BuildConfig.PRESETS["cmu"].items() if name != "people_free_share"}
+    sample = sample_of((60, 50), (90, 130))  # 80 pixels high
+    rng = np.random.default_rng(seed)
+    transform = plan_transform(sample, AugmentConfig(**options), insize=128, stride_px=8, variant=0, rng=rng)
+    linear = np.diag([-1 if transform.mirrored else 1, 1]) @ transform.matrix[:, :2]
+    scale = np.sqrt(np.linalg.det(linear))
+    assert 0.333 <= scale * 80 / (0.6 * 128) <= 1.5
+    assert abs(np.degrees(np.arctan2(linear[1, 0], linear[0, 0]))) <= 45
+    assert transform.hsv_shift is None
