@@ -298,7 +298,8 @@ def _build_range(config: BuildConfig, part: Range, folder: Path) -> Built:
     from pipeline.shards import ShardWriter  # loads mindspore
 
     cv2.setNumThreads(1)
-    writers = {variant: ShardWriter(folder / shard_name(variant, part.number)) for variant in part.variants}
+    page_bytes = config.format.page_bytes
+    writers = {v: ShardWriter(folder / shard_name(v, part.number), page_bytes=page_bytes) for v in part.variants}
     skipped, num_bytes = [], 0
     try:
         for sample in part.samples:

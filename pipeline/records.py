@@ -74,6 +74,16 @@ class RecordFormat:
         if not 1 <= self.jpeg_quality <= 100:
             raise ValueError(f"jpeg_quality must be from 1 to 100, got {self.jpeg_quality}")
 
+    @property
+    def page_bytes(self) -> int:
+        """Page size of the MindRecord files: a power of two in which every row fits, raw ones several times.
+
+        Rows do not go over the end of a page, and a file ends with a whole one: large pages waste space in small files.
+        """
+        targets = (self.skeleton.num_heatmaps + self.skeleton.num_pafs) * self.targets.grid_hw[0] * self.targets.grid_hw[1]
+        largest_row = 3 * self.targets.insize**2 + targets + (1 << 16)
+        return 1 << (largest_row * (4 if self.image_codec == "raw" else 1) - 1).bit_length()
+
     def encode(self, crop: Crop, *, image_id: int, variant: int, licence: int) -> Row:
         """A finished crop -> a row. Renders the targets of its key points."""
         heatmaps, pafs = self.render(crop.keypoints)
@@ -217,7 +227,9 @@ class Manifest:
         )
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1) + "\n"
+        """With a checksum of everything else, so that a changed byte or an edited number does not pass for the set's own."""
+        fields = asdict(self)
+        return json.dumps({**fields, "checksum": _checksum(fields)}, indent=1) + "\n"
 
 
 def read_manifest(records: Path) -> Manifest:
@@ -230,12 +242,18 @@ def read_manifest(records: Path) -> Manifest:
     version = fields.get("schema_version") if isinstance(fields, dict) else None
     if version != SCHEMA_VERSION:
         raise UserError(f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}; build the records anew")
+    if fields.pop("checksum", None) != _checksum(fields):
+        raise UserError(f"{path}: edited or damaged (its checksum does not match); restore it or build the records anew")
     try:
         manifest = Manifest(**{**fields, "shards": [Shard(**shard) for shard in fields["shards"]]})
         manifest.format  # noqa: B018 - a manifest whose settings are refused is refused here
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: damaged manifest: {error}; build the records anew") from error
     return manifest
+
+
+def _checksum(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def check_files(records: Path, manifest: Manifest, *, hashes: bool) -> list[str]:

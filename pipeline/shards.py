@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,15 +18,15 @@ from mindspore.mindrecord import FileReader, FileWriter
 from pipeline.records import COLUMNS, SHARD_FILE, SHARD_ROWS, DamagedRow, RecordFormat, Row, Shard, file_facts, row_crc32
 
 HEADER_BYTES = 1 << 20  # the defaults (16 MB and 32 MB) would make every small shard 48 MB
-PAGE_BYTES = 1 << 22  # a row must fit a page; all files of one data set need the same
 ROWS_A_CALL = 16  # one by one takes two to three times as long
 
 
 class ShardWriter:
     """Writes the rows of one shard; `publish` makes it appear, `discard` leaves nothing unpublished behind."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, page_bytes: int) -> None:
         self.folder = Path(folder)
+        self._page_bytes = page_bytes
         # Of its own: the worker of a build that was killed may still be writing the same shard.
         self._temporary = self.folder.with_name(f".writing-{self.folder.name}-{secrets.token_hex(4)}")
         self._temporary.mkdir(parents=True)
@@ -38,7 +39,7 @@ class ShardWriter:
         if self._writer is None:
             self._writer = FileWriter(str(self._temporary / SHARD_FILE), shard_num=1, overwrite=False)
             self._writer.set_header_size(HEADER_BYTES)
-            self._writer.set_page_size(PAGE_BYTES)
+            self._writer.set_page_size(self._page_bytes)
             self._writer.add_schema({name: {"type": kind} for name, kind in COLUMNS.items()}, "OpenPose training samples")
         self._rows.append(row)
         self._about.append({**about, "row": len(self._about)})
@@ -52,7 +53,8 @@ class ShardWriter:
         """
         if self._writer is not None:
             self._flush()
-            self._writer.commit()
+            with self._explained():
+                self._writer.commit()
         pq.write_table(pa.Table.from_pylist(self._about, schema=schema), self._temporary / SHARD_ROWS, compression="zstd")
         if faults := shard_faults(self._temporary):
             raise OSError(f"shard {self.folder.name} was not written whole: {faults[0]}")
@@ -72,8 +74,22 @@ class ShardWriter:
     def _flush(self) -> None:
         """Hand rows over. FileWriter drops bad ones without an error: `publish` reads all of them back."""
         if self._rows:
-            self._writer.write_raw_data(self._rows)
+            with self._explained():
+                self._writer.write_raw_data(self._rows)
             self._rows = []
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """MindRecord reports a full disk, among many lines, as a RuntimeError."""
+        try:
+            yield
+        except RuntimeError as error:
+            lines = [line.removeprefix("[ERROR]").strip() for line in str(error).splitlines() if line.startswith("[ERROR]")]
+            free_mb = shutil.disk_usage(self._temporary).free / 1e6
+            raise OSError(
+                f"shard {self.folder}: cannot be written: {(lines or [str(error)])[0]} ({free_mb:.1f} MB are free there); "
+                f"run the same command again when that is mended"
+            ) from error
 
     def discard(self) -> None:
         """Give up what has not been published."""

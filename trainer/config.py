@@ -145,6 +145,9 @@ class TrainConfig:
     """Which of the Ascend devices."""
     num_parallel_workers: int = 2
     """Threads that read and decode samples ahead of the device; at most the number of cores."""
+    check_hashes: bool = False
+    """Before training, compare the SHA-256 of every file of the record set with its manifest (reads all of it). Without it sizes
+    are compared, and every row's CRC when it is read."""
     check_memory: bool = True
     """On a CPU: refuse to start where the memory that it should take is not available."""
     network: Annotated[NetworkConfig, arg(name="")] = field(default_factory=NetworkConfig)

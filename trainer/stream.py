@@ -63,16 +63,24 @@ class Batch:
 class Stream:
     """The batches of one rank. Epoch e reads variant e mod the number of variants, each of its samples once.
 
-    Raises UserError, naming what is wrong, for a record set that is not complete: files missing or of another size.
-    (Every row is checked against its CRC when it is read.)
+    Raises UserError, naming what is wrong, for a record set that is not complete: files missing or of another
+    size, or, if `check_hashes`, of another SHA-256, which reads everything. (Every row is checked against its CRC when it is read.)
     """
 
     def __init__(
-        self, records: Path, *, batch_size: int, seed: int, rank: int = 0, world: int = 1, num_parallel_workers: int = 2
+        self,
+        records: Path,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        num_parallel_workers: int = 2,
+        check_hashes: bool = False,
     ) -> None:
         self.records = Path(records)
         self.manifest = read_manifest(self.records)
-        if faults := check_files(self.records, self.manifest, hashes=False):
+        if faults := check_files(self.records, self.manifest, hashes=check_hashes):
             more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
             raise UserError(f"record set {self.records}: {faults[0]}{more}; copy or build it again")
         self.format = self.manifest.format

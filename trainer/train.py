@@ -27,7 +27,11 @@ CONFIG, LOCK = "config.yaml", "train.lock"
 def run(config: TrainConfig) -> int:
     """The command `train`. Raises UserError for what the user can mend."""
     stream = Stream(
-        config.records, batch_size=config.batch_size, seed=config.seed, num_parallel_workers=config.num_parallel_workers
+        config.records,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        num_parallel_workers=config.num_parallel_workers,
+        check_hashes=config.check_hashes,
     )
     with _claimed(config.out, resume=config.resume):
         device = choose_device(config.device_target, config.device_id)
