@@ -19,6 +19,16 @@ COMMANDS = {
         config="pipeline.preview:PreviewConfig",
         run="pipeline.preview:run",
     ),
+    "bench-build": Command(
+        help="what a sample costs: rate, parts, bytes, codec loss, and COCO 2017 from that",
+        config="pipeline.bench_build:BenchBuildConfig",
+        run="pipeline.bench_build:run",
+    ),
+    "bench-plan": Command(
+        help="time and memory of planning a data set of the size of COCO",
+        config="pipeline.bench_plan:BenchPlanConfig",
+        run="pipeline.bench_plan:run",
+    ),
     "synthesize": Command(
         help="make a COCO-format people data set from nothing",
         config="pipeline.synthesize:SynthesizeConfig",

@@ -239,7 +239,7 @@ def _build_ranges(config: BuildConfig, selection: Selection) -> None:
     total = len(selection.samples) * config.variants
     # The workers of a cluster have a working folder of their own.
     absolute = replace(config, images=config.images.resolve(), out=config.out.resolve())
-    work = (joblib.delayed(_build_range)(absolute, part, shards.resolve()) for part in ranges)
+    work = (joblib.delayed(build_range)(absolute, part, shards.resolve()) for part in ranges)
     done = total - sum(len(part.samples) * len(part.variants) for part in ranges)
     parallel = joblib.Parallel(n_jobs=config.jobs, return_as="generator_unordered", pre_dispatch="2*n_jobs")
     images = skipped = num_bytes = 0
@@ -293,8 +293,8 @@ class Built(NamedTuple):
     num_bytes: int
 
 
-def _build_range(config: BuildConfig, part: Range, folder: Path) -> Built:
-    """Runs in a worker."""
+def build_range(config: BuildConfig, part: Range, folder: Path) -> Built:
+    """One worker's job: decode each image of the range once, make its rows, publish the shards of all variants in `folder`."""
     from pipeline.shards import ShardWriter  # loads mindspore
 
     cv2.setNumThreads(1)

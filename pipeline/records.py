@@ -86,10 +86,9 @@ class RecordFormat:
 
     def encode(self, crop: Crop, *, image_id: int, variant: int, licence: int) -> Row:
         """A finished crop -> a row. Renders the targets of its key points."""
-        heatmaps, pafs = self.render(crop.keypoints)
         row = {
-            "image": self._encode_image(crop.image),
-            "targets": _ZSTD.compress(heatmaps.tobytes() + pafs.tobytes(), asbytes=True),
+            "image": self.encode_image(crop.image),
+            "targets": self.encode_targets(*self.render(crop.keypoints)),
             "mask": np.packbits(crop.ignore).tobytes(),
             "keypoints": struct.pack("<II", *crop.keypoints.shape[:2]) + crop.keypoints.astype("<f4").tobytes(),
             "image_id": int(image_id),
@@ -157,7 +156,12 @@ class RecordFormat:
             pafs=dequantise_pafs(pafs),
         )
 
-    def _encode_image(self, image: np.ndarray) -> bytes:
+    def encode_targets(self, heatmaps: np.ndarray, pafs: np.ndarray) -> bytes:
+        """Quantised targets, as `render` gives them -> the block of a row."""
+        return _ZSTD.compress(heatmaps.tobytes() + pafs.tobytes(), asbytes=True)
+
+    def encode_image(self, image: np.ndarray) -> bytes:
+        """uint8 (S, S, 3) RGB -> the block of a row."""
         if self.image_codec == "raw":
             return np.ascontiguousarray(image).tobytes()
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
