@@ -2,10 +2,12 @@
 
 import contextlib
 import io
+import itertools
 import json
 import shutil
 import tempfile
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +44,8 @@ class BenchStreamConfig:
     """Folder of its images."""
     skeleton: Path | None = None
     """Key points other than COCO's: YAML or JSON as for `python -m pipeline build`."""
-    num_images: int = 128
-    """Images to use, the first that have a target person."""
+    num_images: int = 512
+    """Samples of an epoch: the first images that have a target person, again and again if they are fewer."""
     insize: int = 368
     """Side of the crops in pixels."""
     batch_size: int = 16
@@ -112,15 +114,19 @@ def table(rates: dict[str, Rate]) -> list[str]:
 
 
 def _first_images(config: BenchStreamConfig, path: Path) -> Path:
-    """Write an annotation file of the first images that have a target person."""
-    samples = read_annotations(config.annotations, skeleton=read_skeleton(config.skeleton), person_filter=PersonFilter()).samples[
-        : config.num_images
-    ]
-    if not samples:
+    """Write an annotation file of the first images that have a target person, again and again under new ids if they are few."""
+    selection = read_annotations(config.annotations, skeleton=read_skeleton(config.skeleton), person_filter=PersonFilter())
+    if not selection.samples:
         raise UserError(f"annotation file {config.annotations}: no image has a target person")
-    document, ids = read_json(config.annotations, "annotation file"), {sample.image_id for sample in samples}
-    document["images"] = [image for image in document["images"] if image["id"] in ids]
-    document["annotations"] = [entry for entry in document["annotations"] if entry["image_id"] in ids]
+    document = read_json(config.annotations, "annotation file")
+    images = {image["id"]: image for image in document["images"]}
+    people = defaultdict(list)
+    for entry in document["annotations"]:
+        people[entry["image_id"]].append(entry)
+    document["images"], document["annotations"] = [], []
+    for new_id, sample in zip(range(config.num_images), itertools.cycle(selection.samples)):
+        document["images"].append({**images[sample.image_id], "id": new_id})
+        document["annotations"] += [{**entry, "image_id": new_id} for entry in people[sample.image_id]]
     path.write_text(json.dumps(document))
     return path
 

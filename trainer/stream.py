@@ -3,20 +3,22 @@
 Which samples a batch holds is a pure function of (seed, epoch, rank, world, batch size): see `order`.
 """
 
+import threading
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import mindspore.dataset as ds
 import numpy as np
 
 from pipeline.cli import UserError
-from pipeline.records import COLUMNS, SHARD_FILE, SHARDS, DamagedRow, RecordFormat, check_files, read_manifest, row_crc32
+from pipeline.reader import ShardReader
+from pipeline.records import SHARDS, DamagedRow, RecordFormat, Row, check_files, read_manifest
 from trainer.device import num_cores
 
 BLANK = -1
-_ARRAYS = ("images", "heatmaps", "pafs", "mask", "image_ids")
 
 
 def order(
@@ -96,91 +98,93 @@ class Stream:
         """Batches without end, from a position of an epoch on. The next epoch is opened while the current one is read."""
         if position >= self.num_samples:
             epoch, position = epoch + 1, 0
-        current = self._open(epoch, position)
-        while True:
-            following = self._open(epoch + 1, 0)
-            try:
-                yield from self._read(current, epoch, position)
-            finally:
-                current.close()
-            current, epoch, position = following, epoch + 1, 0
+        readings = [self._open(epoch, position)]
+        try:
+            while True:
+                readings.append(self._open(epoch + 1, 0))
+                yield from self._read(readings[0], epoch, position)
+                readings.pop(0).close()
+                epoch, position = epoch + 1, 0
+        finally:
+            for reading in readings:
+                reading.close()
 
-    def _open(self, epoch: int, position: int) -> "_Pipeline":
+    def _open(self, epoch: int, position: int) -> "_Reading":
         variant = epoch % self.manifest.num_variants
         shards = [shard for shard in self.manifest.shards if shard.variant == variant and shard.num_rows]
-        files = [str(self.records / SHARDS / shard.name / SHARD_FILE) for shard in shards]
         indices = order(
             self.num_samples, seed=self.seed, epoch=epoch, batch_size=self.batch_size, rank=self.rank, world=self.world,
             position=position,
         )  # fmt: skip
-        return _Pipeline(self.records, files, indices, self.format, self._num_workers)
+        return _Reading(self.records, [shard.name for shard in shards], indices, self.format, self._num_workers)
 
-    def _read(self, pipeline: "_Pipeline", epoch: int, position: int) -> Iterator[Batch]:
-        for arrays in pipeline:
+    def _read(self, reading: "_Reading", epoch: int, position: int) -> Iterator[Batch]:
+        for arrays in reading:
             position = min(position + self.batch_size * self.world, self.num_samples)
             yield Batch(**arrays, epoch=epoch, position=position)
 
 
-class _Pipeline:
-    """The rows of `files` at `indices` (B at a time), decoded by threads that start now; yields the arrays of each batch."""
+class _Reading:
+    """The rows at `indices` (B at a time) of shards that follow one another, made into batches by threads that start now.
 
-    def __init__(self, records: Path, files: list[str], indices: np.ndarray, row_format: RecordFormat, num_workers: int) -> None:
-        self._records, self._indices, self._format = records, indices, row_format
-        wanted = indices[indices != BLANK].tolist()
-        rows = ds.MindDataset(
-            files, columns_list=list(COLUMNS), sampler=ds.SubsetSampler(wanted or [0]), num_parallel_workers=num_workers
-        )
-        rows = rows.map(
-            _decoder(row_format), input_columns=list(COLUMNS), output_columns=list(_ARRAYS), num_parallel_workers=num_workers,
-            python_multiprocessing=False,
-        )  # fmt: skip
-        rows = rows.batch(indices.shape[1], num_parallel_workers=1)
-        self._rows = rows.create_dict_iterator(num_epochs=1, output_numpy=True)
+    Every thread makes whole batches. Reading, CRC, JPEG and zstd let go of Python's lock, so that threads are enough.
+    """
+
+    def __init__(self, records: Path, shards: list[str], indices: np.ndarray, row_format: RecordFormat, num_workers: int) -> None:
+        cv2.setNumThreads(1)  # our threads are enough
+        self._records, self._format = records, row_format
+        self._indices = iter(indices)
+        self._buffers = threading.local()
+        self._readers = [self._named(ShardReader, records / SHARDS / name) for name in shards]
+        self._first = np.cumsum([0, *map(len, self._readers)])
+        self._threads = ThreadPoolExecutor(num_workers, "stream")
+        self._ahead: deque[Future] = deque()
+        self._num_ahead = 2 * num_workers
+        self._look_ahead()
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
-        for indices in self._indices:
-            blanks = int(np.count_nonzero(indices == BLANK))
-            if blanks == 0:
-                yield self._next()
-                continue
-            blank = self._blank(blanks)
-            yield blank if blanks == len(indices) else {n: np.concatenate([a, blank[n]]) for n, a in self._next().items()}
-
-    def _next(self) -> dict[str, np.ndarray]:
-        try:
-            return next(self._rows)
-        except RuntimeError as error:
-            # MindSpore gives the traceback of the thread as text; the last line that names our error says what it is.
-            lines = [line for line in str(error).splitlines() if DamagedRow.__name__ + ":" in line] or [str(error)]
-            cause = lines[-1].split(DamagedRow.__name__ + ":")[-1].strip()
-            check = f"`python -m pipeline verify {self._records}` lists all faults"
-            raise UserError(f"record set {self._records}: {cause}; {check}") from error
-
-    def _blank(self, count: int) -> dict[str, np.ndarray]:
-        """Places without a sample: all of them ignored, so that they add nothing to the loss."""
-        side, grid, skeleton = self._format.targets.insize, self._format.targets.grid_hw, self._format.skeleton
-        return {
-            "images": np.zeros((count, side, side, 3), np.uint8),
-            "heatmaps": np.zeros((count, skeleton.num_heatmaps, *grid), np.uint8),
-            "pafs": np.zeros((count, skeleton.num_pafs, *grid), np.int8),
-            "mask": np.ones((count, *grid), np.uint8),
-            "image_ids": np.full(count, BLANK, np.int64),
-        }
+        while self._ahead:
+            arrays = self._named(self._ahead.popleft().result)
+            self._look_ahead()
+            yield arrays
 
     def close(self) -> None:
-        self._rows.stop()
+        self._threads.shutdown(cancel_futures=True)
+        for reader in self._readers:
+            reader.close()
 
+    def _look_ahead(self) -> None:
+        while len(self._ahead) < self._num_ahead and (indices := next(self._indices, None)) is not None:
+            self._ahead.append(self._threads.submit(self._batch, indices))
 
-def _decoder(row_format: RecordFormat):
-    """The one function that makes arrays of a row's columns. It raises DamagedRow for a row that is not what was written."""
-    cv2.setNumThreads(1)  # the threads of the pipeline are enough
+    def _batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """The samples at `indices`; a BLANK place is ignored everywhere, so that it adds nothing to the loss."""
+        count, form, skeleton = len(indices), self._format, self._format.skeleton
+        side, grid = form.targets.insize, form.targets.grid_hw
+        images = np.empty((count, side, side, 3), np.uint8)
+        heatmaps = np.empty((count, skeleton.num_heatmaps, *grid), np.uint8)
+        pafs = np.empty((count, skeleton.num_pafs, *grid), np.int8)
+        mask, image_ids = np.empty((count, *grid), np.uint8), np.empty(count, np.int64)
+        for i, index in enumerate(indices):
+            if index == BLANK:
+                images[i], heatmaps[i], pafs[i], mask[i], image_ids[i] = 0, 0, 0, 1, BLANK
+                continue
+            row = self._row(int(index))
+            images[i] = form.decode_image(row["image"])
+            heatmaps[i], pafs[i] = form.decode_targets(row["targets"])
+            mask[i], image_ids[i] = form.decode_mask(row["mask"]), row["image_id"]
+        return {"images": images, "heatmaps": heatmaps, "pafs": pafs, "mask": mask, "image_ids": image_ids}
 
-    def decode(*values):
-        row = dict(zip(COLUMNS, values, strict=True))
-        row |= {name: v.view(np.uint8) if COLUMNS[name] == "bytes" else int(v.ravel()[0]) for name, v in row.items()}
-        if row_crc32(row) != row["crc32"]:
-            raise DamagedRow(f"image {row['image_id']}, variant {row['variant']}: CRC32 does not match")
-        image, mask = row_format.decode_image(row["image"]), row_format.decode_mask(row["mask"])
-        return image, *row_format.decode_targets(row["targets"]), mask, np.int64(row["image_id"])
+    def _row(self, index: int) -> Row:
+        shard = int(np.searchsorted(self._first, index, side="right")) - 1
+        if not hasattr(self._buffers, "row"):
+            self._buffers.row = np.empty(max(reader.most_bytes for reader in self._readers), np.uint8)
+        return self._readers[shard].read(index - int(self._first[shard]), self._buffers.row)
 
-    return decode
+    def _named(self, work, *arguments):
+        """Do it; a damaged row or a file that cannot be read names the record set."""
+        try:
+            return work(*arguments)
+        except (DamagedRow, OSError) as error:
+            check = f"`python -m pipeline verify {self._records}` lists all faults"
+            raise UserError(f"record set {self._records}: {error}; {check}") from error
