@@ -26,6 +26,8 @@ class PersonFilter:
     """A target person has at least so many labelled joints."""
     min_area_px: float = 32 * 32
     """The area of a target person's segment is above this (square pixels of the original image)."""
+    min_diagonal_px: float = 0.0
+    """The box around a target person's labelled joints has at least this diagonal (pixels of the original image)."""
     neck: Literal["both_shoulders", "one_shoulder"] = "both_shoulders"
     """Where the neck is if one shoulder is unlabelled: nowhere, or at the labelled one."""
     licenses: tuple[str, ...] = ()
@@ -37,8 +39,9 @@ class PersonFilter:
     def __post_init__(self) -> None:
         if self.min_joints < 1:
             raise ValueError(f"min_joints must be at least 1, got {self.min_joints}")
-        if not 0 <= self.min_area_px < math.inf:
-            raise ValueError(f"min_area_px must be 0 or more, got {self.min_area_px}")
+        for name in ("min_area_px", "min_diagonal_px"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not 0 <= self.people_free_share < 1:
             raise ValueError(f"people_free_share must be in [0, 1), got {self.people_free_share}")
 
@@ -148,7 +151,7 @@ def _make_sample(
         if annotation["iscrowd"]:
             counts["people_crowd"] += 1
             crowds.append(segmentation)
-        elif labelled >= person_filter.min_joints and annotation["area"] > person_filter.min_area_px:
+        elif labelled >= person_filter.min_joints and _is_large(annotation, person_filter):
             counts["people_target"] += 1
             targets.append(points)
             people.append(segmentation)
@@ -172,6 +175,12 @@ def _make_sample(
         crowds=tuple(crowds),
         people=tuple(people),
     )
+
+
+def _is_large(annotation: dict, person_filter: PersonFilter) -> bool:
+    if annotation["area"] <= person_filter.min_area_px:
+        return False
+    return not person_filter.min_diagonal_px or box_diagonals(annotation["keypoints"][None])[0] >= person_filter.min_diagonal_px
 
 
 def _rectangle(bbox: list[float]) -> list[list[float]]:

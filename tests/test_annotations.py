@@ -69,6 +69,14 @@ def test_exactly_five_joints_and_more_than_the_area_make_a_target(tmp_path):
     assert (selection.counts["people_few_joints"], selection.counts["people_small"]) == (1, 1)
 
 
+def test_the_diagonal_counts_on_request(tmp_path):
+    # FULL goes from 20, 30 to 36, 46: 17 x 17 pixels.
+    diagonal = np.hypot(17, 17)
+    for least, count in ((diagonal - 0.01, 1), (diagonal + 0.01, 0)):
+        selection = read(tmp_path, document(person(), person(2, image_id=2, area=5e3), num_images=2), min_diagonal_px=least)
+        assert selection.counts["people_target"] == 2 * count and selection.counts["people_small"] == 2 * (1 - count)
+
+
 def test_images_without_target_are_left_out_and_people_free_ones_kept_on_request(tmp_path):
     content = document(person(1, 1), person(2, 2, keypoints=NONE), num_images=10)
     assert [s.image_id for s in read(tmp_path, content).samples] == [1]
