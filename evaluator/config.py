@@ -27,7 +27,7 @@ class OracleConfig:
     """Folder for results.json, metrics.json and config.yaml; absent or empty."""
     skeleton: Path | None = None
     """Key points other than COCO's: the file that `python -m pipeline build --skeleton` took."""
-    neck: Literal["both_shoulders", "one_shoulder"] = "both_shoulders"
+    neck: Literal["both_shoulders", "one_shoulder"] = "one_shoulder"
     """Where the neck is if one shoulder is unlabelled: nowhere, or at the labelled one."""
     targets: Annotated[TargetConfig, tyro.conf.arg(name="")] = field(default_factory=TargetConfig)
     decoding: Decoding = field(default_factory=DecodeConfig)

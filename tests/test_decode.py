@@ -179,6 +179,29 @@ def test_fragments_of_one_body_are_joined_only_if_wished_and_only_within_reach()
     assert len(decode(*fields(far), COCO18)) == 2
 
 
+def test_no_limb_runs_through_a_row_of_people():
+    """In a row at one height every PAF of the shoulders points the same way, from a first without one to a last without one."""
+    truths = [person(40 + 44 * i, 60, 0.5, without={0: ("left_shoulder",), 5: ("neck",)}.get(i, ())) for i in range(6)]
+    people = decode(*fields(truths, (46, 60)), COCO18)
+    widths = [np.ptp(found[found[:, 2] > 0, 0]) for found in people.keypoints]
+    assert len(people) == 6 and max(widths) < 7, "cells; a person is six wide"
+
+
+def test_two_ears_alone_are_one_head_and_the_nearest_belong_together():
+    def ears(right_x, left_x, y):
+        keypoints = np.zeros((COCO18.num_joints, 3), np.float32)
+        keypoints[COCO18.index("right_ear")] = right_x, y, 2
+        keypoints[COCO18.index("left_ear")] = left_x, y, 2
+        return keypoints
+
+    truths = [person(180, 40, 0.4), ears(20, 150, 300), ears(215, 330, 310)]
+    people = decode(*fields(truths), COCO18)
+    assert len(people) == 3
+    for truth in truths:
+        assert min(largest_error_px(f, truth) for f in people.keypoints if ((f[:, 2] > 0) == (truth[:, 2] > 0)).all()) < 1
+    assert len(decode(*fields(truths), COCO18, DecodeConfig(fragments=False))) == 5
+
+
 def test_two_people_share_a_peak_where_their_joints_fall_on_one_another():
     truths = np.zeros((2, 3, 3), np.float32)
     truths[0] = [(40, 100, 2), (120, 100, 2), (200, 100, 2)]
