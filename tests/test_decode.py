@@ -194,7 +194,7 @@ def test_two_ears_alone_are_one_head_and_the_nearest_belong_together():
         keypoints[COCO18.index("left_ear")] = left_x, y, 2
         return keypoints
 
-    truths = [person(180, 40, 0.4), ears(20, 150, 300), ears(215, 330, 310)]
+    truths = [person(180, 40, 0.4), ears(20, 110, 300), ears(230, 330, 310)]
     people = decode(*fields(truths), COCO18)
     assert len(people) == 3
     for truth in truths:
