@@ -33,6 +33,7 @@ from pipeline.targets import (
     quantise_pafs,
     render_heatmaps,
     render_pafs,
+    shown_cells,
 )
 
 SCHEMA_VERSION = 1
@@ -85,11 +86,17 @@ class RecordFormat:
         return 1 << (largest_row * (4 if self.image_codec == "raw" else 1) - 1).bit_length()
 
     def encode(self, crop: Crop, *, image_id: int, variant: int, licence: int) -> Row:
-        """A finished crop -> a row. Renders the targets of its key points."""
+        """A finished crop -> a row. Renders the targets of its key points.
+
+        A cell that shows a joint or limb of a target is never ignored: else small people beside an unlabelled one, whose mask was
+        dilated over them, would not be learnt at all.
+        """
+        heatmaps, pafs = self.render(crop.keypoints)
+        ignore = crop.ignore & ~shown_cells(heatmaps, pafs)
         row = {
             "image": self.encode_image(crop.image),
-            "targets": self.encode_targets(*self.render(crop.keypoints)),
-            "mask": np.packbits(crop.ignore).tobytes(),
+            "targets": self.encode_targets(heatmaps, pafs),
+            "mask": np.packbits(ignore).tobytes(),
             "keypoints": struct.pack("<II", *crop.keypoints.shape[:2]) + crop.keypoints.astype("<f4").tobytes(),
             "image_id": int(image_id),
             "variant": int(variant),

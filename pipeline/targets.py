@@ -106,6 +106,11 @@ def _box_cells(start: np.ndarray, end: np.ndarray, margin_px: float, centres_x: 
     return owner, x0[owner] + column, y0[owner] + row
 
 
+def shown_cells(heatmaps: np.ndarray, pafs: np.ndarray) -> np.ndarray:
+    """Quantised targets -> bool (h, w): True where a joint (its heatmap at half its height or more) or a limb is."""
+    return (heatmaps[:-1] > HEATMAP_LEVELS // 2).any(axis=0) | pafs.any(axis=0)
+
+
 def quantise_heatmaps(heatmaps: np.ndarray) -> np.ndarray:
     """float32 in [0, 1] -> uint8, rounded to the nearest 1 / 255."""
     return np.rint(heatmaps * HEATMAP_LEVELS).astype(np.uint8)
