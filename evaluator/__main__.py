@@ -15,6 +15,16 @@ COMMANDS = {
         config="evaluator.config:OracleConfig",
         run="evaluator.oracle:run",
     ),
+    "stress": Command(
+        help="how the decoder's score falls when fields are blurred, weak, noisy, false, missing",
+        config="evaluator.stress:StressConfig",
+        run="evaluator.stress:run",
+    ),
+    "bench-decode": Command(
+        help="milliseconds of the decoder, on real poses and in crowds",
+        config="evaluator.bench_decode:BenchDecodeConfig",
+        run="evaluator.bench_decode:run",
+    ),
     "predict": Command(
         help="a checkpoint on any images -> drawings and JSON",
         config="evaluator.config:PredictConfig",
