@@ -87,13 +87,13 @@ def assemble(joint: np.ndarray, pairs: Pairs, scale: np.ndarray) -> tuple[np.nda
     held = [1 << joint for joint in joints]
     totals = [0.0] * len(joints)
     scales = [0.0] * len(joints)  # of each person's limbs the largest
+    limits = [np.inf] * len(joints)
     conflicts = []
     for start, end, score, size in zip(*(values.tolist() for values in (*pairs, scale)), strict=True):
         one, other = person[start], person[end]
         if one == other:
             totals[one] += score
-            scales[one] = max(size, scales[one])
-        elif any(len(members[i]) >= KNOWN_JOINTS and size > MAX_STRETCH * scales[i] for i in (one, other)):
+        elif size > limits[one] or size > limits[other]:
             continue
         elif not held[one] & held[other]:
             held[one] |= held[other]
@@ -102,6 +102,8 @@ def assemble(joint: np.ndarray, pairs: Pairs, scale: np.ndarray) -> tuple[np.nda
             for peak in members[other]:
                 person[peak] = one
             members[one] += members[other]
+            if len(members[one]) >= KNOWN_JOINTS:
+                limits[one] = MAX_STRETCH * scales[one]
         else:
             conflicts.append((start, end, score))
     kept, person = np.unique(np.array(person, np.intp), return_inverse=True)
@@ -138,9 +140,9 @@ def join_fragments(keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
 
 def _scales(keypoints: np.ndarray, seen: np.ndarray, reach: np.ndarray) -> np.ndarray:
     """(N,): largest ratio of a distance between two joints of a person to the limbs between them; 0 for a single joint."""
-    distance = np.linalg.norm(keypoints[:, :, None, :2] - keypoints[:, None, :, :2], axis=-1)
-    both = seen[:, :, None] & seen[:, None] & (reach > 0)
-    return np.divide(distance, reach, out=np.zeros_like(distance), where=both).max(axis=(1, 2), initial=0)
+    one, other = np.nonzero(np.triu(reach))
+    distance = np.hypot(*(keypoints[:, one, :2] - keypoints[:, other, :2]).transpose(2, 0, 1))
+    return (distance / reach[one, other] * (seen[:, one] & seen[:, other])).max(axis=1, initial=0)
 
 
 def _ratios(keypoints, reach, scale, one, joint, other, other_joint) -> np.ndarray:
