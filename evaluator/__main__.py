@@ -1,8 +1,6 @@
 """The commands of the evaluator: `python -m evaluator COMMAND`."""
 
-import sys
-
-from pipeline.cli import Command, main
+from pipeline.cli import Command, leave, main
 
 COMMANDS = {
     "run": Command(
@@ -33,4 +31,4 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main("python -m evaluator", "Find people, and score what was found.", COMMANDS))
+    leave(main("python -m evaluator", "Find people, and score what was found.", COMMANDS))

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.cli import UserError, guarded, parse
+from pipeline.cli import UserError, guarded, leave, parse
 
 PROG = "openpose-quickstart"
 # One or two large upright people, apart from each other: what a narrow network can learn in ten minutes on two cores.
@@ -137,4 +137,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

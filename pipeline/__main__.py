@@ -1,8 +1,6 @@
 """The commands of the offline stage: `python -m pipeline COMMAND`."""
 
-import sys
-
-from pipeline.cli import Command, main
+from pipeline.cli import Command, leave, main
 
 COMMANDS = {
     "build": Command(
@@ -37,4 +35,4 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main("python -m pipeline", "Precompute training samples into sharded MindRecord files.", COMMANDS))
+    leave(main("python -m pipeline", "Precompute training samples into sharded MindRecord files.", COMMANDS))

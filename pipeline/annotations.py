@@ -1,5 +1,6 @@
 """COCO key-point JSON -> samples. The only reader of annotation files and the only filter of people and images."""
 
+import functools
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -64,6 +65,16 @@ class Sample:
     ignored: tuple[Segmentation, ...] = ()
     crowds: tuple[Segmentation, ...] = ()
     people: tuple[Segmentation, ...] = ()
+
+    @functools.cached_property
+    def boxes(self) -> tuple[np.ndarray, np.ndarray]:
+        """`joint_boxes` of the target people."""
+        return joint_boxes(self.keypoints)
+
+    @functools.cached_property
+    def sizes(self) -> np.ndarray:
+        """`box_diagonals` of the target people."""
+        return box_diagonals(self.keypoints)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from pipeline import geometry, masks
-from pipeline.annotations import Sample, box_diagonals, joint_boxes
+from pipeline.annotations import Sample
 from pipeline.skeleton import Skeleton
 
 PADDING_GREY = 128  # around the image: the middle of 0 and 255, 127.5, rounded to even
@@ -95,7 +95,7 @@ def plan_transform(
     if config.person_share:
         scale = rng.uniform(config.min_scale, config.max_scale) * config.person_share * insize / max(*(high - low), 1)
     else:
-        scale = _random_scale(sample.keypoints, config, rng)
+        scale = _random_scale(sample, config, rng)
     degrees = rng.normal(0, config.rotation_sd_degrees)
     if config.rotation_range_degrees:
         degrees = rng.uniform(-config.rotation_range_degrees, config.rotation_range_degrees)
@@ -164,7 +164,7 @@ def _plain_matrix(sample: Sample, insize: int, stride_px: int, variant: int) -> 
     extent = np.array([sample.width, sample.height]) * scale
     centre = extent / 2
     if len(sample.keypoints):
-        low, high = joint_boxes(sample.keypoints)
+        low, high = sample.boxes
         person = variant % len(sample.keypoints)
         centre = geometry.transform_points(matrix, (low[person] + high[person]) / 2) + 0.5
     corner = np.clip(centre - insize / 2, 0, extent - insize)
@@ -172,10 +172,10 @@ def _plain_matrix(sample: Sample, insize: int, stride_px: int, variant: int) -> 
     return geometry.compose(matrix, geometry.translation(*-corner))
 
 
-def _random_scale(keypoints: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> float:
+def _random_scale(sample: Sample, config: AugmentConfig, rng: np.random.Generator) -> float:
     low, high = config.min_scale, config.max_scale
-    if len(keypoints):
-        sizes = box_diagonals(keypoints)
+    if len(sample.keypoints):
+        sizes = sample.sizes
         # Both limits stay on their side of 1, or of the bound next to it: an image that fits as it is may stay as it is.
         neutral = min(max(1.0, low), high)
         low = min(max(config.min_person_px / sizes.min(), low), neutral)
@@ -189,6 +189,6 @@ def _random_box(sample: Sample, rng: np.random.Generator) -> tuple[np.ndarray, n
         spot = rng.uniform((0, 0), (sample.width - 1, sample.height - 1))
         half = rng.uniform(0.05, 0.5) * min(sample.width, sample.height)
         return spot - half, spot + half
-    low, high = joint_boxes(sample.keypoints)
+    low, high = sample.boxes
     person = rng.integers(len(sample.keypoints))
     return low[person], high[person]

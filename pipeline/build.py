@@ -32,6 +32,7 @@ from pipeline.augment import AugmentConfig, Crop, Transform, apply_transform, pl
 from pipeline.cli import UserError, flatten, read_json
 from pipeline.engine import Backend, engine
 from pipeline.images import UnreadableImage, read_image
+from pipeline.reader import shard_facts, shard_faults
 from pipeline.records import RecordFormat
 from pipeline.skeleton import read_skeleton
 from pipeline.targets import TargetConfig
@@ -262,8 +263,6 @@ def _build_ranges(config: BuildConfig, selection: Selection) -> None:
 
 def _plan_ranges(config: BuildConfig, samples: list[Sample]) -> list[Range]:
     """Ranges with a missing shard. Shards that stand there are read whole, not trusted."""
-    from pipeline import shards  # loads mindspore: not for --help, not before the input has been checked
-
     count = min(config.shards or min(64, -(-len(samples) // 256)), len(samples))
     bounds = np.linspace(0, len(samples), count + 1).round().astype(int)
     ranges = []
@@ -271,7 +270,7 @@ def _plan_ranges(config: BuildConfig, samples: list[Sample]) -> list[Range]:
         missing = []
         for variant in range(config.variants):
             folder = config.out / records.SHARDS / shard_name(variant, number)
-            if folder.exists() and shards.shard_faults(folder, config.format):
+            if folder.exists() and shard_faults(folder, config.format):
                 shutil.rmtree(folder)
             if not folder.exists():
                 missing.append(variant)
@@ -364,8 +363,6 @@ def make_row(
 
 def _gather(config: BuildConfig, selection: Selection, plan: dict) -> records.Manifest:
     """All shards are there: write samples.parquet, then the manifest, which makes the set complete."""
-    from pipeline.shards import shard_facts  # loads mindspore
-
     _remove_unfinished(config.out / records.SHARDS)  # of workers that died while others did their work
     folders = sorted((config.out / records.SHARDS).iterdir())
     shards = [shard_facts(folder, variant=int(folder.name[1:4])) for folder in folders]

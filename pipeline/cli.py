@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import tyro
 import yaml
@@ -140,6 +140,13 @@ def main(prog: str, about: str, commands: Mapping[str, Command], argv: Sequence[
         return 2
     command = commands[words[0]]
     return guarded(prog, lambda: _load(command.run)(parse(_load(command.config), words[1:], prog=f"{prog} {words[0]}")))
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with this exit code: the work is over, so a signal that comes now no longer changes it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def guarded(prog: str, work) -> int:

@@ -11,6 +11,7 @@ import tyro
 from pipeline import draw, records
 from pipeline.cli import UserError
 from pipeline.output import new_folder
+from pipeline.reader import read_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +35,6 @@ class PreviewConfig:
 
 def run(config: PreviewConfig) -> int:
     """The command `preview`. Raises UserError for a folder that is no complete record set."""
-    from pipeline.shards import read_rows  # loads mindspore
-
     manifest = records.read_manifest(config.records)
     if faults := records.check_files(config.records, manifest, hashes=False):
         raise UserError(f"{config.records}: {faults[0]}; `verify` tells more")

@@ -1,4 +1,4 @@
-"""Read single rows of a shard, in any order and from any thread, straight from its MindRecord files. Loads no mindspore.
+"""Read and verify a shard: single rows, in any order and from any thread, straight from its MindRecord files. No mindspore.
 
 MindSpore's own reader takes several copies of every row; a step of training wants rows at random and one copy. The layout is
 MindRecord's, version 3.0: a header of JSON behind its length (uint64), then pages of one size. The .db beside the file is SQLite;
@@ -6,15 +6,19 @@ its table INDEXES says for every row in which page its blob lies, from where to 
 its length (uint64) and the byte columns in the header's order, each behind its length (uint64, but here the high byte first).
 """
 
+import contextlib
 import json
 import os
 import sqlite3
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from pipeline.records import COLUMNS, SHARD_FILE, DamagedRow, Row, row_crc32
+from pipeline.records import COLUMNS, SHARD_FILE, SHARD_ROWS, DamagedRow, RecordFormat, Row, Shard, file_facts, row_crc32
 
 VERSION = "3.0"
 _NUMBERS = tuple(name for name, kind in COLUMNS.items() if kind != "bytes")
@@ -92,3 +96,48 @@ class ShardReader:
         if outside := np.flatnonzero((starts < header_bytes) | (starts > ends) | (ends > os.fstat(self._file).st_size)).tolist():
             raise ValueError(f"row {outside[0]} lies outside of the file")
         return places, table[:, 3:]
+
+
+def read_rows(folder: Path) -> Iterator[Row]:
+    """The rows of one shard in order, blocks as uint8 arrays. Raises DamagedRow at the first one that is not what was written."""
+    if not pq.read_metadata(Path(folder) / SHARD_ROWS).num_rows:
+        return
+    with contextlib.closing(ShardReader(folder)) as reader:
+        for number in range(len(reader)):
+            yield reader.read(number)
+
+
+def shard_faults(folder: Path, row_format: RecordFormat | None = None) -> list[str]:
+    """Read every row of a shard and compare its CRC with its own and the parquet's; decode it too if `row_format` is given.
+
+    Returns one line per fault, naming the row.
+    """
+    folder = Path(folder)
+    try:
+        listed = pq.read_table(folder / SHARD_ROWS, columns=["image_id", "crc32"]).to_pylist()
+        if not listed:
+            return []
+        reader = ShardReader(folder)
+    except (OSError, DamagedRow, pa.ArrowException) as error:
+        return [f"{folder.name}: cannot be read: {str(error).strip().splitlines()[0]}"]
+    with contextlib.closing(reader):
+        if len(reader) != len(listed):
+            return [f"{folder.name}: {len(reader)} rows, {SHARD_ROWS} lists {len(listed)}"]
+        faults = []
+        for number, entry in enumerate(listed):
+            try:
+                row = reader.read(number)
+                if row["crc32"] != entry["crc32"]:
+                    raise DamagedRow("CRC32 does not match")
+                if row_format is not None:
+                    row_format.decode(row)
+            except DamagedRow as error:
+                faults.append(f"{folder.name} row {number} (image {entry['image_id']}): {error}")
+        return faults
+
+
+def shard_facts(folder: Path, variant: int) -> Shard:
+    """What the manifest says of a published shard; hashes every file anew."""
+    files = {path.name: file_facts(path) for path in sorted(Path(folder).iterdir())}
+    num_rows = pq.read_metadata(Path(folder) / SHARD_ROWS).num_rows
+    return Shard(name=Path(folder).name, variant=variant, num_rows=num_rows, files=files)

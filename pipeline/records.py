@@ -92,7 +92,7 @@ class RecordFormat:
         dilated over them, would not be learnt at all.
         """
         heatmaps, pafs = self.render(crop.keypoints)
-        ignore = crop.ignore & ~shown_cells(heatmaps, pafs)
+        ignore = crop.ignore & ~shown_cells(heatmaps, pafs) if crop.ignore.any() else crop.ignore
         row = {
             "image": self.encode_image(crop.image),
             "targets": self.encode_targets(heatmaps, pafs),

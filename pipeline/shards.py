@@ -1,4 +1,4 @@
-"""Write, verify and read one shard: the only importer of mindspore.mindrecord.
+"""Write one shard: the only importer of mindspore.mindrecord. (`reader` reads it.)
 
 A shard is a folder. It is written beside its place, flushed to the disk and published by renaming, so it is whole or absent.
 (A MindRecord file itself cannot be renamed: the .db next to it stores its name.)
@@ -7,15 +7,16 @@ A shard is a folder. It is written beside its place, flushed to the disk and pub
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from mindspore.mindrecord import FileReader, FileWriter
+from mindspore.mindrecord import FileWriter
 
-from pipeline.records import COLUMNS, SHARD_FILE, SHARD_ROWS, DamagedRow, RecordFormat, Row, Shard, file_facts, row_crc32
+from pipeline.reader import shard_faults
+from pipeline.records import COLUMNS, SHARD_FILE, SHARD_ROWS, Row
 
 HEADER_BYTES = 1 << 20  # the defaults (16 MB and 32 MB) would make every small shard 48 MB
 ROWS_A_CALL = 16  # one by one takes two to three times as long
@@ -94,48 +95,6 @@ class ShardWriter:
     def discard(self) -> None:
         """Give up what has not been published."""
         shutil.rmtree(self._temporary, ignore_errors=True)
-
-
-def shard_faults(folder: Path, row_format: RecordFormat | None = None) -> list[str]:
-    """Read every row of a shard and compare its CRC with its own and the parquet's; decode it too if `row_format` is given.
-
-    Returns one line per fault, naming the row.
-    """
-    try:
-        listed = pq.read_table(Path(folder) / SHARD_ROWS, columns=["image_id", "crc32"]).to_pylist()
-        rows = list(read_rows(folder)) if listed else []
-    except (OSError, RuntimeError, pa.ArrowException) as error:
-        return [f"{folder.name}: cannot be read: {str(error).strip().splitlines()[0]}"]
-    if len(rows) != len(listed):
-        return [f"{folder.name}: {len(rows)} rows, {SHARD_ROWS} lists {len(listed)}"]
-    faults = []
-    for number, (row, entry) in enumerate(zip(rows, listed, strict=True)):
-        where = f"{folder.name} row {number} (image {entry['image_id']})"
-        if row_crc32(row) != row["crc32"] or row["crc32"] != entry["crc32"]:
-            faults.append(f"{where}: CRC32 does not match")
-        elif row_format is not None:
-            try:
-                row_format.decode(row)
-            except DamagedRow as error:
-                faults.append(f"{where}: {error}")
-    return faults
-
-
-def read_rows(folder: Path, columns: Iterable[str] = COLUMNS) -> Iterator[Row]:
-    """The rows of one shard in order, blocks as bytes and ids as int. Raises RuntimeError for a file that cannot be read."""
-    reader = FileReader(str(Path(folder) / SHARD_FILE), num_consumer=1, columns=list(columns))
-    try:
-        for row in reader.get_next():
-            yield {name: bytes(value) if COLUMNS[name] == "bytes" else int(value) for name, value in row.items()}
-    finally:
-        reader.close()
-
-
-def shard_facts(folder: Path, variant: int) -> Shard:
-    """What the manifest says of a published shard; hashes every file anew."""
-    files = {path.name: file_facts(path) for path in sorted(Path(folder).iterdir())}
-    num_rows = pq.read_metadata(Path(folder) / SHARD_ROWS).num_rows
-    return Shard(name=Path(folder).name, variant=variant, num_rows=num_rows, files=files)
 
 
 def _fsync(path: Path) -> None:

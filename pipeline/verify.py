@@ -11,6 +11,7 @@ import tyro
 from tqdm import tqdm
 
 from pipeline import records
+from pipeline.reader import shard_faults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +56,6 @@ def run(config: VerifyConfig) -> int:
 
 
 def _shard_faults(folder: Path, row_format: records.RecordFormat) -> tuple[list[str], int]:
-    from pipeline.shards import shard_faults  # loads mindspore
-
     faults = shard_faults(folder, row_format)
     return faults, 0 if faults else pq.read_metadata(folder / records.SHARD_ROWS).num_rows
 

@@ -118,10 +118,8 @@ def test_plain_crop_lies_on_the_cells_of_the_whole_image(x, stride_px):
 def test_people_stay_between_the_limits_of_size():
     rng = np.random.default_rng(0)
     for size in (10.0, 64.0, 400.0, 3000.0):
-        keypoints = np.zeros((1, 18, 3), np.float32)
-        keypoints[0, 0], keypoints[0, 1] = (0, 0, 2), (size - 1, 0, 2)
-        diagonal = np.hypot(size, 1)
-        scales = [augment._random_scale(keypoints, AugmentConfig(), rng) for _ in range(200)]
+        sample, diagonal = sample_of((0, 0), (size - 1, 0)), np.hypot(size, 1)
+        scales = [augment._random_scale(sample, AugmentConfig(), rng) for _ in range(200)]
         assert min(scales) >= 0.5 and max(scales) <= 2.0
         assert all(s * diagonal >= 64 - 1e-6 or s >= 1 for s in scales)
         assert all(s * diagonal <= 512 + 1e-6 or s <= 1 for s in scales)

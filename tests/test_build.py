@@ -57,7 +57,7 @@ def test_the_set_is_what_the_manifest_says(records, annotations):
 
 
 def test_key_points_are_the_annotated_ones_through_the_recorded_matrix(records, annotations):
-    from pipeline.shards import read_rows
+    from pipeline.reader import read_rows
 
     manifest = read_manifest(records)
     truth = {}
@@ -188,7 +188,8 @@ def group_of(pid: int) -> int | None:
 def test_a_stopped_build_leaves_no_worker_and_nothing_half_written(records, people, tmp_path, stop):
     config = build_config(people, tmp_path / "stopped", jobs=2)
     process = subprocess.Popen([*PIPELINE, *words_of(config)], start_new_session=True, stderr=subprocess.PIPE, text=True)
-    time.sleep(2.5)
+    while not list(config.out.glob("shards/.writing-*")) and process.poll() is None:
+        time.sleep(0.01)
     process.send_signal(stop)
     _, errors = process.communicate(timeout=30)
     assert process.returncode in (0, 128 + stop)  # 0: it was done before

@@ -1,8 +1,6 @@
 """The commands of the training stage: `python -m trainer COMMAND`."""
 
-import sys
-
-from pipeline.cli import Command, main
+from pipeline.cli import Command, leave, main
 
 COMMANDS = {
     "train": Command(
@@ -18,4 +16,4 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main("python -m trainer", "Train the network on a record set.", COMMANDS))
+    leave(main("python -m trainer", "Train the network on a record set.", COMMANDS))
