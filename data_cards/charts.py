@@ -10,7 +10,7 @@ from data_cards.statistics import Histogram
 INK, PALE, GRID = (38, 43, 52), (120, 126, 136), (228, 231, 235)
 SERIES_COLOURS = ((46, 105, 178), (236, 146, 52), (90, 160, 90))
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_ROW_PX, _BAR_PX, _WIDTH_PX, _TOP_PX = 20, 9, 720, 58
+_ROW_PX, _BAR_PX, _WIDTH_PX, _TOP_PX = 20, 12, 720, 58
 
 
 def bar_chart(histogram: Histogram) -> np.ndarray:
@@ -20,7 +20,7 @@ def bar_chart(histogram: Histogram) -> np.ndarray:
     names = [_ascii(name) for name in histogram.bins]
     left = 16 + max(_text_width(name, 0.4) for name in names) + 10
     canvas = _Canvas(_WIDTH_PX, _TOP_PX + row_px * num_rows + 16)
-    canvas.text(16, 22, _ascii(histogram.title), 0.52, INK)
+    canvas.text(16, 22, _ascii(histogram.title, 80), 0.52, INK)
     canvas.legend(16, 43, [_legend(histogram, name) for name in series])
     most = max(histogram.shares(name).max(initial=0) for name in series)
     length = _WIDTH_PX - left - 110
@@ -34,7 +34,8 @@ def bar_chart(histogram: Histogram) -> np.ndarray:
             end = left + (round(length * share / most) if most else 0)
             top = y + 4 + i * bar_px
             canvas.box(left, top, max(end, left + 1 if count else left), top + bar_px - 1, SERIES_COLOURS[i])
-            canvas.text(end + 6, top + bar_px // 2 + 4, f"{count:,}  {share:.1%}", 0.33, PALE)
+            if count or i == 0:
+                canvas.text(end + 6, top + bar_px // 2 + 4, f"{count:,}  {share:.1%}" if count else "0", 0.34, PALE)
     return canvas.pixels
 
 
@@ -97,7 +98,7 @@ def _text_width(text: str, size: float) -> int:
     return cv2.getTextSize(text, _FONT, size, 1)[0][0]
 
 
-def _ascii(text: str) -> str:
+def _ascii(text: str, most: int = 48) -> str:
     """cv2's letters are ASCII; names of licences and joints are whatever a file says, of any length."""
     text = text.encode("ascii", "replace").decode()
-    return text if len(text) <= 48 else text[:45] + "..."
+    return text if len(text) <= most else text[: most - 3] + "..."

@@ -4,7 +4,7 @@ Of the original images (people, joints, licences) every image counts once; of th
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -44,6 +44,13 @@ class Histogram:
         for series, counts in self.counts.items():
             if {counts.shape, self.of[series].shape} != {(len(self.bins),)}:
                 raise ValueError(f"counts and of {series!r} must be of {len(self.bins)} bins, got shape {counts.shape}")
+
+    def trimmed(self) -> "Histogram":
+        """Without the empty bins at both ends."""
+        filled = np.flatnonzero(sum(self.counts.values()))
+        kept = slice(filled[0], filled[-1] + 1) if len(filled) else slice(0, 1)
+        counts, of = ({name: values[kept] for name, values in part.items()} for part in (self.counts, self.of))
+        return replace(self, bins=self.bins[kept], counts=counts, of=of)
 
     def shares(self, series: str) -> np.ndarray:
         """float64 (B,): counts as shares of `of`, 0 where that is 0."""
@@ -129,7 +136,7 @@ def histograms(index: Index, licences: dict[str, str]) -> list[Histogram]:
             "people_per_image", "Target people per image", "images",
             (*map(str, range(MOST_PEOPLE)), f"{MOST_PEOPLE} or more"),
             images=_count(index.people[index.once].clip(0, MOST_PEOPLE), MOST_PEOPLE + 1),
-        ),
+        ).trimmed(),
         _histogram(
             "joints", "Joints labelled, and labelled as visible", "target people", index.joints, of=int(index.once_person.sum()),
             labelled=index.labelled[index.once].sum(axis=0), visible=index.visible[index.once].sum(axis=0),
@@ -138,11 +145,11 @@ def histograms(index: Index, licences: dict[str, str]) -> list[Histogram]:
             "person_size", "Person size before and after augmentation: box diagonal in pixels", "people", sizes,
             original=_bin(index.diagonals_px[index.once_person], _SIZES_PX),
             crops=_bin(index.crop_diagonals_px[index.seen], _SIZES_PX),
-        ),
+        ).trimmed(),
         _histogram(
             "rotation", "Rotation in degrees, clockwise", "samples",
             _classes([f"{d}" for d in _DEGREES], "below {}", "{} to {}", "from {}"), samples=_bin(index.degrees, _DEGREES),
-        ),
+        ).trimmed(),
         _histogram(
             "truncation", "People cut off by the crop: share of their labelled joints outside", "people in samples",
             ("none", *_shares(_CUT_SHARES[1:]), "75 % or more", "all"),

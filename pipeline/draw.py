@@ -92,5 +92,5 @@ def _overlay(image: np.ndarray, colours: np.ndarray, strength: np.ndarray) -> np
 
 
 def _fixed_point(point: np.ndarray) -> tuple[int, int]:
-    x, y = np.rint(np.asarray(point[:2], np.float64).clip(-8192, 8192) * 2**_SUBPIXEL_BITS).astype(int)
-    return int(x), int(y)
+    x, y = (round(min(max(float(value), -8192.0), 8192.0) * 2**_SUBPIXEL_BITS) for value in point[:2])
+    return x, y

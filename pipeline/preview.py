@@ -49,7 +49,9 @@ def run(config: PreviewConfig) -> int:
             for number, row in enumerate(rows):
                 if number in chosen:
                     name = f"{row['image_id']:012d}-v{row['variant']:03d}.png"
-                    picture = sample_picture(manifest.format.decode(row), manifest.format, f"image {row['image_id']}")
+                    sample = manifest.format.decode(row)
+                    title = f"image {row['image_id']}, {len(sample.keypoints)} people"
+                    picture = sample_picture(sample, manifest.format, title)
                     cv2.imwrite(str(folder / name), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
             start += shard.num_rows
     print(f"{len(wanted)} pictures in {config.out}")
@@ -65,9 +67,8 @@ def sample_picture(sample: records.Decoded, row_format: records.RecordFormat, ti
     if halved and stride_px % 2 == 0:
         image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
         stride_px, keypoints = stride_px // 2, transform_keypoints(resizing(0.5, 0.5), keypoints)
-    people = f"{title}, {len(keypoints)} people"
     pictures = [
-        draw.label(draw.draw_people(image, keypoints, skeleton), people),
+        draw.label(draw.draw_people(image, keypoints, skeleton), title),
         draw.label(draw.draw_ignore(image, sample.ignore, stride_px), f"ignored: {sample.ignore.mean():.0%}"),
         draw.label(draw.draw_heatmaps(image, sample.heatmaps, skeleton), "heatmaps"),
         draw.label(draw.draw_pafs(image, sample.pafs, skeleton), "PAFs (hue: direction)"),
