@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -108,9 +109,8 @@ def contact_sheet(folder: Path, manifest: records.Manifest) -> np.ndarray:
         numbers = [int(number) - start for number in chosen if start <= number < start + shard.num_rows]
         if numbers:
             try:
-                reader = ShardReader(folder / records.SHARDS / shard.name)
-                rows = [reader.read(number) for number in numbers]
-                reader.close()
+                with closing(ShardReader(folder / records.SHARDS / shard.name)) as reader:
+                    rows = [reader.read(number) for number in numbers]
                 for row in rows:
                     title = f"{row['image_id']}, licence {row['licence']}"
                     pictures.append(preview.sample_picture(form.decode(row), form, title, halved=True))

@@ -13,6 +13,7 @@ PROJECT = "openpose-mindspore"
 # The specification wants a date of publication; that of a source which does not say when it was made. Never today's: the
 # same content has the same card.
 UNKNOWN_DATE = "1970-01-01"
+METHOD = "Cao et al., Realtime Multi-Person 2D Pose Estimation using Part Affinity Fields, CVPR 2017, arXiv:1611.08050"
 REQUIRED = (
     "@context",
     "@type",
@@ -93,6 +94,7 @@ def describe(
         "url": front.get("url") or info.get("url") or f"urn:sha256:{manifest.digest}",
         "creator": {"@type": "sc:Organization", "name": front.get("creator") or info.get("contributor") or PROJECT},
         "datePublished": front.get("published") or _date(info),
+        "citeAs": _bibtex(source) or METHOD,
         "version": f"{manifest.schema_version}.0.0",
         "keywords": ["human pose estimation", "part affinity fields", "OpenPose", manifest.format.skeleton.name],
         "isLiveDataset": False,
@@ -217,6 +219,12 @@ def problems(document: dict[str, Any]) -> list[str]:
             if not field.get("dataType") or (source.get("fileObject") or source.get("fileSet") or {}).get("@id") not in ids:
                 found.append(f"{field.get('@id')}: needs a dataType and a source that the distribution has")
     return found
+
+
+def _bibtex(source: SourceCard | None) -> str:
+    """The first BibTeX entry of a source card's citation; nothing if there is none."""
+    found = re.search(r"```bibtex\n(.*?)\n```", source.sections.get("Citation", "") if source else "", re.DOTALL)
+    return found.group(1) if found else ""
 
 
 def _date(info: dict[str, str]) -> str:

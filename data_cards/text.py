@@ -52,7 +52,7 @@ class Facts:
         m = self.manifest
         return (
             f"{m.num_samples:,} training samples for multi-person pose estimation with Part Affinity Fields: {m.num_images:,} images "
-            f"of {self.source_name}, each in {m.num_variants} augmented variants, with heatmaps, PAFs and ignore masks computed"
+            f"of {self.source_name}, each in {m.num_variants} augmented variants, with heatmaps, PAFs and ignore mask"
         )
 
     def licences(self) -> list[str]:
@@ -80,7 +80,6 @@ def _front_matter(facts: Facts) -> dict[str, Any]:
         {"name": name, ("sequence" if is_list else "dtype"): _EXACT_TYPES.get(name, _FEATURE_TYPES[kind])}
         for name, (kind, is_list, _) in croissant.SAMPLE_FIELDS.items()
     ]
-    on_disk = sum(shard_file["bytes"] for shard in m.shards for shard_file in shard.files.values())
     split = {"name": "train", "num_bytes": m.samples["bytes"], "num_examples": m.num_samples}
     return {
         "license": "other",
@@ -99,7 +98,7 @@ def _front_matter(facts: Facts) -> dict[str, Any]:
             "features": features,
             "splits": [split],
             "download_size": m.samples["bytes"],
-            "dataset_size": on_disk,
+            "dataset_size": m.samples["bytes"],
         },
     }
 
@@ -111,7 +110,10 @@ def _summary(facts: Facts) -> list[str]:
     )
     return [
         *(f"# {facts.name}", "", *warned, f"{facts.summary}.", ""),
-        *("Every figure on this card was measured when the set was built; nothing is estimated.", ""),
+        *(
+            "What this card says of the set was measured when it was built; what it says of the source names where that was read.",
+            "",
+        ),
         f"![Samples: crop with skeletons, ignore mask, heatmaps, PAFs](pictures/{CONTACT_SHEET})",
         "",
         "Under each crop stand the image's id and its licence's id: the picture is under those licences.",
@@ -129,13 +131,14 @@ def _uses(facts: Facts) -> list[str]:
 
 def _structure(facts: Facts) -> list[str]:
     m, skeleton = facts.manifest, facts.manifest.format.skeleton
+    on_disk = sum(shard_file["bytes"] for shard in m.shards for shard_file in shard.files.values())
     rows = [(f"`{name}`", what) for name, what in croissant.row_fields(m).items()]
     columns = [(f"`{name}`", what) for name, (_, _, what) in croissant.SAMPLE_FIELDS.items()]
     return [
         *(
             "## Structure",
             "",
-            f"{len(m.shards)} shards under `shards/`, each a folder with a MindRecord file, its index and a list",
+            f"{on_disk / 1e6:,.1f} MB: {len(m.shards)} shards under `shards/`, each a folder with a MindRecord file, its index and a list",
         ),
         "of its rows; `samples.parquet` lists all of them; `manifest.json` holds settings and checksums; `croissant.json` describes",
         "every file. A row of a shard:",
@@ -260,7 +263,7 @@ def _limits(facts: Facts) -> list[str]:
 
 
 def _citation(facts: Facts) -> list[str]:
-    own = "Cite this set by its digest, and the method: Cao et al., *Realtime Multi-Person 2D Pose Estimation using Part Affinity\nFields*, CVPR 2017, arXiv:1611.08050."
+    own = f"Cite this set by its digest, and the method: {croissant.METHOD}."
     return ["## Citation", "", own, *(["", facts.source.sections.get("Citation", "")] if facts.source else [])]
 
 
