@@ -13,6 +13,7 @@ import numpy as np
 import tyro
 
 from data_cards import charts, croissant, leakage, statistics, text
+from data_cards.facts import Facts
 from data_cards.sources import source_card
 from pipeline import draw, preview, records
 from pipeline.cli import UserError
@@ -67,7 +68,7 @@ def write_card(folder: Path, manifest: records.Manifest, against: tuple[Path, ..
     """
     folder = Path(folder)
     index = statistics.Index(folder, manifest)
-    facts = text.Facts(
+    facts = Facts(
         manifest=manifest,
         index=index,
         histograms=statistics.histograms(index, manifest.licences),
@@ -85,7 +86,7 @@ def write_card(folder: Path, manifest: records.Manifest, against: tuple[Path, ..
     return facts.leakages
 
 
-def _write(out: Path, folder: Path, facts: text.Facts) -> None:
+def _write(out: Path, folder: Path, facts: Facts) -> None:
     (out / PICTURES).mkdir()
     for histogram in facts.histograms:
         charts.save(charts.bar_chart(histogram), out / PICTURES / f"{histogram.name}.png")

@@ -21,7 +21,7 @@ def bar_chart(histogram: Histogram) -> np.ndarray:
     left = 16 + max(_text_width(name, 0.4) for name in names) + 10
     canvas = _Canvas(_WIDTH_PX, _TOP_PX + row_px * num_rows + 16)
     canvas.text(16, 22, _ascii(histogram.title, 80), 0.52, INK)
-    canvas.legend(16, 43, [_legend(histogram, name) for name in series])
+    canvas.legend(16, 43, [f"{name}, of {histogram.whole(name)}" for name in series])
     most = max(histogram.shares(name).max(initial=0) for name in series)
     length = _WIDTH_PX - left - 110
     for row, name in enumerate(names):
@@ -37,11 +37,6 @@ def bar_chart(histogram: Histogram) -> np.ndarray:
             if count or i == 0:
                 canvas.text(end + 6, top + bar_px // 2 + 4, f"{count:,}  {share:.1%}" if count else "0", 0.34, PALE)
     return canvas.pixels
-
-
-def _legend(histogram: Histogram, series: str) -> str:
-    wholes = set(histogram.of[series].tolist())
-    return f"{series}, of {f'{wholes.pop():,} ' if len(wholes) == 1 else ''}{histogram.unit}"
 
 
 def heat_chart(heats: dict[str, np.ndarray], titles: dict[str, str]) -> np.ndarray:

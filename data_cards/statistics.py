@@ -52,6 +52,11 @@ class Histogram:
         counts, of = ({name: values[kept] for name, values in part.items()} for part in (self.counts, self.of))
         return replace(self, bins=self.bins[kept], counts=counts, of=of)
 
+    def whole(self, series: str) -> str:
+        """What 100 % of a series are, in words."""
+        wholes = set(self.of[series].tolist())
+        return f"{wholes.pop():,} {self.unit}" if len(wholes) == 1 else self.unit
+
     def shares(self, series: str) -> np.ndarray:
         """float64 (B,): counts as shares of `of`, 0 where that is 0."""
         return self.counts[series] / np.maximum(self.of[series], 1)
@@ -213,7 +218,7 @@ def _bin_shares(values: np.ndarray, edges: tuple[float, ...], *, top: bool = Fal
     place[values <= 0] = 0
     if top:
         place[values >= edges[-1]] = len(edges)
-    return _count(place, len(edges) + top)
+    return _count(place, len(edges) + 1)
 
 
 def _classes(edges: list[str], first: str, between: str, last: str) -> tuple[str, ...]:
