@@ -89,7 +89,7 @@ def write_card(folder: Path, manifest: records.Manifest, against: tuple[Path, ..
 def _write(out: Path, folder: Path, facts: Facts) -> None:
     (out / PICTURES).mkdir()
     for histogram in facts.histograms:
-        charts.save(charts.bar_chart(histogram), out / PICTURES / f"{histogram.name}.png")
+        charts.save(charts.bar_chart(histogram), out / PICTURES / f"{histogram.name}.jpg")
     titles = {"original": "over the original images", "crops": "over the crops"}
     charts.save(charts.heat_chart(statistics.heat_maps(facts.index), titles), out / PICTURES / text.HEAT)
     charts.save(contact_sheet(folder, facts.manifest), out / PICTURES / text.CONTACT_SHEET)

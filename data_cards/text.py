@@ -11,7 +11,7 @@ from data_cards.statistics import Histogram
 from pipeline.records import SCHEMA_VERSION
 
 CONTACT_SHEET = "contact_sheet.jpg"
-HEAT = "where_people_stand.png"
+HEAT = "where_people_stand.jpg"
 
 
 def card_text(facts: Facts) -> str:
@@ -136,7 +136,7 @@ def _histogram(histogram: Histogram) -> str:
     ]
     return f"""### {histogram.title}
 
-![{histogram.title}](pictures/{histogram.name}.png)
+![{histogram.title}](pictures/{histogram.name}.jpg)
 
 {_table(heads, list(zip(map(_cell, histogram.bins), *columns, strict=True)))}"""
 

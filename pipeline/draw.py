@@ -57,6 +57,8 @@ def draw_pafs(image: np.ndarray, pafs: np.ndarray, skeleton: Skeleton) -> np.nda
     colours = cv2.cvtColor(np.stack([hue, full, full], axis=-1), cv2.COLOR_HSV2RGB)
     canvas = _overlay(image, colours.astype(np.float32), np.clip(np.hypot(x, y), 0, 1))
     stride_px = image.shape[0] // pafs.shape[1]
+    if stride_px <= 4:  # no room for arrows
+        return canvas
     for row, column in zip(*np.nonzero(np.hypot(x, y) > 0.3), strict=True):
         centre = cells_to_pixels(np.array([column, row]), stride_px)
         tip = centre + stride_px * np.array([x[row, column], y[row, column]])

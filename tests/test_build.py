@@ -212,6 +212,7 @@ def test_a_damaged_shard_is_built_again_on_resume(records, people, tmp_path):
         "builder_version": manifest.builder_version,
         "schema_version": 1,
         "config": manifest.config,
+        "skeleton": manifest.skeleton,
         "sources": manifest.sources,
     }
     (config.out / build.PLAN).write_text(json.dumps(plan))

@@ -342,8 +342,25 @@ def test_a_card_is_whole_or_absent_and_comes_again(records, people, tmp_path, mo
             build.run(config)
         assert not (config.out / MANIFEST).exists() and not (config.out / CARD).exists()
     (config.out / ".card-left").mkdir()  # a SIGKILL leaves its temporary folder
+    (config.out / ".card-left" / CARD).write_text("half a ca")
     assert build.run(config) == 0
     assert card_files(config.out) == card_files(records)
+
+
+def test_rewriting_that_is_stopped_leaves_no_card_that_looks_whole(records, tmp_path, monkeypatch):
+    shutil.copytree(records, tmp_path / "set")
+
+    def leave_one(source, target):
+        real(source, target)
+        raise Killed
+
+    real = os.replace
+    with monkeypatch.context() as patched:
+        patched.setattr(card.os, "replace", leave_one)
+        with pytest.raises(Killed):
+            run(tmp_path / "set")
+    assert not (tmp_path / "set" / CARD).exists()
+    assert run(tmp_path / "set") == 0 and card_files(tmp_path / "set") == card_files(records)
 
 
 def test_a_card_that_was_lost_is_made_anew(records, people, tmp_path):
