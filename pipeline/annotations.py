@@ -15,6 +15,7 @@ from pipeline.skeleton import Skeleton
 
 MAX_SIDE_PX = 65_535  # of a JPEG
 MAX_COORDINATE_PX = 100_000
+INFO = ("description", "url", "version", "year", "contributor", "date_created")  # of the file, as it says
 
 Segmentation = list | dict
 
@@ -79,11 +80,15 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The samples of an annotation file in order of image id, and what became of everything else."""
+    """The samples of an annotation file in order of image id, and what became of everything else.
+
+    origin: what the file says of itself (`info`) and of where its licences stand (`licence_urls`, by id).
+    """
 
     samples: list[Sample]
     counts: dict[str, int]
     licences: dict[int, str]
+    origin: dict[str, dict[str, str]]
 
 
 def read_annotations(path: Path, *, skeleton: Skeleton, person_filter: PersonFilter, seed: int = 0) -> Selection:
@@ -114,7 +119,10 @@ def read_annotations(path: Path, *, skeleton: Skeleton, person_filter: PersonFil
     samples = sorted(samples + [people_free[i] for i in order], key=lambda sample: sample.image_id)
     counts["images_in_file"], counts["images_selected"] = len(document.images), len(samples)
     return Selection(
-        samples=samples, counts=dict(sorted(counts.items())), licences={id: name for id, (name, _) in document.licences.items()}
+        samples=samples,
+        counts=dict(sorted(counts.items())),
+        licences={id: name for id, (name, _) in document.licences.items()},
+        origin={"info": document.info, "licence_urls": {str(id): url for id, (_, url) in document.licences.items()}},
     )
 
 
@@ -212,6 +220,9 @@ class CocoFile:
             raise UserError(f"annotation file {path}: not COCO: expected an object with the lists {', '.join(lists)}")
         self.category_id = self._category(document["categories"], skeleton)
         self.licences = self._licences(document.get("licenses") or [])
+        info = document.get("info")
+        told = {name: info.get(name) for name in INFO} if isinstance(info, dict) else {}
+        self.info = {name: str(value)[:200] for name, value in told.items() if isinstance(value, (str, int)) and value != ""}
         self.images = sorted(map(self._image, document["images"]), key=lambda image: image["id"])
         sizes = {image["id"]: (image["height"], image["width"]) for image in self.images}
         if len(sizes) != len(self.images):

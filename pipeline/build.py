@@ -8,6 +8,7 @@ import fcntl
 import functools
 import json
 import os
+import pkgutil
 import shutil
 import time
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ import tyro
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
-from pipeline import masks, records
+from pipeline import masks, measures, records
 from pipeline.annotations import PersonFilter, Sample, Selection, read_annotations
 from pipeline.augment import AugmentConfig, Crop, Transform, apply_transform, plan_transform
 from pipeline.cli import UserError, flatten, read_json
@@ -37,10 +38,12 @@ from pipeline.records import RecordFormat
 from pipeline.skeleton import read_skeleton
 from pipeline.targets import TargetConfig
 
-BUILDER_VERSION = "0.1.0"
+BUILDER_VERSION = "0.2.0"
 PLAN = "build.json"
 LOCK = "build.lock"
 SKIPPED = "skipped.tsv"
+# By name, since imports follow the data and cards come after records; loaded when there is a set to write the card of.
+CARD_WRITER = "data_cards.card:write_card"
 SAMPLES_SCHEMA = pa.schema(
     [
         ("image_id", pa.int64()),
@@ -54,6 +57,7 @@ SAMPLES_SCHEMA = pa.schema(
         ("mirrored", pa.bool_()),
         ("bytes", pa.int64()),
         ("crc32", pa.int64()),
+        *measures.FIELDS,
     ]
 )
 
@@ -163,13 +167,21 @@ def run(config: BuildConfig) -> int:
         "schema_version": records.SCHEMA_VERSION,
         "config": config.content(),
         "skeleton": config.format.skeleton.to_dict(),
-        "sources": {"annotations": {"name": config.annotations.name, **records.file_facts(config.annotations)}},
+        "sources": {
+            "annotations": {
+                "name": config.annotations.name,
+                **records.file_facts(config.annotations),
+                **selection.origin,
+            }
+        },
     }
     if (config.out / records.MANIFEST).exists():
         there = records.read_manifest(config.out)
         grown = {**there.__dict__, "config": {**there.config, "variants": max(config.variants, there.num_variants)}}
         _refuse_other_plan(plan, grown, config.out)
         if config.variants == there.num_variants:
+            if not (config.out / records.CARD).exists():
+                pkgutil.resolve_name(CARD_WRITER)(config.out, there)
             print(f"{config.out} is complete already")
             return 0
         print(f"{config.out}: from {there.num_variants} to {config.variants} variants")
@@ -201,7 +213,8 @@ def _claimed(out: Path, plan: dict) -> Iterator[None]:
             raise UserError(f"{out}: another build is writing there") from error
         if fresh or complete:
             _write_whole(out / PLAN, json.dumps(plan, indent=1))
-            (out / records.MANIFEST).unlink(missing_ok=True)
+            for outdated in (records.MANIFEST, records.CARD):
+                (out / outdated).unlink(missing_ok=True)
         else:
             _refuse_other_plan(plan, read_json(out / PLAN, "build plan"), out)
         shards = out / records.SHARDS
@@ -310,9 +323,10 @@ def build_range(config: BuildConfig, part: Range, folder: Path) -> Built:
                     raise UserError(f"image {config.images / sample.file_name}: {error} (--strict stops here)") from error
                 skipped.append({"image_id": sample.image_id, "file_name": sample.file_name, "reason": str(error)})
                 continue
+            shared = measures.of_image(sample, image)
             for variant, writer in writers.items():
                 row, about = make_row(config, sample, image, ignore, variant)
-                writer.write(row, {**about, "shard": writer.folder.name})
+                writer.write(row, {**shared, **about, "shard": writer.folder.name})
                 num_bytes += about["bytes"]
         schema = SAMPLES_SCHEMA.with_metadata({"skipped": json.dumps(skipped)})
         for writer in writers.values():
@@ -348,7 +362,7 @@ def make_crop(
 def make_row(
     config: BuildConfig, sample: Sample, image: np.ndarray, ignore: np.ndarray | None, variant: int
 ) -> tuple[records.Row, dict]:
-    """The row of `make_crop`'s crop, and its line of samples.parquet."""
+    """The row of `make_crop`'s crop, and its line of samples.parquet, less what `measures.of_image` tells."""
     transform, crop = make_crop(config, sample, image, ignore, variant)
     row = config.format.encode(crop, image_id=sample.image_id, variant=variant, licence=sample.licence)
     about = {name: row[name] for name in ("image_id", "variant", "licence", "crc32")} | {
@@ -357,12 +371,14 @@ def make_row(
         "affine": transform.matrix.ravel().tolist(),
         "mirrored": transform.mirrored,
         "bytes": sum(len(block) for block in row.values() if isinstance(block, bytes)),
+        "masked": float(config.format.decode_mask(row["mask"]).mean()),
+        **measures.of_crop(transform, crop, config.format.skeleton),
     }
     return row, about
 
 
 def _gather(config: BuildConfig, selection: Selection, plan: dict) -> records.Manifest:
-    """All shards are there: write samples.parquet, then the manifest, which makes the set complete."""
+    """All shards are there: write samples.parquet, the card, then the manifest, which makes the set complete."""
     _remove_unfinished(config.out / records.SHARDS)  # of workers that died while others did their work
     folders = sorted((config.out / records.SHARDS).iterdir())
     shards = [shard_facts(folder, variant=int(folder.name[1:4])) for folder in folders]
@@ -395,6 +411,7 @@ def _gather(config: BuildConfig, selection: Selection, plan: dict) -> records.Ma
         samples=records.file_facts(config.out / records.SAMPLES),
         shards=shards,
     )
+    pkgutil.resolve_name(CARD_WRITER)(config.out, manifest)
     _write_whole(config.out / records.MANIFEST, manifest.to_json())
     return manifest
 

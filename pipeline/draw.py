@@ -57,6 +57,8 @@ def draw_pafs(image: np.ndarray, pafs: np.ndarray, skeleton: Skeleton) -> np.nda
     colours = cv2.cvtColor(np.stack([hue, full, full], axis=-1), cv2.COLOR_HSV2RGB)
     canvas = _overlay(image, colours.astype(np.float32), np.clip(np.hypot(x, y), 0, 1))
     stride_px = image.shape[0] // pafs.shape[1]
+    if stride_px <= 4:  # no room for arrows
+        return canvas
     for row, column in zip(*np.nonzero(np.hypot(x, y) > 0.3), strict=True):
         centre = cells_to_pixels(np.array([column, row]), stride_px)
         tip = centre + stride_px * np.array([x[row, column], y[row, column]])
@@ -92,5 +94,5 @@ def _overlay(image: np.ndarray, colours: np.ndarray, strength: np.ndarray) -> np
 
 
 def _fixed_point(point: np.ndarray) -> tuple[int, int]:
-    x, y = np.rint(np.asarray(point[:2], np.float64).clip(-8192, 8192) * 2**_SUBPIXEL_BITS).astype(int)
-    return int(x), int(y)
+    x, y = (round(min(max(float(value), -8192.0), 8192.0) * 2**_SUBPIXEL_BITS) for value in point[:2])
+    return x, y

@@ -10,6 +10,7 @@ import tyro
 
 from pipeline import draw, records
 from pipeline.cli import UserError
+from pipeline.geometry import resizing, transform_keypoints
 from pipeline.output import new_folder
 from pipeline.reader import read_rows
 
@@ -47,20 +48,27 @@ def run(config: PreviewConfig) -> int:
             for number, row in enumerate(rows):
                 if number in chosen:
                     name = f"{row['image_id']:012d}-v{row['variant']:03d}.png"
-                    picture = sample_picture(manifest.format.decode(row), manifest.format, f"image {row['image_id']}")
+                    sample = manifest.format.decode(row)
+                    title = f"image {row['image_id']}, {len(sample.keypoints)} people"
+                    picture = sample_picture(sample, manifest.format, title)
                     cv2.imwrite(str(folder / name), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
             start += shard.num_rows
     print(f"{len(wanted)} pictures in {config.out}")
     return 0
 
 
-def sample_picture(sample: records.Decoded, row_format: records.RecordFormat, title: str) -> np.ndarray:
-    """One decoded row -> uint8 RGB: crop with skeletons | ignore mask | heatmaps | PAFs, each under its name."""
-    skeleton, image = row_format.skeleton, sample.image
-    people = f"{title}, {len(sample.keypoints)} people"
+def sample_picture(sample: records.Decoded, row_format: records.RecordFormat, title: str, *, halved: bool = False) -> np.ndarray:
+    """One decoded row -> uint8 RGB: crop with skeletons | ignore mask | heatmaps | PAFs, each under its name.
+
+    `halved`: at half the size, if the stride can be halved.
+    """
+    skeleton, image, stride_px, keypoints = row_format.skeleton, sample.image, row_format.targets.stride_px, sample.keypoints
+    if halved and stride_px % 2 == 0:
+        image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
+        stride_px, keypoints = stride_px // 2, transform_keypoints(resizing(0.5, 0.5), keypoints)
     pictures = [
-        draw.label(draw.draw_people(image, sample.keypoints, skeleton), people),
-        draw.label(draw.draw_ignore(image, sample.ignore, row_format.targets.stride_px), f"ignored: {sample.ignore.mean():.0%}"),
+        draw.label(draw.draw_people(image, keypoints, skeleton), title),
+        draw.label(draw.draw_ignore(image, sample.ignore, stride_px), f"ignored: {sample.ignore.mean():.0%}"),
         draw.label(draw.draw_heatmaps(image, sample.heatmaps, skeleton), "heatmaps"),
         draw.label(draw.draw_pafs(image, sample.pafs, skeleton), "PAFs (hue: direction)"),
     ]

@@ -48,6 +48,7 @@ COLUMNS = {
     "crc32": "int64",
 }
 MANIFEST = "manifest.json"
+CARD = "CARD.md"
 SAMPLES = "samples.parquet"
 SHARDS = "shards"
 SHARD_FILE = "part.mindrecord"
