@@ -22,6 +22,7 @@ from pipeline.reader import ShardReader
 CROISSANT = "croissant.json"
 PICTURES = "pictures"
 SHEET_SAMPLES = 6
+HALVED_FROM_PX = 300  # larger crops are shown at half their size
 _TEMPORARY = ".card-"
 
 
@@ -106,6 +107,7 @@ def contact_sheet(folder: Path, manifest: records.Manifest) -> np.ndarray:
     """SHEET_SAMPLES rows spread over the set, two side by side, uint8 RGB. Raises UserError for a damaged row."""
     chosen = np.unique(np.linspace(0, manifest.num_samples - 1, SHEET_SAMPLES).round().astype(int))
     form, start, pictures = manifest.format, 0, []
+    halved = form.targets.insize >= HALVED_FROM_PX
     for shard in manifest.shards:
         numbers = [int(number) - start for number in chosen if start <= number < start + shard.num_rows]
         if numbers:
@@ -114,7 +116,7 @@ def contact_sheet(folder: Path, manifest: records.Manifest) -> np.ndarray:
                     rows = [reader.read(number) for number in numbers]
                 for row in rows:
                     title = f"{row['image_id']}, licence {row['licence']}"
-                    pictures.append(preview.sample_picture(form.decode(row), form, title, halved=True))
+                    pictures.append(preview.sample_picture(form.decode(row), form, title, halved=halved))
             except (records.DamagedRow, OSError) as error:
                 raise UserError(f"{folder}: {error}; `python -m pipeline verify` tells more") from error
         start += shard.num_rows
