@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import cv2
+import mlcroissant
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -260,7 +261,6 @@ def test_our_own_check_looks_at_every_file(document, need):
 
 
 def test_mlcroissant_finds_no_fault_and_reads_the_samples(records, document):
-    mlcroissant = pytest.importorskip("mlcroissant")
     dataset = mlcroissant.Dataset(records / "croissant.json")
     issues = dataset.metadata.ctx.issues
     assert not issues.errors and not issues.warnings
@@ -292,7 +292,6 @@ def test_a_source_that_nobody_knows_has_a_whole_card_that_says_so(bare):
 
 
 def test_mlcroissant_accepts_a_source_that_nobody_knows(bare):
-    mlcroissant = pytest.importorskip("mlcroissant")
     assert not mlcroissant.Dataset(bare / "croissant.json").metadata.ctx.issues.errors
 
 
