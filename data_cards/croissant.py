@@ -62,7 +62,7 @@ SAMPLE_FIELDS = {
     "crc32": ("sc:Integer", False, "CRC32 of the row's blocks and ids."),
     "width": ("sc:Integer", False, "Width of the original in pixels."),
     "height": ("sc:Integer", False, "Height of the original in pixels."),
-    "pixels": ("sc:Text", False, "First 16 bytes of SHA-256 over shape and pixels of the original."),
+    "pixels": ("sc:Text", False, "First 16 bytes of SHA-256 over the original's shape and every fourth row of its pixels."),
     "boxes": (
         "sc:Float",
         True,
