@@ -397,7 +397,7 @@ def others(people, annotations, targets, tmp_path_factory) -> tuple[Path, int, i
     first, second = (images[id] for id in (same_id, same_pixels))
     source = people / "train2017"
     changed = cv2.imread(str(source / first["file_name"]))
-    changed[5, 7] ^= 255
+    changed[8, 7] ^= 255
     cv2.imwrite(str(folder / "a.png"), changed)
     cv2.imwrite(str(folder / "b.png"), cv2.imread(str(source / second["file_name"])))
     kept = [entry for entry in content["annotations"] if entry["image_id"] in (same_id, same_pixels)]
