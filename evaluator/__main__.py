@@ -8,6 +8,16 @@ COMMANDS = {
         config="evaluator.config:RunConfig",
         run="evaluator.run:run",
     ),
+    "merge": Command(
+        help="the parts that `run --shard` wrote -> exactly the result of the whole",
+        config="evaluator.merge:MergeConfig",
+        run="evaluator.merge:run",
+    ),
+    "watch": Command(
+        help="each new checkpoint of a running training -> a leaderboard and the best checkpoint",
+        config="evaluator.watch:WatchConfig",
+        run="evaluator.watch:run",
+    ),
     "oracle": Command(
         help="targets of the true key points, decoded and scored: the ceiling",
         config="evaluator.config:OracleConfig",

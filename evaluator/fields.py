@@ -1,16 +1,25 @@
 """Stored fields in place of a network: an .npz file of heatmaps and PAFs by image id."""
 
+import functools
+import os
 import zipfile
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import cv2
+import joblib
 import numpy as np
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from evaluator.infer import Fields
+from evaluator.decode import DecodeConfig, People
+from evaluator.infer import Fields, find_or_explain
 from pipeline import geometry
 from pipeline.cli import UserError
+from pipeline.skeleton import Skeleton
 
 STRIDE_PX = 8  # part of the form
+WORTH_PROCESSES = 64  # images; fewer are decoded sooner than processes start
 
 
 class StoredFields:
@@ -48,13 +57,21 @@ class StoredFields:
         except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"fields {self.path}: damaged at the array {name} ({error})") from error
 
-    def require_images(self, image_ids: set[int], annotations: Path) -> None:
-        """Raises UserError unless the fields are of just these images."""
+    def require_images(self, images: Sequence[dict], annotations: Path) -> None:
+        """Raises UserError unless the fields are of just these images of an annotation file, and of their sizes."""
+        image_ids = {image["id"] for image in images}
         for whose, ids in (("the fields", image_ids - set(self.sizes)), ("the annotation file", set(self.sizes) - image_ids)):
             if ids:
                 raise UserError(
                     f"fields {self.path} and annotation file {annotations} do not belong together: "
                     f"{len(ids)} images are missing in {whose}, such as {min(ids)}"
+                )
+        for image in images:
+            size = image["width"], image["height"]
+            if self.sizes[image["id"]][0] != size:
+                raise UserError(
+                    f"fields {self.path} and annotation file {annotations} do not belong together: image {image['id']} is "
+                    f"{self.sizes[image['id']][0]} pixels (width, height) in the fields, {size} in the annotation file"
                 )
 
     def load(self, image_id: int) -> Fields:
@@ -68,3 +85,41 @@ class StoredFields:
             to_image=geometry.invert(matrix),
             size_wh=original,
         )
+
+
+def decode_stored(
+    path: Path, groups: Sequence[Sequence[dict]], skeleton: Skeleton, config: DecodeConfig, jobs: int
+) -> Iterator[list[tuple[dict, People]]]:
+    """The people of stored fields, group by group of images (entries of an annotation file), in any order, by several processes.
+
+    Raises UserError naming the image whose fields are missing, damaged, of another shape or not finite.
+    """
+    jobs = len(os.sched_getaffinity(0)) if jobs == -1 else jobs
+    if jobs == 1 or sum(map(len, groups)) < WORTH_PROCESSES:
+        yield from (_decode_group(path, group, skeleton, config) for group in groups)
+        return
+    work = (joblib.delayed(_decode_alone)(path, group, skeleton, config) for group in groups)
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="4*n_jobs", batch_size=1)
+    try:
+        yield from parallel(work)
+    except TerminatedWorkerError as error:
+        raise UserError(
+            f"a decoding process was killed, perhaps for want of memory (fewer --jobs need less); run again: {error}"
+        ) from error
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(path: Path, _changed_ns: int) -> StoredFields:
+    """One opening of the file serves all groups of a process."""
+    return StoredFields(path)
+
+
+def _decode_group(path: Path, group: Sequence[dict], skeleton: Skeleton, config: DecodeConfig) -> list[tuple[dict, People]]:
+    stored = _opened(path, path.stat().st_mtime_ns)
+    return [(image, find_or_explain(stored.load(image["id"]), skeleton, config, image["file_name"])) for image in group]
+
+
+def _decode_alone(path: Path, group: Sequence[dict], skeleton: Skeleton, config: DecodeConfig) -> list[tuple[dict, People]]:
+    """The same in a process of many: OpenCV's own threads would only be in the way of the others."""
+    cv2.setNumThreads(1)
+    return _decode_group(path, group, skeleton, config)
