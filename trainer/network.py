@@ -10,7 +10,8 @@ from trainer.config import NUM_HALVINGS, NetworkConfig
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
-Fields = tuple[ms.Tensor, ms.Tensor]
+Fields = tuple[ms.Tensor | None, ms.Tensor | None]
+"""Heatmaps and PAFs of a stage, None for those that it does not give."""
 
 
 def convolution(in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, has_bias: bool = True) -> nn.Conv2d:
@@ -145,6 +146,15 @@ class Network(nn.Cell):
         """Parameters by the learning rate that they follow: "vgg" (trunk), "base" (CPM layers), "stage"."""
         cells = {"vgg": self.trunk, "base": self.cpm, "stage": self.stages}
         return {name: list(cell.trainable_params()) for name, cell in cells.items()}
+
+
+def last_fields(outputs: tuple[Fields, ...]) -> tuple[ms.Tensor, ms.Tensor]:
+    """Of what all stages give, the newest heatmaps and the newest PAFs: what the network found."""
+    heatmaps, pafs = outputs[0]
+    for later_heatmaps, later_pafs in outputs[1:]:
+        heatmaps = heatmaps if later_heatmaps is None else later_heatmaps
+        pafs = pafs if later_pafs is None else later_pafs
+    return heatmaps, pafs
 
 
 def initialise(network: Network, rng: np.random.Generator) -> None:
