@@ -8,6 +8,7 @@ from mindspore import nn, ops
 
 from trainer import lightweight, openpose, openpose2019
 from trainer.config import NetworkConfig
+from trainer.layers import Convolution
 
 # What torchvision and the MindSpore model zoo normalise RGB by, for pixels in 0..255.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -47,6 +48,12 @@ class Network(nn.Cell):
                 if fields is not None:
                     seen += (fields,)
         return outputs
+
+    def unfold(self) -> None:
+        """Compute the convolutions by those of 1x1, see `Convolution`; call it before the network is compiled."""
+        for _, cell in self.cells_and_names():
+            if isinstance(cell, Convolution):
+                cell.unfolded = cell.can_unfold
 
     def parameter_groups(self) -> dict[str, list[ms.Parameter]]:
         """Parameters by the learning rate that they follow: "vgg" (trunk), "base" (layers between trunk and stages), "stage"."""
