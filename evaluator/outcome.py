@@ -11,8 +11,8 @@ from evaluator.clock import Clock
 from evaluator.coco import Evaluation, Results, evaluate, labelled_images, to_results
 from evaluator.oracle import true_keypoints
 from evaluator.partial import EVALUATION, Found
-from pipeline.annotations import CocoFile
 from pipeline.cli import flatten, save_config
+from pipeline.coco_file import CocoFile
 from pipeline.images import read_image
 from pipeline.output import new_folder, write_json
 from pipeline.skeleton import Skeleton

@@ -17,8 +17,8 @@ from evaluator.fields import StoredFields, decode_stored
 from evaluator.infer import FieldNetwork, Fields, Looks, find_or_explain
 from evaluator.partial import EVALUATION, PEOPLE, Found, Unfinished, code_digest, differences
 from evaluator.stream import Stream
-from pipeline.annotations import CocoFile
 from pipeline.cli import UserError, flatten, read_json, save_config
+from pipeline.coco_file import CocoFile
 from pipeline.images import UnreadableImage, read_image
 from pipeline.output import new_folder, refuse_used, write_json
 from pipeline.records import file_facts

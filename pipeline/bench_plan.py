@@ -15,7 +15,7 @@ import psutil
 from tqdm import tqdm
 
 from pipeline.cli import UserError
-from pipeline.records import SHARDS
+from pipeline.manifest import SHARDS
 from pipeline.skeleton import COCO18
 
 IMAGE = "image.jpg"  # all entries name this one file: the annotations are what is measured

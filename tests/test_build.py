@@ -20,9 +20,9 @@ from pipeline import build, info, verify
 from pipeline.annotations import PersonFilter
 from pipeline.augment import AugmentConfig
 from pipeline.cli import UserError
+from pipeline.manifest import MANIFEST, check_files, read_manifest
 from pipeline.preview import PreviewConfig
 from pipeline.preview import run as preview
-from pipeline.records import MANIFEST, check_files, read_manifest
 from pipeline.targets import TargetConfig
 from pipeline.verify import VerifyConfig
 

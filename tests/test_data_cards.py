@@ -25,7 +25,9 @@ from data_cards import card, charts, compare, croissant, leakage, sources, stati
 from data_cards.__main__ import COMMANDS, commanded
 from pipeline import build, synthesize, verify
 from pipeline.cli import UserError, main
-from pipeline.records import CARD, MANIFEST, read_manifest
+from pipeline.manifest import CARD, MANIFEST, read_manifest
+from pipeline.records import COLUMNS
+from pipeline.rows import BUILDER_VERSION
 from pipeline.synthesize import SynthesizeConfig
 
 SECTIONS = ("Annotation", "Sizes", "Licences", "Known faults", "Biases and limits", "Uses", "Citation")
@@ -193,7 +195,7 @@ def test_provenance_and_filter_counts_are_the_manifests(text, records, annotatio
     manifest = read_manifest(records)
     provenance = " ".join(cell for cells in table(text, "Creation").values() for cell in cells)
     assert hashlib.sha256(annotations.read_bytes()).hexdigest() in provenance
-    assert manifest.digest in provenance and f"version {build.BUILDER_VERSION}" in provenance
+    assert manifest.digest in provenance and f"version {BUILDER_VERSION}" in provenance
     settings = {name.strip("`"): cells[0].strip("`") for name, cells in table(text, "Settings").items()}
     assert settings == {name: str(value) for name, value in manifest.config.items()}
     told = [int(cells[0]) for cells in table(text, "What was kept, masked and left out").values()]
@@ -244,7 +246,7 @@ def test_croissant_names_every_file_with_its_hash(document, records):
         assert part["sha256"] == hashlib.sha256(data).hexdigest() and part["contentSize"] == f"{len(data)} B"
     described = {record["@id"]: [field["name"] for field in record["field"]] for record in document["recordSet"]}
     assert described["samples"] == pq.read_schema(records / "samples.parquet").names
-    assert set(described["rows"]) == set(build.records.COLUMNS)
+    assert set(described["rows"]) == set(COLUMNS)
 
 
 @pytest.mark.parametrize("name", croissant.REQUIRED)

@@ -21,8 +21,8 @@ from evaluator.infer import InferConfig, Looks, input_size
 from evaluator.merge import MergeConfig
 from evaluator.partial import EVALUATION, PEOPLE
 from evaluator.run import choose_images, evaluate_source, plan_groups
-from pipeline.annotations import CocoFile
 from pipeline.cli import UserError
+from pipeline.coco_file import CocoFile
 from pipeline.skeleton import COCO18
 
 TESTS = Path(__file__).parent
