@@ -12,8 +12,8 @@ from evaluator.partial import EVALUATION, PEOPLE, Found, differences, parse_line
 from evaluator.run import choose_images
 from pipeline.cli import UserError, read_json
 from pipeline.coco_file import CocoFile
+from pipeline.manifest import file_facts
 from pipeline.output import refuse_used
-from pipeline.records import file_facts
 from pipeline.skeleton import Skeleton
 
 

@@ -20,8 +20,8 @@ from evaluator.stream import Stream
 from pipeline.cli import UserError, flatten, read_json, save_config
 from pipeline.coco_file import CocoFile
 from pipeline.images import UnreadableImage, read_image
+from pipeline.manifest import file_facts
 from pipeline.output import new_folder, refuse_used, write_json
-from pipeline.records import file_facts
 from pipeline.skeleton import Skeleton, read_skeleton
 
 Group = Sequence[dict]

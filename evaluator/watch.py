@@ -26,7 +26,7 @@ from evaluator.decode import DecodeConfig
 from evaluator.infer import InferConfig
 from evaluator.partial import differences, write_atomic
 from pipeline.cli import UserError, as_options, flatten, read_json
-from pipeline.records import file_facts
+from pipeline.manifest import file_facts
 from trainer.checkpoint import SUFFIX, list_checkpoints, read_checkpoint, read_info
 
 LEADERBOARD, BEST, HELD, LOCK = "leaderboard.json", f"best{SUFFIX}", "held", "watch.lock"
