@@ -125,6 +125,7 @@ class Watch:
         shown = ("max_images", "batch_size", *flatten(config.inference), *flatten(config.decoding))
         self.settings = {"annotations": file_facts(config.annotations)["sha256"], **{name: flat[name] for name in shown}}
         self.entries: dict[int, dict[str, Any]] = {}
+        # Files that were looked at, whole or not: path, time of the last change, size.
         self.known: set[tuple[Path, int, int]] = set()
 
     @contextmanager
@@ -191,18 +192,18 @@ class Watch:
         """Hold every whole checkpoint that was not evaluated yet, before the training removes it."""
         for path in list_checkpoints(self.config.run):
             try:
-                before = path.stat()
-                version = path, before.st_mtime_ns, before.st_size
+                facts = path.stat()
+                version = path, facts.st_mtime_ns, facts.st_size
                 if version in self.known:
                     continue
+                self.known.add(version)
                 info, _ = read_checkpoint(path)
                 digest = file_facts(path)["sha256"]
                 if info.step not in self.entries:
                     link_or_copy(path, self.held / f"step-{info.step:08d}{SUFFIX}")
-            except (UserError, FileNotFoundError) as error:  # not whole yet, or removed by the training meanwhile
+            except (UserError, FileNotFoundError) as error:  # not whole (yet), or removed by the training meanwhile
                 print(f"passed over: {error}", file=sys.stderr)
                 continue
-            self.known.add(version)
             if self.entries.get(info.step, {"sha256": digest})["sha256"] != digest:
                 raise UserError(
                     f"{path}: another checkpoint of step {info.step} than the one that {self.config.out} has evaluated; "
