@@ -11,6 +11,7 @@ from pycocotools.cocoeval import COCOeval
 
 from evaluator.decode import People
 from evaluator.grouping import body_reach
+from evaluator.oks import KeypointEval
 from pipeline.cli import UserError
 from pipeline.coco_file import CocoFile
 from pipeline.skeleton import Skeleton
@@ -85,7 +86,7 @@ def evaluate(document: CocoFile, results: Results, skeleton: Skeleton, image_ids
         raise UserError(f"annotation file {document.path}: people are category {document.category_id}, not so in the results")
     # pycocotools prints its progress.
     with contextlib.redirect_stdout(io.StringIO()):
-        job = COCOeval(_truth(document, skeleton), _detections(document, results), "keypoints")
+        job = KeypointEval(_truth(document, skeleton), _detections(document, results), "keypoints")
         job.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
         job.params.imgIds = sorted(known if image_ids is None else image_ids)
         job.evaluate()
