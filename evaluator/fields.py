@@ -3,6 +3,8 @@
 import functools
 import io
 import os
+import threading
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -20,6 +22,7 @@ from pipeline.cli import UserError
 from pipeline.skeleton import Skeleton
 
 STRIDE_PX = 8  # part of the form
+LOOK_FOR_PARENT_S = 0.5
 WORTH_PROCESSES = 64  # images; fewer are decoded sooner than processes start
 
 
@@ -139,6 +142,21 @@ def _decode_group(path: Path, group: Sequence[dict], skeleton: Skeleton, config:
 
 
 def _decode_alone(path: Path, group: Sequence[dict], skeleton: Skeleton, config: DecodeConfig) -> list[tuple[dict, People]]:
-    """The same in a process of many: OpenCV's own threads would only be in the way of the others."""
-    cv2.setNumThreads(1)
+    """The same in a process of many."""
+    _begin_process()
     return _decode_group(path, group, skeleton, config)
+
+
+@functools.cache
+def _begin_process() -> None:
+    """Once in every process: OpenCV's own threads would be in the way of the others, and nothing else ends it if the evaluation
+    is killed."""
+    cv2.setNumThreads(1)
+    parent = os.getppid()
+
+    def end_with_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_FOR_PARENT_S)
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()

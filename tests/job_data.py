@@ -36,7 +36,7 @@ def shuffle(annotations, target):
 
 
 class NoiseNetwork:
-    """Fields that are the image itself, cell by cell, in one colour or another: it finds many people in noise."""
+    """Fields that are the image itself, cell by cell, in one colour or another: it finds people in noise."""
 
     skeleton, insize, stride_px = COCO18, 64, 8
 
@@ -54,4 +54,4 @@ class NoiseNetwork:
             np.concatenate([np.roll(cells, i, axis=1)[:, :1] * (1 + i % 5) - 0.5 * (i % 5) for i in range(channels)], axis=1)
             for channels in (COCO18.num_heatmaps, COCO18.num_pafs)
         )
-        return heatmaps, pafs
+        return heatmaps * ((cells[:, 2:] * 997) % 1 < 0.15), pafs

@@ -17,12 +17,14 @@ from trainer_data import TINY
 
 from evaluator import merge
 from evaluator.config import RunConfig
+from evaluator.fields import WORTH_PROCESSES, _single
 from evaluator.infer import InferConfig, Looks, input_size
 from evaluator.merge import MergeConfig
 from evaluator.partial import EVALUATION, PEOPLE
 from evaluator.run import choose_images, evaluate_source, plan_groups
 from pipeline.cli import UserError
 from pipeline.coco_file import CocoFile
+from pipeline.images import read_image
 from pipeline.skeleton import COCO18
 
 TESTS = Path(__file__).parent
@@ -311,3 +313,63 @@ def test_a_signal_stops_a_run_which_then_continues(noise, whole, tmp_path, numbe
     printed, _ = again.communicate(timeout=60)
     assert again.returncode == 0 and "images were done before" in printed
     assert results_of(out) == results_of(whole)
+
+
+@pytest.fixture(scope="module")
+def many_fields(tmp_path_factory):
+    """Stored fields of so many images that several processes decode them."""
+    folder = tmp_path_factory.mktemp("fields")
+    annotations, images = write_images(folder, count=WORTH_PROCESSES + 36)
+    looks = Looks(NoiseNetwork(), InferConfig(size_step_px=8))
+    listed = CocoFile(annotations, COCO18).images
+    sizes = [(image["width"], image["height"]) for image in listed]
+    arrays = {
+        "image_id": np.array([image["id"] for image in listed]),
+        "orig_wh": np.array(sizes),
+        "input_wh": np.array([input_size(*size, 64) for size in sizes]),
+    }
+    for image in listed:
+        views = looks.prepare(read_image(images / image["file_name"]))
+        fields = looks.combine([tuple(f[0] for f in looks.compute(views))], (image["width"], image["height"]))
+        half = {"hm": fields.heatmaps.astype(np.float16), "paf": fields.pafs.astype(np.float16)}
+        arrays |= {f"{name}_{image['id']}": array for name, array in half.items()}
+    np.savez_compressed(folder / "f.npz", **arrays)
+    return folder / "f.npz", annotations
+
+
+def fields_config(many_fields, out, **options):
+    return RunConfig(fields=many_fields[0], annotations=many_fields[1], out=out, **options)
+
+
+def test_processes_decode_as_one_does_and_shards_of_fields_merge(many_fields, tmp_path):
+    for jobs in (1, 2):
+        assert evaluate_source(fields_config(many_fields, tmp_path / str(jobs), jobs=jobs), None, {"fields": "f"}) == 0
+    assert results_of(tmp_path / "1") == results_of(tmp_path / "2")
+    parts = [tmp_path / "a", tmp_path / "b"]
+    for number, out in enumerate(parts, start=1):
+        assert evaluate_source(fields_config(many_fields, out, jobs=1, shard=f"{number}/2"), None, {"fields": "f"}) == 0
+    assert merge.run(MergeConfig(parts=tuple(parts), annotations=many_fields[1], out=tmp_path / "merged")) == 0
+    assert results_of(tmp_path / "merged") == results_of(tmp_path / "1")
+
+
+def test_half_precision_is_read_exactly():
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16).reshape(4, -1)
+    np.testing.assert_array_equal(_single(every), every.astype(np.float32))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_decoding_processes_end_with_the_command_which_then_continues(many_fields, tmp_path, number, code):
+    out = tmp_path / "out"
+    words = ["--fields", many_fields[0], "--annotations", many_fields[1], "--out", out, "--jobs", 2]
+    command = [sys.executable, "-m", "evaluator", "run", *map(str, words)]
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    people = tmp_path / "out.unfinished" / PEOPLE
+    while process.poll() is None and not (people.exists() and people.stat().st_size):
+        time.sleep(0.002)
+    process.send_signal(number)
+    assert process.wait(20) == code
+    assert "Traceback" not in process.stderr.read(), "the pipe is closed by the last process that holds it"
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "of 100 images were done before" in done.stdout
+    assert evaluate_source(fields_config(many_fields, tmp_path / "whole", jobs=1), None) == 0
+    assert results_of(out) == results_of(tmp_path / "whole")
