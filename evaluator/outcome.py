@@ -1,7 +1,6 @@
 """What was found -> COCO results and figures, pictures, and what is printed of them. Shared by `run` and `merge`."""
 
 import sys
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from pipeline.coco_file import CocoFile
 from pipeline.images import read_image
 from pipeline.output import new_folder, write_json
 from pipeline.skeleton import Skeleton
+
+MOST_NAMED = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,9 @@ def publish(outcome: Outcome, config: Any, identity: dict[str, Any], clock: Cloc
         num_pictures = _write_pictures(outcome, config, folder / "pictures")
     _report(outcome, config, num_pictures, speed_line)
     unreadable = _unreadable_names(outcome)
-    return report_unreadable(unreadable, "count as images in which nothing was found", allowed=config.allow_unreadable)
+    return report_unreadable(
+        unreadable, "count as images in which nothing was found (all are in metrics.json)", allowed=config.allow_unreadable
+    )
 
 
 def _unreadable_names(outcome: Outcome) -> dict[str, str]:
@@ -124,10 +127,12 @@ def _report(outcome: Outcome, config: Any, num_pictures: int, speed_line: str) -
         print(f"{num_pictures} pictures in {config.out / 'pictures'}: found on the left, true on the right")
 
 
-def report_unreadable(unreadable: Collection[str] | dict[str, str], consequence: str, *, allowed: bool) -> int:
-    """Name the images that could not be read; returns the exit code."""
-    for name, reason in unreadable.items():
+def report_unreadable(unreadable: dict[str, str], consequence: str, *, allowed: bool) -> int:
+    """Name the images that could not be read, the first of them if they are many; returns the exit code."""
+    for name, reason in list(unreadable.items())[:MOST_NAMED]:
         print(f"unreadable image {name}: {reason}", file=sys.stderr)
+    if len(unreadable) > MOST_NAMED:
+        print(f"… and {len(unreadable) - MOST_NAMED} more", file=sys.stderr)
     if unreadable:
         print(f"{len(unreadable)} images could not be read and {consequence}", file=sys.stderr)
     return 0 if allowed or not unreadable else 1

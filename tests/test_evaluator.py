@@ -75,6 +75,14 @@ def test_stored_fields_score_without_network_and_images(tmp_path, coco_set):
         ({"hm_20": None}, "lacks the array hm_20"),
         ({"image_id": np.array([10, 20, 31])}, "1 images are missing in the fields, such as 30"),
         ({"orig_wh": np.ones((2, 2), int)}, "expected image_id"),
+        (
+            {"orig_wh": np.array([(320, 300), (400, 500), (300, 333)])},
+            "image 20 is (400, 500) pixels (width, height) in the fields, (500, 400) in the annotation file",
+        ),
+        (
+            {"image_id": np.array([10, 20])} | {name: np.ones((2, 2), int) for name in ("orig_wh", "input_wh")},
+            "1 images are missing in the fields, such as 30",
+        ),
         ({"hm_20": np.zeros((18, 46, 58))}, "b.png: heatmaps of skeleton 'coco18' must have the shape (19, height, width)"),
         ({"paf_20": np.full((38, 46, 58), np.nan)}, "b.png: pafs must be finite"),
     ],
