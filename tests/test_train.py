@@ -255,8 +255,12 @@ def test_avx512_is_left_to_the_user_and_otherwise_kept_from_onednn():
         ({}, "fpu avx2", None),
         ({device.INSTRUCTION_SET_VARIABLE: "AVX"}, "avx512f", "AVX"),
     ):
+        before = dict(environment)
         device.limit_instruction_set(environment, flags)
         assert environment.get(device.INSTRUCTION_SET_VARIABLE) == expected
+        device.limit_instruction_set(environment, flags)  # in a process that this one started
+        device.lift_limit(environment)
+        assert environment == before
 
 
 @pytest.mark.skipif(Path("/dev/davinci_manager").exists(), reason="this machine has an Ascend")

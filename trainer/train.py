@@ -34,8 +34,10 @@ def run(config: TrainConfig) -> int:
         check_hashes=config.check_hashes,
     )
     with _claimed(config.out, resume=config.resume):
-        device = choose_device(config.device_target, config.device_id)
+        device = choose_device(config.device_target, config.device_id, unfolds=config.network.unfolds)
         training = Training(config, stream)
+        if device == "CPU" and config.network.unfolds:
+            training.state.network.unfold()
         if device == "CPU" and config.check_memory:
             memory.check(
                 training.state.network,
