@@ -11,8 +11,8 @@ from pycocotools.cocoeval import COCOeval
 
 from evaluator.decode import People
 from evaluator.grouping import body_reach
-from pipeline.annotations import CocoFile
 from pipeline.cli import UserError
+from pipeline.coco_file import CocoFile
 from pipeline.skeleton import Skeleton
 
 Results = list[dict]

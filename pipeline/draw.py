@@ -67,9 +67,11 @@ def draw_pafs(image: np.ndarray, pafs: np.ndarray, skeleton: Skeleton) -> np.nda
 
 
 def label(image: np.ndarray, text: str) -> np.ndarray:
-    """A copy of `image` with a line of text below it."""
+    """A copy of `image` with a line of text below it, small enough to fit."""
     strip = np.full((22, image.shape[1], 3), 24, np.uint8)
-    cv2.putText(strip, text, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (235, 235, 235), 1, cv2.LINE_AA)
+    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
+    size = 0.45 * min(1.0, (image.shape[1] - 8) / max(width, 1))
+    cv2.putText(strip, text, (4, 16), cv2.FONT_HERSHEY_SIMPLEX, size, (235, 235, 235), 1, cv2.LINE_AA)
     return np.vstack([image, strip])
 
 
