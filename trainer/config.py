@@ -89,6 +89,11 @@ class NetworkConfig:
         return self.hidden_channels or self.stage_channels
 
     @property
+    def unfolds(self) -> bool:
+        """Whether all convolutions are of 1x1 or can be made so (see `trainer.layers.Convolution`)."""
+        return self.architecture != "lightweight" and not self.residual
+
+    @property
     def has_vgg_trunk(self) -> bool:
         """Whether the weights of VGG19 fit the trunk."""
         return self.architecture != "lightweight" and not self.residual

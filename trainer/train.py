@@ -27,7 +27,7 @@ CONFIG, LOCK = "config.yaml", "train.lock"
 
 def run(config: TrainConfig) -> int:
     """The command `train`, of one process or of one of several. Raises UserError for what the user can mend."""
-    device = choose_device(config.device_target, local_device_id(config.device_id))
+    device = choose_device(config.device_target, local_device_id(config.device_id), unfolds=config.network.unfolds)
     world = join()
     stream = Stream(
         config.records,
@@ -40,6 +40,8 @@ def run(config: TrainConfig) -> int:
     )
     with _claimed(config.out, resume=config.resume) if world.leads else nullcontext():
         training = Training(config, stream, world)
+        if device == "CPU" and config.network.unfolds:
+            training.state.network.unfold()
         if device == "CPU" and config.check_memory:
             memory.check(
                 training.state.network,
