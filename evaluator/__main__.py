@@ -28,6 +28,11 @@ COMMANDS = {
         config="evaluator.config:PredictConfig",
         run="evaluator.predict:run",
     ),
+    "export": Command(
+        help="a checkpoint's network as MINDIR, ONNX or AIR, for other engines",
+        config="evaluator.export:ExportConfig",
+        run="evaluator.export:run",
+    ),
 }
 
 if __name__ == "__main__":
