@@ -2,20 +2,25 @@
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from evaluator.checks import require_fit
 from evaluator.decode import People
 from evaluator.grouping import body_reach
 from pipeline.annotations import CocoFile
-from pipeline.cli import UserError
 from pipeline.skeleton import Skeleton
 
 Results = list[dict]
+
+# Square pixels of a person's segment, by pycocotools' names. COCO's key-point figures know no small people as such: those below
+# 32 * 32 count in "all" alone.
+AREA_RANGES = {"all": (0.0, 1e10), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
+SMALL = {"small": (0.0, 32.0**2)}
 
 FIGURES = ("AP", "AP .5", "AP .75", "AP (M)", "AP (L)", "AR", "AR .5", "AR .75", "AR (M)", "AR (L)")
 
@@ -72,27 +77,37 @@ def labelled_images(document: CocoFile) -> list[int]:
 def evaluate(document: CocoFile, results: Results, skeleton: Skeleton, image_ids: Sequence[int] | None = None) -> Evaluation:
     """COCO's key-point metrics over all images of the file, those without people too, or over `image_ids` alone.
 
-    Raises UserError for results of images or categories that the file does not have.
+    Raises UserError naming everything in which annotations and results do not belong together.
     """
-    known = {image["id"] for image in document.images}
-    strangers = sorted({entry["image_id"] for entry in results} - known)
-    if strangers:
-        raise UserError(
-            f"annotation file {document.path}: lacks {len(strangers)} images of the results, such as {strangers[0]}; "
-            "annotations and results do not belong together"
-        )
-    if any(entry["category_id"] != document.category_id for entry in results):
-        raise UserError(f"annotation file {document.path}: people are category {document.category_id}, not so in the results")
+    job = compare(document, results, skeleton, image_ids)
+    figures = dict(zip(FIGURES, map(float, job.stats), strict=True))
+    return Evaluation(figures=figures, image_oks=_image_oks(job, document))
+
+
+def compare(
+    document: CocoFile,
+    results: Results,
+    skeleton: Skeleton,
+    image_ids: Sequence[int] | None = None,
+    areas: Mapping[str, tuple[float, float]] = AREA_RANGES,
+) -> COCOeval:
+    """pycocotools' own evaluation, done; its `stats` are those of FIGURES if `areas` begins with COCO's three.
+
+    Its detections have the id 1 + place in `results`; its people stand in the order of the document. Raises UserError as
+    `evaluate` does.
+    """
+    require_fit(document, results, skeleton, image_ids)
     # pycocotools prints its progress.
     with contextlib.redirect_stdout(io.StringIO()):
         job = COCOeval(_truth(document, skeleton), _detections(document, results), "keypoints")
         job.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
-        job.params.imgIds = sorted(known if image_ids is None else image_ids)
+        job.params.imgIds = sorted({image["id"] for image in document.images} if image_ids is None else set(image_ids))
+        job.params.areaRngLbl, job.params.areaRng = list(areas), [list(limits) for limits in areas.values()]
         job.evaluate()
         job.accumulate()
-        job.summarize()
-    figures = dict(zip(FIGURES, map(float, job.stats), strict=True))
-    return Evaluation(figures=figures, image_oks=_image_oks(job, document))
+        if set(AREA_RANGES) <= set(areas):
+            job.summarize()
+    return job
 
 
 def _truth(document: CocoFile, skeleton: Skeleton) -> COCO:
