@@ -1,6 +1,7 @@
 """Do results and annotations belong together? Whatever does not is named: a score over it would mean nothing."""
 
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def _misfits(document: CocoFile, results: Sequence[dict], skeleton: Skeleton, kn
 
 
 def _is_known(image_id: Any, known: set[int]) -> bool:
-    return isinstance(image_id, int) and image_id in known
+    return isinstance(image_id, Integral) and image_id in known
 
 
 def _finite(results: Sequence[dict]) -> np.ndarray:
