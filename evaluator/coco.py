@@ -99,7 +99,7 @@ def compare(
     require_fit(document, results, skeleton, image_ids)
     # pycocotools prints its progress.
     with contextlib.redirect_stdout(io.StringIO()):
-        job = COCOeval(_truth(document, skeleton), _detections(document, results), "keypoints")
+        job = COCOeval(_truth(document, skeleton), _detections(document, results, skeleton), "keypoints")
         job.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
         job.params.imgIds = sorted({image["id"] for image in document.images} if image_ids is None else set(image_ids))
         job.params.areaRngLbl, job.params.areaRng = list(areas), [list(limits) for limits in areas.values()]
@@ -127,12 +127,13 @@ def _truth(document: CocoFile, skeleton: Skeleton) -> COCO:
     return _coco(document, annotations)
 
 
-def _detections(document: CocoFile, results: Results) -> COCO:
-    annotations = []
-    for entry in results:
-        points = np.reshape(entry["keypoints"], (-1, 3))[:, :2]
-        low, high = points.min(axis=0), points.max(axis=0)
-        annotations.append({**entry, "area": float(np.prod(high - low)), "bbox": [*low, *(high - low)], "iscrowd": 0})
+def _detections(document: CocoFile, results: Results, skeleton: Skeleton) -> COCO:
+    points = np.array([entry["keypoints"] for entry in results], np.float64).reshape(len(results), len(skeleton.source_joints), 3)
+    low, high = points[..., :2].min(axis=1), points[..., :2].max(axis=1)
+    boxes, areas = np.concatenate([low, high - low], axis=1).tolist(), (high - low).prod(axis=1).tolist()
+    annotations = [
+        {**entry, "area": area, "bbox": box, "iscrowd": 0} for entry, area, box in zip(results, areas, boxes, strict=True)
+    ]
     return _coco(document, annotations)
 
 

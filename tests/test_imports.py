@@ -20,7 +20,7 @@ MODULES = sorted(path for stage in STAGES for path in (ROOT / stage).glob("*.py"
 COMMANDS = [
     *(("pipeline", name) for name in ("build", "verify", "preview", "synthesize")),
     ("trainer", "train"),
-    *(("evaluator", name) for name in ("run", "oracle", "predict")),
+    *(("evaluator", name) for name in ("run", "oracle", "predict", "report", "export")),
     *(("data_cards", name) for name in ("write", "compare")),
 ]
 
@@ -59,7 +59,7 @@ def test_one_module_knows_mindrecord():
 @pytest.mark.parametrize(
     "module",
     [
-        *("pipeline.records", "pipeline.build", "trainer.config", "trainer.checkpoint", "evaluator.decode", "evaluator.run"),
+        *("pipeline.records", "pipeline.build", "trainer.config", "trainer.checkpoint", "evaluator.decode", "evaluator.run", "evaluator.report"),
         "data_cards.card",
     ],
 )

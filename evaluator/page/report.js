@@ -25,7 +25,7 @@ function show(number) {
   drawMending(run);
   drawJoints(run);
   setUpGallery(run);
-  table($("options"), ["option", "value"], Object.entries(run.settings).map(([name, value]) => [name, Object.assign([value], { left: true })]));
+  table($("options"), ["option", Object.assign(["value"], { left: true })], Object.entries(run.settings).map(([name, value]) => [name, Object.assign([value], { left: true })]));
 }
 
 if (data.runs.length > 1) $("runs").append(...data.runs.map((run, i) => element("button", { type: "button", onclick: () => show(i) }, run.name)));
