@@ -141,11 +141,14 @@ def _write_onnx(network: Any, config: ExportConfig, folder: Path) -> list[Path]:
     import onnx
     import onnxruntime
 
+    from evaluator.operators import exportable
+
     path = folder / "network.onnx"
     side = 4 * network.stride_px
     shape = [number or default for number, default in zip(config.shape, (1, side, side, 3), strict=True)]
     try:
-        ms.onnx.export(_cell(network), ms.Tensor(np.zeros(shape, np.uint8)), file_name=str(path))
+        with exportable(network.network):
+            ms.onnx.export(_cell(network), ms.Tensor(np.zeros(shape, np.uint8)), file_name=str(path))
     except RuntimeError as error:
         raise UserError(f"--format ONNX: MindSpore cannot write this network: {str(error).strip().splitlines()[0]}") from error
     model = onnx.load(str(path))

@@ -116,8 +116,8 @@ def test_mindir_is_loaded_again_by_mindspore(tmp_path, saved, sides):
 
 
 class OtherOperators(nn.Cell):
-    """What the other known pose networks are made of: PReLU, depthwise and dilated convolutions, the concatenation of three, and
-    PAFs that are an output and feed the heatmaps too."""
+    """What the other known pose networks are made of: PReLU, ELU, depthwise and dilated convolutions, the concatenation of three,
+    and PAFs that are an output and feed the heatmaps too."""
 
     def __init__(self, num_heatmaps, num_pafs):
         super().__init__()
@@ -125,15 +125,15 @@ class OtherOperators(nn.Cell):
         def layer(before, after, dilation=1, group=1):
             return nn.Conv2d(before, after, 3, pad_mode="pad", padding=dilation, dilation=dilation, group=group, has_bias=True)
 
-        self.shrink = nn.SequentialCell(*(nn.Conv2d(c, 8, 3, 2, pad_mode="pad", padding=1) for c in (3, 8, 8)))
+        self.shrink = nn.SequentialCell(*(nn.Conv2d(c, 8, 3, 2, pad_mode="pad", padding=1) for c in (3, 8, 8)), nn.ELU())
         self.first, self.second, self.third = layer(8, 8), layer(8, 8, dilation=2), layer(8, 8, group=8)
-        self.prelu, self.norm = nn.PReLU(8, 0.1), nn.BatchNorm2d(8)
+        self.prelu, self.norm, self.elu = nn.PReLU(8, 0.1), nn.BatchNorm2d(8), nn.ELU()
         self.pafs, self.heatmaps = layer(24, num_pafs), layer(24 + num_pafs, num_heatmaps)
 
     def construct(self, images):
         x = self.shrink(ops.transpose(ops.cast(images, ms.float32) / 255, (0, 3, 1, 2)))
         a = self.prelu(self.first(x))
-        b = self.norm(self.second(a))
+        b = self.elu(self.norm(self.second(a)))
         features = ops.cat((a, b, self.third(b)), axis=1)
         pafs = self.pafs(features)
         return ((self.heatmaps(ops.cat((features, pafs), axis=1)), pafs),)
@@ -152,7 +152,8 @@ def test_operators_of_other_networks(tmp_path, form):
         images = images_of(2, 40, 24, 3)
         found = onnxruntime.InferenceSession(str(path)).run(["heatmaps", "pafs"], {"images": images})
         assert_same_fields(found, network.fields(images))
-        assert {"PRelu", "Concat", "BatchNormalization"} <= {node.op_type for node in onnx.load(str(path)).graph.node}
+        assert {"PRelu", "Concat", "BatchNormalization", "Exp"} <= {node.op_type for node in onnx.load(str(path)).graph.node}
+        assert isinstance(cell.elu, nn.ELU) and isinstance(cell.shrink[3], nn.ELU), "the network itself is left as it was"
 
 
 @pytest.mark.parametrize("saved", ["plain"], indirect=True)
