@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from pipeline.cli import Command, main
+from pipeline.cli import Command, leave, main
 
 COMMANDS = {
     "write": Command(
@@ -26,4 +26,4 @@ def commanded(words: Sequence[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main("python -m data_cards", "Say what is in a record set.", COMMANDS, commanded(sys.argv[1:])))
+    leave(main("python -m data_cards", "Say what is in a record set.", COMMANDS, commanded(sys.argv[1:])))

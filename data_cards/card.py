@@ -17,6 +17,7 @@ from data_cards.facts import Facts
 from data_cards.sources import source_card
 from pipeline import draw, preview, records
 from pipeline.cli import UserError
+from pipeline.manifest import CARD, SHARDS, Manifest, check_files, read_manifest
 from pipeline.reader import ShardReader
 
 CROISSANT = "croissant.json"
@@ -47,22 +48,22 @@ def run(config: WriteConfig) -> int:
     """The command `write`. Raises UserError for a folder that is no complete record set."""
     manifest = read_whole(config.records)
     leakages = write_card(config.records, manifest, against=config.against)
-    print(f"{config.records / records.CARD}: {manifest.num_samples:,} samples, digest {manifest.digest[:16]}")
+    print(f"{config.records / CARD}: {manifest.num_samples:,} samples, digest {manifest.digest[:16]}")
     for found in leakages:
         for line in found.lines():
             print(f"  {'LEAKAGE' if found.found else 'no leakage'} {line}")
     return int(any(found.found for found in leakages))
 
 
-def read_whole(folder: Path) -> records.Manifest:
+def read_whole(folder: Path) -> Manifest:
     """The manifest of a record set whose files are all there. Raises UserError."""
-    manifest = records.read_manifest(folder)
-    if faults := records.check_files(folder, manifest, hashes=False):
+    manifest = read_manifest(folder)
+    if faults := check_files(folder, manifest, hashes=False):
         raise UserError(f"{folder}: {faults[0]}; `python -m pipeline verify` tells more")
     return manifest
 
 
-def write_card(folder: Path, manifest: records.Manifest, against: tuple[Path, ...] = ()) -> tuple[leakage.Leakage, ...]:
+def write_card(folder: Path, manifest: Manifest, against: tuple[Path, ...] = ()) -> tuple[leakage.Leakage, ...]:
     """Write the card into the record set in `folder`. The manifest need not be there yet.
 
     CARD.md is removed first and comes last: where it is, the card is whole. Returns what `against` gave. Raises UserError.
@@ -80,9 +81,9 @@ def write_card(folder: Path, manifest: records.Manifest, against: tuple[Path, ..
         shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=folder) as temporary:
         _write(Path(temporary), folder, facts)
-        (folder / records.CARD).unlink(missing_ok=True)
+        (folder / CARD).unlink(missing_ok=True)
         shutil.rmtree(folder / PICTURES, ignore_errors=True)
-        for name in (PICTURES, CROISSANT, records.CARD):
+        for name in (PICTURES, CROISSANT, CARD):
             os.replace(Path(temporary) / name, folder / name)
     return facts.leakages
 
@@ -100,10 +101,10 @@ def _write(out: Path, folder: Path, facts: Facts) -> None:
     problems = croissant.problems(document)
     assert not problems, problems
     (out / CROISSANT).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    (out / records.CARD).write_text(text.card_text(facts))
+    (out / CARD).write_text(text.card_text(facts))
 
 
-def contact_sheet(folder: Path, manifest: records.Manifest) -> np.ndarray:
+def contact_sheet(folder: Path, manifest: Manifest) -> np.ndarray:
     """SHEET_SAMPLES rows spread over the set, two side by side, uint8 RGB. Raises UserError for a damaged row."""
     chosen = np.unique(np.linspace(0, manifest.num_samples - 1, SHEET_SAMPLES).round().astype(int))
     form, start, pictures = manifest.format, 0, []
@@ -112,7 +113,7 @@ def contact_sheet(folder: Path, manifest: records.Manifest) -> np.ndarray:
         numbers = [int(number) - start for number in chosen if start <= number < start + shard.num_rows]
         if numbers:
             try:
-                with closing(ShardReader(folder / records.SHARDS / shard.name)) as reader:
+                with closing(ShardReader(folder / SHARDS / shard.name)) as reader:
                     rows = [reader.read(number) for number in numbers]
                 for row in rows:
                     title = f"{row['image_id']}, licence {row['licence']}"

@@ -9,7 +9,7 @@ import tyro
 
 from data_cards import leakage, statistics
 from data_cards.card import read_whole
-from pipeline.records import Manifest
+from pipeline.manifest import Manifest
 
 _WIDTH = 34
 

@@ -6,7 +6,8 @@ from collections import Counter
 from typing import Any
 
 from data_cards.sources import SourceCard
-from pipeline.records import COLUMNS, MANIFEST, SAMPLES, SHARD_FILE, SHARD_ROWS, SHARDS, Manifest
+from pipeline.manifest import MANIFEST, SAMPLES, SHARD_FILE, SHARD_ROWS, SHARDS, Manifest
+from pipeline.records import COLUMNS
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 PROJECT = "openpose-mindspore"
@@ -62,7 +63,7 @@ SAMPLE_FIELDS = {
     "crc32": ("sc:Integer", False, "CRC32 of the row's blocks and ids."),
     "width": ("sc:Integer", False, "Width of the original in pixels."),
     "height": ("sc:Integer", False, "Height of the original in pixels."),
-    "pixels": ("sc:Text", False, "First 16 bytes of SHA-256 over shape and pixels of the original."),
+    "pixels": ("sc:Text", False, "First 16 bytes of SHA-256 over the original's shape and every fourth row of its pixels."),
     "boxes": (
         "sc:Float",
         True,

@@ -9,7 +9,7 @@ from data_cards import croissant
 from data_cards.leakage import Leakage
 from data_cards.sources import SourceCard
 from data_cards.statistics import Histogram, Index
-from pipeline.records import SAMPLES, Manifest
+from pipeline.manifest import SAMPLES, Manifest
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M"))
 _FEATURE_TYPES = {"sc:Integer": "int64", "sc:Float": "float64", "sc:Text": "string", "sc:Boolean": "bool"}

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline import measures
 from pipeline.cli import UserError
-from pipeline.records import SAMPLES, Manifest
+from pipeline.manifest import SAMPLES, Manifest
 
 HEAT_CELLS = 32  # along each side of a heat map
 MOST_PEOPLE = 15

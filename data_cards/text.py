@@ -70,7 +70,7 @@ def _creation(facts: Facts) -> str:
     provenance = {
         "annotation file": f"`{source['name']}`, {source['bytes']:,} bytes, SHA-256 `{source['sha256']}`",
         "what it says of itself": _cell(told) or "nothing",
-        "pixels of the originals": f"SHA-256 over all images `{facts.index.pixels_digest}`",
+        "pixels of the originals": f"SHA-256 over the hashes of all images `{facts.index.pixels_digest}`",
         "seed": f"`{m.seed}`: sample (image, variant) is a function of (seed, image id, variant)",
         "row schema": f"version {SCHEMA_VERSION}",
         "builder": f"version {m.builder_version}, `python -m pipeline build`",

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from evaluator.coco import AREA_RANGES, FIGURES, SMALL, Results, compare
 from evaluator.diagnosis import ERRORS, GOOD, JOINT_ERRORS, ImageErrors, diagnose
-from pipeline.annotations import CocoFile
+from pipeline.coco_file import CocoFile
 from pipeline.skeleton import Skeleton
 
 EVERYBODY = {"all": AREA_RANGES["all"]}

@@ -12,8 +12,8 @@ from evaluator.config import Decoding
 from evaluator.decode import DecodeConfig, decode, find_peaks, score_pairs
 from evaluator.grouping import group
 from evaluator.oracle import perfect_fields, true_keypoints
-from pipeline.annotations import CocoFile
 from pipeline.cli import UserError
+from pipeline.coco_file import CocoFile
 from pipeline.skeleton import Skeleton, read_skeleton
 from pipeline.targets import TargetConfig, render_heatmaps, render_pafs
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.annotations import CocoFile
 from pipeline.cli import UserError, read_json
+from pipeline.coco_file import CocoFile
 from pipeline.skeleton import Skeleton
 
 FIELDS = ("image_id", "category_id", "keypoints", "score")

@@ -12,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 from evaluator.checks import require_fit
 from evaluator.decode import People
 from evaluator.grouping import body_reach
-from pipeline.annotations import CocoFile
+from pipeline.coco_file import CocoFile
 from pipeline.skeleton import Skeleton
 
 Results = list[dict]

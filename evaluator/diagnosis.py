@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from evaluator.coco import Results
-from pipeline.annotations import CocoFile
+from pipeline.coco_file import CocoFile
 from pipeline.skeleton import Skeleton
 
 JOINT_ERRORS = {

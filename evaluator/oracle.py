@@ -9,8 +9,9 @@ from evaluator.coco import evaluate, labelled_images, to_results
 from evaluator.config import OracleConfig
 from evaluator.infer import Fields, find_people, grid_size, input_size
 from pipeline import geometry, targets
-from pipeline.annotations import CocoFile, add_derived_joints
+from pipeline.annotations import add_derived_joints
 from pipeline.cli import flatten, save_config
+from pipeline.coco_file import CocoFile
 from pipeline.output import new_folder, refuse_used, write_json
 from pipeline.skeleton import Skeleton, read_skeleton
 

@@ -21,8 +21,8 @@ from evaluator.checks import read_results
 from evaluator.coco import Results
 from evaluator.diagnosis import ERRORS
 from evaluator.gallery import choose, pictures_of, shown
-from pipeline.annotations import CocoFile
 from pipeline.cli import UserError, read_json
+from pipeline.coco_file import CocoFile
 from pipeline.skeleton import COCO18, Skeleton, read_skeleton
 from trainer.checkpoint import list_checkpoints, read_info
 

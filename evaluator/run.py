@@ -17,8 +17,8 @@ from evaluator.decode import DecodeConfig, People
 from evaluator.fields import StoredFields
 from evaluator.infer import FieldNetwork, Fields, find_people, image_fields
 from evaluator.oracle import true_keypoints
-from pipeline.annotations import CocoFile
 from pipeline.cli import UserError, flatten, save_config
+from pipeline.coco_file import CocoFile
 from pipeline.images import UnreadableImage, read_image
 from pipeline.output import new_folder, refuse_used, write_json
 from pipeline.skeleton import Skeleton, read_skeleton

@@ -4,7 +4,7 @@ from pipeline.cli import Command, leave, main
 
 COMMANDS = {
     "build": Command(
-        help="COCO key points and images -> a record set", config="pipeline.build:BuildConfig", run="pipeline.build:run"
+        help="COCO key points and images -> a record set", config="pipeline.config:BuildConfig", run="pipeline.build:run"
     ),
     "verify": Command(
         help="re-hash, re-read and decode every row of a record set",

@@ -16,9 +16,10 @@ from tqdm import tqdm
 from pipeline import masks, records
 from pipeline.annotations import PersonFilter, Sample, read_annotations
 from pipeline.augment import apply_transform, plan_transform
-from pipeline.build import BuildConfig, Range, build_range, make_crop
 from pipeline.cli import UserError
+from pipeline.config import BuildConfig
 from pipeline.images import UnreadableImage, read_image
+from pipeline.rows import Range, build_range, make_crop
 from pipeline.skeleton import read_skeleton
 from pipeline.targets import TargetConfig
 

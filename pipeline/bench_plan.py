@@ -15,7 +15,7 @@ import psutil
 from tqdm import tqdm
 
 from pipeline.cli import UserError
-from pipeline.records import SHARDS
+from pipeline.manifest import SHARDS
 from pipeline.skeleton import COCO18
 
 IMAGE = "image.jpg"  # all entries name this one file: the annotations are what is measured
@@ -59,12 +59,15 @@ def run(config: BenchPlanConfig) -> int:
         )
         words = ["--annotations", str(annotations), "--images", str(folder), "--out", str(folder / "set")]
         command = [sys.executable, "-m", "pipeline", "build", *words, "--variants", "4", "--jobs", str(config.jobs)]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            planning_s, parent, worker = _watch(process, folder / "set" / SHARDS, config.seconds)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
+        with open(folder / "messages", "w+") as messages:
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=messages)
+            try:
+                planning_s, parent, worker = _watch(process, folder / "set" / SHARDS, config.seconds)
+            finally:
+                process.send_signal(signal.SIGTERM)
+                process.wait()
+                messages.seek(0)
+                sys.stderr.writelines(line for line in messages if "error:" in line)
     print(f"planning took {planning_s:.1f} s, with the start of the processes and of the first rows")
     print(f"resident memory, most: parent {parent / 1e9:.2f} GB, a worker {worker / 1e9:.2f} GB")
     return 0
@@ -124,7 +127,7 @@ def _person(rng: np.random.Generator, number: int, image_id: int, num_joints: in
     crowd = int(number % 100 == 0)
     if crowd:
         points[:] = 0
-        first = int(corners[0, 0]) * 480
+        first = min(int(corners[0, 0]), 600) * 480
         segmentation = {"size": [480, 640], "counts": [first, 4800, 480 * 640 - first - 4800]}
     return {
         "id": number,

@@ -13,7 +13,7 @@ from pipeline.cli import UserError
 
 CONNECT_TIMEOUT_S = 10
 # What decides the bytes of a row. A worker that cannot import the project would otherwise leave the build waiting for ever.
-SAME_EVERYWHERE = ("pipeline.build:BUILDER_VERSION", "cv2:__version__", "numpy:__version__", "pyarrow:__version__")
+SAME_EVERYWHERE = ("pipeline.rows:BUILDER_VERSION", "cv2:__version__", "numpy:__version__", "pyarrow:__version__")
 Backend = Literal["loky", "dask"]
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import tyro
 
-from pipeline import records
 from pipeline.annotations import PersonFilter
 from pipeline.augment import AugmentConfig
 from pipeline.cli import UserError, flatten
+from pipeline.manifest import SAMPLES, Manifest, check_files, read_manifest
 from pipeline.targets import TargetConfig
 
 
@@ -28,17 +28,17 @@ class InfoConfig:
 
 def run(config: InfoConfig) -> int:
     """The command `info`. Raises UserError for a folder that is no complete record set."""
-    manifest = records.read_manifest(config.records)
-    if faults := records.check_files(config.records, manifest, hashes=False):
+    manifest = read_manifest(config.records)
+    if faults := check_files(config.records, manifest, hashes=False):
         raise UserError(f"{config.records}: {faults[0]}; `verify` tells more")
     print("\n".join(describe(config.records, manifest)))
     return 0
 
 
-def describe(folder: Path, manifest: records.Manifest) -> list[str]:
+def describe(folder: Path, manifest: Manifest) -> list[str]:
     """Lines of text about a complete record set."""
     columns = ["image_id", "variant", "licence", "people", "mirrored", "bytes"]
-    table = pq.read_table(folder / records.SAMPLES, columns=columns)
+    table = pq.read_table(folder / SAMPLES, columns=columns)
     samples = {name: table[name].to_numpy() for name in columns}
     once = samples["variant"] == 0
     people, licences = samples["people"][once], samples["licence"][once]
@@ -67,11 +67,11 @@ def _section(title: str, entries: dict[str, str]) -> list[str]:
     return [title, *(f"  {name:<52}{text}" for name, text in entries.items())]
 
 
-def _licence(manifest: records.Manifest, id: int) -> str:
+def _licence(manifest: Manifest, id: int) -> str:
     return f"{id} {manifest.licences.get(str(id), 'not listed in the source')}"
 
 
-def _settings(manifest: records.Manifest) -> dict[str, str]:
+def _settings(manifest: Manifest) -> dict[str, str]:
     """All settings, those that differ from the defaults marked."""
     defaults = {
         name: value for part in (TargetConfig(), PersonFilter(), AugmentConfig()) for name, value in flatten(part).items()

@@ -5,7 +5,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from pipeline import geometry
-from pipeline.annotations import Sample, Segmentation
+from pipeline.annotations import Sample
+from pipeline.coco_file import Segmentation
 
 DILATION_PX = 16  # of the ignored regions, in pixels of the training crop
 

@@ -13,6 +13,7 @@ from pipeline.augment import Crop, Transform
 from pipeline.skeleton import Skeleton
 
 PIXEL_HASH_BYTES = 16
+PIXEL_HASH_ROWS = 4  # every fourth row tells pictures apart, and costs a quarter
 FIELDS = (
     ("width", pa.int32()),
     ("height", pa.int32()),
@@ -64,7 +65,7 @@ def of_crop(transform: Transform, crop: Crop, skeleton: Skeleton) -> dict:
 
 
 def pixel_hash(image: np.ndarray) -> bytes:
-    """Of the shape and all pixels of an image, uint8 (H, W, 3)."""
+    """Of the shape and every PIXEL_HASH_ROWS-th row of an image, uint8 (H, W, 3)."""
     digest = hashlib.sha256(np.array(image.shape, "<u4").tobytes())
-    digest.update(np.ascontiguousarray(image))
+    digest.update(np.ascontiguousarray(image[::PIXEL_HASH_ROWS]))
     return digest.digest()[:PIXEL_HASH_BYTES]

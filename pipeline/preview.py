@@ -11,6 +11,7 @@ import tyro
 from pipeline import draw, records
 from pipeline.cli import UserError
 from pipeline.geometry import resizing, transform_keypoints
+from pipeline.manifest import SHARDS, check_files, read_manifest
 from pipeline.output import new_folder
 from pipeline.reader import read_rows
 
@@ -36,15 +37,15 @@ class PreviewConfig:
 
 def run(config: PreviewConfig) -> int:
     """The command `preview`. Raises UserError for a folder that is no complete record set."""
-    manifest = records.read_manifest(config.records)
-    if faults := records.check_files(config.records, manifest, hashes=False):
+    manifest = read_manifest(config.records)
+    if faults := check_files(config.records, manifest, hashes=False):
         raise UserError(f"{config.records}: {faults[0]}; `verify` tells more")
     wanted = set(np.linspace(0, manifest.num_samples - 1, min(config.num_samples, manifest.num_samples)).round().astype(int))
     with new_folder(config.out) as folder:
         start = 0
         for shard in manifest.shards:
             chosen = {number - start for number in wanted if start <= number < start + shard.num_rows}
-            rows = read_rows(config.records / records.SHARDS / shard.name) if chosen else ()
+            rows = read_rows(config.records / SHARDS / shard.name) if chosen else ()
             for number, row in enumerate(rows):
                 if number in chosen:
                     name = f"{row['image_id']:012d}-v{row['variant']:03d}.png"

@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.records import COLUMNS, SHARD_FILE, SHARD_ROWS, DamagedRow, RecordFormat, Row, Shard, file_facts, row_crc32
+from pipeline.manifest import SHARD_FILE, SHARD_ROWS, Shard, file_facts
+from pipeline.records import COLUMNS, DamagedRow, RecordFormat, Row, row_crc32
 
 VERSION = "3.0"
 _NUMBERS = tuple(name for name, kind in COLUMNS.items() if kind != "bytes")

@@ -1,4 +1,4 @@
-"""What a record set is: the row schema, one row's encoding and decoding, the manifest. Loads no mindspore.
+"""What a row of a record set is: its schema, encoding and decoding. Loads no mindspore.
 
 A row is a dict of columns (`COLUMNS`). MindRecord has no uint8, int8 or bool arrays, so those columns are bytes:
   image      JPEG, or S * S * 3 raw bytes, RGB
@@ -8,14 +8,9 @@ A row is a dict of columns (`COLUMNS`). MindRecord has no uint8, int8 or bool ar
   crc32      of the four blocks above and the three ids: MindRecord itself has no checksum
 """
 
-import hashlib
-import json
-import os
 import struct
 import zlib
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import cv2
@@ -23,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.augment import Crop
-from pipeline.cli import UserError, read_json
 from pipeline.skeleton import Skeleton
 from pipeline.targets import (
     TargetConfig,
@@ -47,12 +41,6 @@ COLUMNS = {
     "licence": "int32",
     "crc32": "int64",
 }
-MANIFEST = "manifest.json"
-CARD = "CARD.md"
-SAMPLES = "samples.parquet"
-SHARDS = "shards"
-SHARD_FILE = "part.mindrecord"
-SHARD_ROWS = "rows.parquet"
 
 Row = dict[str, Any]
 
@@ -196,109 +184,3 @@ def row_crc32(row: Row) -> int:
     for column in ("image", "targets", "mask", "keypoints"):
         crc = zlib.crc32(row[column], crc)
     return crc
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shard:
-    """One published shard: the rows of one variant of one range of images. `files` gives bytes and SHA-256 by file name."""
-
-    name: str
-    variant: int
-    num_rows: int
-    files: dict[str, dict[str, Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """The contents of manifest.json, written last. Rows are numbered through the shards in their order: variant 0 first."""
-
-    schema_version: int
-    builder_version: str
-    config: dict[str, Any]
-    skeleton: dict[str, Any]
-    seed: int
-    num_variants: int
-    num_images: int
-    num_samples: int
-    sources: dict[str, Any]
-    counts: dict[str, int]
-    licences: dict[str, str]
-    skipped: list[dict[str, str]]
-    digest: str
-    samples: dict[str, Any]
-    shards: list[Shard]
-
-    @property
-    def format(self) -> RecordFormat:
-        fields = TargetConfig.__dataclass_fields__
-        return RecordFormat(
-            skeleton=Skeleton.from_dict(self.skeleton),
-            targets=TargetConfig(**{name: self.config[name] for name in fields}),
-            image_codec=self.config["image_codec"],
-            jpeg_quality=self.config["jpeg_quality"],
-        )
-
-    def to_json(self) -> str:
-        """With a checksum of everything else, so that a changed byte or an edited number does not pass for the set's own."""
-        fields = asdict(self)
-        return json.dumps({**fields, "checksum": _checksum(fields)}, indent=1) + "\n"
-
-
-def read_manifest(records: Path) -> Manifest:
-    """The manifest of a record set. Raises UserError for a folder that is not a complete record set of this schema."""
-    path = Path(records) / MANIFEST
-    if not path.exists():
-        state = "an unfinished build: run the same build command again" if (Path(records) / SHARDS).exists() else "no record set"
-        raise UserError(f"{records}: {state} (there is no {MANIFEST})")
-    fields = read_json(path, "manifest")
-    version = fields.get("schema_version") if isinstance(fields, dict) else None
-    if version != SCHEMA_VERSION:
-        raise UserError(f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}; build the records anew")
-    if fields.pop("checksum", None) != _checksum(fields):
-        raise UserError(f"{path}: edited or damaged (its checksum does not match); restore it or build the records anew")
-    try:
-        manifest = Manifest(**{**fields, "shards": [Shard(**shard) for shard in fields["shards"]]})
-        manifest.format  # noqa: B018 - a manifest whose settings are refused is refused here
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: damaged manifest: {error}; build the records anew") from error
-    return manifest
-
-
-def _checksum(fields: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-
-
-def check_files(records: Path, manifest: Manifest, *, hashes: bool) -> list[str]:
-    """What is missing, foreign or changed in a record set: one line each, nothing if all is well.
-
-    Sizes are always compared; SHA-256 only if `hashes` (reads everything).
-    """
-    expected = {SAMPLES: manifest.samples}
-    for shard in manifest.shards:
-        expected |= {f"{SHARDS}/{shard.name}/{name}": facts for name, facts in shard.files.items()}
-    faults = []
-    for name, facts in expected.items():
-        path = Path(records) / name
-        if not path.is_file():
-            faults.append(f"{name}: missing")
-        elif path.stat().st_size != facts["bytes"]:
-            faults.append(f"{name}: {path.stat().st_size} bytes, the manifest says {facts['bytes']}")
-        elif hashes and file_facts(path) != facts:
-            faults.append(f"{name}: its SHA-256 is not the manifest's")
-    present = (path for path in (Path(records) / SHARDS).rglob("*") if path.is_file())
-    foreign = sorted(str(path.relative_to(records)) for path in present if str(path.relative_to(records)) not in expected)
-    return faults + [f"{name}: not in the manifest" for name in foreign]
-
-
-def file_facts(path: Path) -> dict[str, Any]:
-    """Size and SHA-256 of a file, as a manifest holds them."""
-    with open(path, "rb") as file:
-        return {"bytes": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def content_digest(rows: Iterable[tuple[int, int, int, int]]) -> str:
-    """SHA-256 over (image_id, variant, bytes, crc32) of all rows in order: equal sets of records have equal digests."""
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(struct.pack("<qiqq", *row))
-    return digest.hexdigest()

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from mindspore.mindrecord import FileWriter
 
+from pipeline.manifest import SHARD_FILE, SHARD_ROWS
 from pipeline.reader import shard_faults
-from pipeline.records import COLUMNS, SHARD_FILE, SHARD_ROWS, Row
+from pipeline.records import COLUMNS, Row
 
 HEADER_BYTES = 1 << 20  # the defaults (16 MB and 32 MB) would make every small shard 48 MB
 ROWS_A_CALL = 16  # one by one takes two to three times as long

@@ -11,6 +11,7 @@ import tyro
 from tqdm import tqdm
 
 from pipeline import records
+from pipeline.manifest import MANIFEST, SAMPLES, SHARD_ROWS, SHARDS, Manifest, check_files, content_digest, read_manifest
 from pipeline.reader import shard_faults
 
 
@@ -33,9 +34,9 @@ class VerifyConfig:
 
 def run(config: VerifyConfig) -> int:
     """The command `verify`. Raises UserError for a folder that is no complete record set."""
-    manifest = records.read_manifest(config.records)
-    faults = records.check_files(config.records, manifest, hashes=True)
-    folders = [config.records / records.SHARDS / shard.name for shard in manifest.shards]
+    manifest = read_manifest(config.records)
+    faults = check_files(config.records, manifest, hashes=True)
+    folders = [config.records / SHARDS / shard.name for shard in manifest.shards]
     check = joblib.delayed(_shard_faults)
     parallel = joblib.Parallel(n_jobs=config.jobs, return_as="generator")
     with tqdm(total=manifest.num_samples, desc="verifying", unit="sample", disable=None) as progress:
@@ -57,28 +58,26 @@ def run(config: VerifyConfig) -> int:
 
 def _shard_faults(folder: Path, row_format: records.RecordFormat) -> tuple[list[str], int]:
     faults = shard_faults(folder, row_format)
-    return faults, 0 if faults else pq.read_metadata(folder / records.SHARD_ROWS).num_rows
+    return faults, 0 if faults else pq.read_metadata(folder / SHARD_ROWS).num_rows
 
 
-def _index_faults(folder: Path, manifest: records.Manifest) -> list[str]:
+def _index_faults(folder: Path, manifest: Manifest) -> list[str]:
     """Faults of samples.parquet and of the manifest's own numbers."""
     faults = []
     try:
-        index = pq.read_table(folder / records.SAMPLES)
-        tables = [pq.read_table(folder / records.SHARDS / shard.name / records.SHARD_ROWS) for shard in manifest.shards]
+        index = pq.read_table(folder / SAMPLES)
+        tables = [pq.read_table(folder / SHARDS / shard.name / SHARD_ROWS) for shard in manifest.shards]
         names = ("image_id", "variant", "bytes", "crc32")
         rows = zip(*(index[name].to_pylist() for name in names), strict=True)
-        if records.content_digest(rows) != manifest.digest:
-            faults.append(f"{records.SAMPLES}: its rows do not give the manifest's digest")
+        if content_digest(rows) != manifest.digest:
+            faults.append(f"{SAMPLES}: its rows do not give the manifest's digest")
         if not pa.concat_tables([table.replace_schema_metadata() for table in tables]).equals(index.replace_schema_metadata()):
-            faults.append(f"{records.SAMPLES}: not the rows of the shards in the manifest's order")
+            faults.append(f"{SAMPLES}: not the rows of the shards in the manifest's order")
     except (OSError, KeyError, pa.ArrowException) as error:
-        return [f"{records.SAMPLES} or a shard's {records.SHARD_ROWS}: cannot be read: {error}"]
+        return [f"{SAMPLES} or a shard's {SHARD_ROWS}: cannot be read: {error}"]
     counted = (sum(shard.num_rows for shard in manifest.shards), manifest.num_images * manifest.num_variants, len(index))
     if set(counted) != {manifest.num_samples}:
-        faults.append(
-            f"{records.MANIFEST}: num_samples is {manifest.num_samples}, shards, images x variants, index give {counted}"
-        )
+        faults.append(f"{MANIFEST}: num_samples is {manifest.num_samples}, shards, images x variants, index give {counted}")
     lengths = [(shard.name, shard.num_rows, len(table)) for shard, table in zip(manifest.shards, tables, strict=True)]
     return faults + [
         f"{name}: the manifest says {said} rows, there are {there}" for name, said, there in lengths if said != there

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline import build, synthesize
 from pipeline.augment import AugmentConfig
-from pipeline.build import BuildConfig
+from pipeline.config import BuildConfig
 from pipeline.synthesize import SynthesizeConfig
 from pipeline.targets import TargetConfig
 

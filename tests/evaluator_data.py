@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from evaluator.oracle import perfect_fields, true_keypoints
-from pipeline.annotations import CocoFile
+from pipeline.coco_file import CocoFile
 from pipeline.skeleton import COCO18
 from pipeline.targets import TargetConfig
 

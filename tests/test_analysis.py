@@ -9,7 +9,7 @@ from evaluator_data import person, write_annotations
 from evaluator.analysis import analyse, mend
 from evaluator.coco import compare
 from evaluator.diagnosis import ERRORS, JOINT_ERRORS, diagnose, match, mirrored_sources
-from pipeline.annotations import CocoFile
+from pipeline.coco_file import CocoFile
 from pipeline.skeleton import COCO18
 
 IMAGES = {1: ("a.jpg", 600, 400), 2: ("b.jpg", 400, 400), 3: ("empty.jpg", 400, 400)}

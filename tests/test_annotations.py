@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from pipeline import annotations, masks
+from pipeline import coco_file, masks
 from pipeline.annotations import PersonFilter, add_derived_joints, read_annotations
 from pipeline.cli import UserError
 from pipeline.skeleton import COCO18
@@ -117,7 +117,7 @@ def test_compressed_rle_is_read_as_pycocotools_writes_it(seed, density):
     flat = mask.ravel(order="F")
     edges = np.flatnonzero(np.diff(flat.astype(int), prepend=0, append=2))
     expected = np.diff(edges, prepend=0)
-    assert annotations._decompress_rle(code) == expected.tolist()
+    assert coco_file._decompress_rle(code) == expected.tolist()
 
 
 @pytest.mark.parametrize("counts", ["@", "0", "00o", "\x00", "\u00ff", "P" * 1000, "`2" * 4000])

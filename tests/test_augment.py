@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pipeline import augment, geometry
 from pipeline.annotations import Sample
 from pipeline.augment import PADDING_GREY, AugmentConfig, Transform, apply_transform, plan_transform, shift_hsv
-from pipeline.build import BuildConfig
+from pipeline.config import BuildConfig
 from pipeline.skeleton import COCO18
 
 SIZE = dict(skeleton=COCO18, insize=128, stride_px=8)

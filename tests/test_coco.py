@@ -9,8 +9,9 @@ from evaluator_data import person, write_annotations
 from evaluator.checks import read_results
 from evaluator.coco import AREA_RANGES, FIGURES, compare, evaluate, labelled_images, place_missing, to_results
 from evaluator.decode import People
-from pipeline.annotations import CocoFile, add_derived_joints
+from pipeline.annotations import add_derived_joints
 from pipeline.cli import UserError
+from pipeline.coco_file import CocoFile
 from pipeline.skeleton import COCO18
 
 IMAGES = {1: ("a.jpg", 400, 400), 2: ("b.jpg", 400, 400), 3: ("empty.jpg", 400, 400)}

@@ -13,7 +13,7 @@ import pytest
 from conftest import build_config
 from test_build import tree
 
-from pipeline import build, engine
+from pipeline import build, engine, rows
 from pipeline.cli import UserError
 
 
@@ -113,8 +113,8 @@ def test_a_worker_that_disagrees_is_named(people, tmp_path, scheduler, monkeypat
         engine.engine("dask", scheduler, (tmp_path / "elsewhere",)),
     ):
         pass
-    monkeypatch.setattr(build, "BUILDER_VERSION", "0.0.0")
-    with pytest.raises(UserError, match=r"pipeline\.build:BUILDER_VERSION: .* there, 0\.0\.0 here"):
+    monkeypatch.setattr(rows, "BUILDER_VERSION", "0.0.0")
+    with pytest.raises(UserError, match=r"pipeline\.rows:BUILDER_VERSION: .* there, 0\.0\.0 here"):
         build.run(build_config(people, tmp_path / "set", backend="dask", scheduler=scheduler))
 
 

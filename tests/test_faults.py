@@ -20,7 +20,7 @@ from test_build import PIPELINE, tree, words_of
 from pipeline import build, verify
 from pipeline.__main__ import COMMANDS
 from pipeline.cli import UserError, main
-from pipeline.records import MANIFEST, read_manifest
+from pipeline.manifest import MANIFEST, read_manifest
 from pipeline.verify import VerifyConfig
 from trainer.stream import Stream
 
@@ -200,7 +200,7 @@ def test_every_fault_is_found_and_named(records, tmp_path, capfd, fault):
 
 def test_a_manifest_whose_settings_make_no_sense_is_refused(records, tmp_path, monkeypatch):
     shutil.copytree(records, tmp_path / "set")
-    monkeypatch.setattr("pipeline.records._checksum", lambda fields: None)
+    monkeypatch.setattr("pipeline.manifest._checksum", lambda fields: None)
     edit(tmp_path / "set", skeleton={}, checksum=None)
     with pytest.raises(UserError, match="damaged manifest: a skeleton has the fields"):
         read_manifest(tmp_path / "set")

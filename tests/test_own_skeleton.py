@@ -11,7 +11,7 @@ from trainer_data import TINY_OPTIONS
 from evaluator.__main__ import COMMANDS as EVALUATOR
 from pipeline.__main__ import COMMANDS as PIPELINE
 from pipeline.cli import UserError, main
-from pipeline.records import read_manifest
+from pipeline.manifest import read_manifest
 from pipeline.skeleton import COCO18, Skeleton, read_skeleton
 from trainer.__main__ import COMMANDS as TRAINER
 

@@ -9,8 +9,9 @@ from conftest import build_config
 from mindspore.mindrecord import FileReader
 
 from pipeline import build
+from pipeline.manifest import SHARD_FILE, SHARDS
 from pipeline.reader import ShardReader
-from pipeline.records import COLUMNS, SHARD_FILE, SHARDS, DamagedRow
+from pipeline.records import COLUMNS, DamagedRow
 
 
 def plain(row: dict) -> dict:

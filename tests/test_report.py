@@ -19,8 +19,8 @@ from evaluator.__main__ import COMMANDS
 from evaluator.analysis import analyse
 from evaluator.coco import evaluate
 from evaluator.diagnosis import ERRORS
-from pipeline.annotations import CocoFile
 from pipeline.cli import main
+from pipeline.coco_file import CocoFile
 from pipeline.output import write_json
 from pipeline.skeleton import COCO18
 

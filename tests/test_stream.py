@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from trainer_data import make_records
 
 from pipeline.cli import UserError
+from pipeline.manifest import SHARD_FILE, SHARDS, read_manifest
 from pipeline.reader import read_rows
-from pipeline.records import SHARD_FILE, SHARDS, read_manifest
 from trainer.stream import BLANK, Stream, order
 
 counts, batches, worlds = st.integers(1, 80), st.integers(1, 9), st.integers(1, 5)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from pipeline.build import BuildConfig
 from pipeline.build import run as build
 from pipeline.cli import as_options, flatten
+from pipeline.config import BuildConfig
 from pipeline.synthesize import SynthesizeConfig
 from pipeline.synthesize import run as synthesize
 from pipeline.targets import TargetConfig

@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 
 from pipeline import masks
 from pipeline.annotations import PersonFilter, read_annotations
-from pipeline.build import BuildConfig, make_crop
 from pipeline.build import run as build
 from pipeline.cli import UserError, read_json
+from pipeline.config import BuildConfig
 from pipeline.images import UnreadableImage, read_image
-from pipeline.records import SAMPLES
+from pipeline.manifest import SAMPLES
+from pipeline.rows import make_crop
 from pipeline.skeleton import read_skeleton
 from pipeline.targets import TargetConfig
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.cli import UserError, flatten
-from pipeline.records import Manifest
+from pipeline.manifest import Manifest
 from pipeline.skeleton import Skeleton
 from trainer import checkpoint
 from trainer.checkpoint import NETWORK, OPTIMIZER, CheckpointInfo, Tensors

@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 
 from pipeline.cli import UserError
+from pipeline.manifest import SHARDS, check_files, read_manifest
 from pipeline.reader import ShardReader
-from pipeline.records import SHARDS, DamagedRow, RecordFormat, Row, check_files, read_manifest
+from pipeline.records import DamagedRow, RecordFormat, Row
 from trainer.device import num_cores
 
 BLANK = -1
