@@ -8,12 +8,13 @@ import dataclasses
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from evaluator.config import Decoding
 from evaluator.decode import DecodeConfig
 from pipeline.augment import PADDING_GREY
 from pipeline.cli import UserError
@@ -30,8 +31,8 @@ class ExportConfig:
     the last stage's heatmaps (B, J + 1, H / 8, W / 8) and PAFs (B, 2 L, H / 8, W / 8). The file is run and compared with the
     checkpoint before it appears.
 
-    Skeleton, stride, size, normalisation and settings of the decoder are in the metadata of an ONNX file, and in a .json
-    beside a MINDIR or AIR.
+    Skeleton, stride, size, normalisation and the decoder's settings, as given here, are in the metadata of an ONNX file, and in
+    a .json beside a MINDIR or AIR.
 
     Example: python -m evaluator export --checkpoint runs/first --format ONNX --out openpose.onnx
     """
@@ -50,6 +51,7 @@ class ExportConfig:
     """Images in every input. Default: any number."""
     device_target: Literal["auto", "CPU", "Ascend"] = "auto"
     """Device; auto takes Ascend where there is one."""
+    decoding: Decoding = field(default_factory=DecodeConfig)
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "batch_size"):
@@ -111,7 +113,7 @@ def describe(network: Any, config: ExportConfig) -> dict[str, Any]:
         "sides_multiple_of_px": network.stride_px,
         "outputs": list(OUTPUTS),
         "targets": network.info.targets,
-        "decoding": dataclasses.asdict(DecodeConfig()),
+        "decoding": dataclasses.asdict(config.decoding),
         "checkpoint": {"step": network.info.step, "epoch": network.info.epoch, "records_digest": network.info.records_digest},
     }
 

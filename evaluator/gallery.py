@@ -39,13 +39,17 @@ def choose(images: Mapping[int, ImageErrors], count: int) -> dict[int, list[str]
     return chosen
 
 
-def pictures_of(images: Sequence[dict], folder: Path | None) -> dict[str, str]:
-    """JPEG data URLs by image id, no side longer than PICTURE_PX; images that cannot be read are left out. One is read at a time."""
-    pictures = {}
-    for image in images if folder else ():
+def pictures_of(images: Sequence[dict], folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """JPEG data URLs by image id, no side longer than PICTURE_PX, and by file name the reasons why others cannot be read.
+
+    One is read at a time.
+    """
+    pictures, unreadable = {}, {}
+    for image in images:
         try:
             pixels = read_image(folder / image["file_name"], (image["width"], image["height"]))
-        except UnreadableImage:
+        except UnreadableImage as error:
+            unreadable[image["file_name"]] = str(error)
             continue
         scale = PICTURE_PX / max(pixels.shape[:2])
         if scale < 1:
@@ -54,7 +58,7 @@ def pictures_of(images: Sequence[dict], folder: Path | None) -> dict[str, str]:
         done, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         assert done, image["file_name"]
         pictures[str(image["id"])] = "data:image/jpeg;base64," + base64.b64encode(data).decode()
-    return pictures
+    return pictures, unreadable
 
 
 def shown(image: ImageErrors, groups: Sequence[str], entry: dict, results: Results, skeleton: Skeleton) -> dict[str, Any]:

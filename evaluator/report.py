@@ -7,6 +7,7 @@ number of pictures, not on that of the images.
 import json
 import os
 import secrets
+import sys
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -90,7 +91,13 @@ def run(config: ReportConfig) -> int:
     analyses = [analyse(document, each.results, skeletons[0]) for each in evaluated]
     for each, analysis in zip(evaluated, analyses, strict=True):
         _require_same_figures(each, analysis, document)
-    text = page(describe(config, document, skeletons[0], evaluated, analyses))
+    galleries = [choose(analysis.images, config.gallery) for analysis in analyses]
+    pictures = _pictures(config, document, {image_id for gallery in galleries for image_id in gallery})
+    runs = [
+        _describe_run(each, analysis, gallery, document, skeletons[0])
+        for each, analysis, gallery in zip(evaluated, analyses, galleries, strict=True)
+    ]
+    text = page(describe(document, skeletons[0], pictures, runs))
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     try:
@@ -98,8 +105,18 @@ def run(config: ReportConfig) -> int:
         os.replace(temporary, out)
     finally:
         temporary.unlink(missing_ok=True)
+    for each, analysis in zip(evaluated, analyses, strict=True):
+        print(f"{each.folder}\n{table(analysis)}")
     print(f"{out}: {len(text.encode()) / 1e6:.1f} MB; open it in a browser")
     return 0
+
+
+def table(analysis: Analysis) -> str:
+    """The error analysis, a line for each kind."""
+    lines = [f"{'error':<12}{'number':>8}{'AP alone':>10}{'AP so far':>11}", f"{'as it is':<20}{analysis.figures['AP']:>10.4f}"]
+    for name, error in analysis.errors.items():
+        lines.append(f"{name:<12}{error.count:>8}{error.ap_alone:>10.4f}{error.ap_so_far:>11.4f}  {ERRORS[name]}")
+    return "\n".join(lines)
 
 
 def _is_report(path: Path) -> bool:
@@ -137,6 +154,12 @@ def skeleton_of(evaluated: Evaluated) -> Skeleton:
 
 
 def _require_same_figures(evaluated: Evaluated, analysis: Analysis, document: CocoFile) -> None:
+    counted = evaluated.metrics.get("num_images", len(document.images))
+    if counted != len(document.images):
+        raise UserError(
+            f"evaluation {evaluated.folder}: is of {counted} images, annotation file {document.path} has {len(document.images)}; "
+            "give the annotation file that it was scored with"
+        )
     for name, value in analysis.figures.items():
         told = evaluated.metrics["figures"].get(name)
         if not isinstance(told, (int, float)) or abs(told - value) > SAME_FIGURES:
@@ -146,13 +169,21 @@ def _require_same_figures(evaluated: Evaluated, analysis: Analysis, document: Co
             )
 
 
-def describe(
-    config: ReportConfig, document: CocoFile, skeleton: Skeleton, evaluated: list[Evaluated], analyses: list[Analysis]
-) -> dict[str, Any]:
+def _pictures(config: ReportConfig, document: CocoFile, wanted: set[int]) -> dict[str, str]:
+    """JPEG data URLs by image id. Images that cannot be read are named; raises UserError where none can."""
+    if config.images is None:
+        return {}
+    pictures, unreadable = pictures_of([image for image in document.images if image["id"] in wanted], config.images)
+    if unreadable and not pictures:
+        name, reason = next(iter(unreadable.items()))
+        raise UserError(f"image folder {config.images}: none of {len(unreadable)} images can be read, such as {name}: {reason}")
+    for name, reason in unreadable.items():
+        print(f"unreadable image {name}: {reason}; shown on grey", file=sys.stderr)
+    return pictures
+
+
+def describe(document: CocoFile, skeleton: Skeleton, pictures: dict[str, str], runs: list[dict]) -> dict[str, Any]:
     """All that the page shows, as plain values."""
-    galleries = [choose(analysis.images, config.gallery) for analysis in analyses]
-    files = {image["id"]: image for image in document.images}
-    wanted = [files[image_id] for image_id in sorted({image_id for gallery in galleries for image_id in gallery})]
     return {
         "annotations": document.path.name,
         "numImages": len(document.images),
@@ -164,17 +195,15 @@ def describe(
             "jointColours": skeleton.joint_colours,
             "limbColours": skeleton.limb_colours,
         },
-        "pictures": pictures_of(wanted, config.images),
-        "runs": [
-            _describe_run(each, analysis, gallery, files, skeleton)
-            for each, analysis, gallery in zip(evaluated, analyses, galleries, strict=True)
-        ],
+        "pictures": pictures,
+        "runs": runs,
     }
 
 
 def _describe_run(
-    evaluated: Evaluated, analysis: Analysis, gallery: dict[int, list[str]], files: dict[int, dict], skeleton: Skeleton
+    evaluated: Evaluated, analysis: Analysis, gallery: dict[int, list[str]], document: CocoFile, skeleton: Skeleton
 ) -> dict[str, Any]:
+    files = {image["id"]: image for image in document.images}
     return {
         "name": str(evaluated.folder),
         "figures": analysis.figures,

@@ -95,11 +95,13 @@ def test_onnx_of_any_size_agrees_with_the_checkpoint_and_describes_itself(tmp_pa
 def test_onnx_of_one_size_says_so_and_refuses_others(tmp_path, saved):
     out = tmp_path / "o.onnx"
     words = ("--checkpoint", saved, "--format", "ONNX", "--out", out, "--height", 48, "--width", 64, "--batch-size", 2)
+    words += ("--peak-threshold", 0.25)
     assert command("export", *words) == 0
     session, images = onnxruntime.InferenceSession(str(out)), images_of(2, 48, 64, 3)
     assert session.get_inputs()[0].shape == [2, 48, 64, 3]
     assert [value.shape for value in session.get_outputs()] == [[2, 19, 6, 8], [2, 38, 6, 8]]
     assert_same_fields(session.run(None, {"images": images}), load_network(saved).fields(images))
+    assert json.loads(session.get_modelmeta().custom_metadata_map["decoding"])["peak_threshold"] == 0.25
     with pytest.raises(Exception, match="invalid dimensions"):
         session.run(None, {"images": images[:1]})
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from evaluator_data import STANDING, person, write_annotations, write_set
 from test_analysis import shift_to
+from test_evaluator import stored
 
 from evaluator import gallery, report
 from evaluator.__main__ import COMMANDS
@@ -68,7 +69,8 @@ def test_the_page_stands_alone_and_tells_the_evaluations_figures(evaluated, caps
     annotations, images, first, second = evaluated
     assert command("report", first, second, "--annotations", annotations, "--images", images) == 0
     page = first / "report.html"
-    assert f"{page}: 0." in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{page}: 0." in printed and re.search(r"jitter +17 +0\.\d{4} +0\.\d{4}", printed)
     text = page.read_text()
     addresses = set(re.findall(r"https?://[^\s\"']+", text))
     assert addresses == {"http://www.w3.org/2000/svg"}, "a name space, and nothing that would be loaded"
@@ -91,6 +93,19 @@ def test_without_images_skeletons_stand_on_grey_and_an_earlier_report_is_replace
     assert data_of(first / "report.html")["pictures"] == {}
 
 
+def test_what_run_and_oracle_write_can_be_reported(tmp_path, capsys):
+    annotations, images = write_set(tmp_path)
+    fields = stored(tmp_path / "f.npz", annotations)
+    assert command("run", "--fields", fields, "--annotations", annotations, "--out", tmp_path / "ap") == 0
+    assert command("oracle", "--annotations", annotations, "--out", tmp_path / "ceiling") == 0
+    (images / "b.png").unlink()
+    words = ("--annotations", annotations, "--images", images, "--out", tmp_path / "page.html")
+    assert command("report", tmp_path / "ap", tmp_path / "ceiling", *words) == 0
+    assert "unreadable image b.png: No such file or directory; shown on grey" in capsys.readouterr().err
+    data = data_of(tmp_path / "page.html")
+    assert [run["figures"]["AP"] for run in data["runs"]] == [1, 1] and set(data["pictures"]) == {"10"}
+
+
 def test_what_does_not_belong_together_is_named(tmp_path, evaluated, capsys):
     annotations, images, first, second = evaluated
 
@@ -107,6 +122,7 @@ def test_what_does_not_belong_together_is_named(tmp_path, evaluated, capsys):
     assert "no such folder" in error_of(tmp_path / "absent", "--annotations", annotations)
     assert "metrics.json: No such file" in error_of(images, "--annotations", annotations)
     assert "image folder" in error_of(first, "--annotations", annotations, "--images", tmp_path / "absent")
+    assert "none of 2 images can be read" in error_of(first, "--annotations", annotations, "--images", tmp_path)
     letter = tmp_path / "letter.html"
     letter.write_text("mine")
     assert "not a report" in error_of(first, "--annotations", annotations, "--out", letter)
@@ -149,8 +165,8 @@ def test_pictures_are_small_and_unreadable_ones_are_left_out(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (1500, 2500, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "large.png"), noise)
     images = [{"id": n, "file_name": name, "width": 2500, "height": 1500} for n, name in enumerate(("large.png", "absent.png"))]
-    pictures = gallery.pictures_of(images, tmp_path)
-    assert list(pictures) == ["0"]
+    pictures, unreadable = gallery.pictures_of(images, tmp_path)
+    assert list(pictures) == ["0"] and unreadable == {"absent.png": "No such file or directory"}
     assert len(pictures["0"]) < 400_000, "even of noise, which nothing compresses"
 
 
@@ -210,15 +226,15 @@ def test_clicked_through_in_chromium(evaluated):
         assert [tile.text for tile in all_of(".tile b")] == [f"{value:.3f}" for value in figures.values()]
         assert len(all_of("#compare tbody tr")) == 10 + 2 * len(ERRORS)
 
-        shown = len(all_of(".curve"))
+        shown = len(all_of(".curve:not(.other)"))
         click("#legend button[data-oks='0.55']")
-        assert len(all_of(".curve")) == shown + 1 >= 4
+        assert len(all_of(".curve:not(.other)")) == shown + 1 >= 4
         click("#legend button[data-oks='0.50']")
-        assert len(all_of(".curve")) == shown
+        assert len(all_of(".curve:not(.other)")) == shown
 
-        click("#table th:nth-child(1)")
-        click("#table th:nth-child(1)")
-        names = [cell.text for cell in all_of("#table td:first-child")]
+        click("#joints th:nth-child(1)")
+        click("#joints th:nth-child(1)")
+        names = [cell.text for cell in all_of("#joints td:first-child")]
         assert names == sorted(COCO18.source_joints, reverse=True)
         assert len(names) == len(STANDING)
 
