@@ -69,10 +69,13 @@ class Analysis:
     images: dict[int, ImageErrors]
 
 
-def analyse(document: CocoFile, results: Results, skeleton: Skeleton) -> Analysis:
-    """Raises UserError where results and annotations do not belong together."""
+def analyse(document: CocoFile, results: Results, skeleton: Skeleton, image_ids: Collection[int] | None = None) -> Analysis:
+    """Over all images of the file, or over `image_ids` alone.
+
+    Raises UserError where results and annotations do not belong together.
+    """
     areas = {**AREA_RANGES, **SMALL}
-    job = compare(document, results, skeleton, areas=areas)
+    job = compare(document, results, skeleton, image_ids, areas)
     images = diagnose(job, document, results, skeleton)
     people = np.array([person["area"] for image in images for person in image.people])
     figures_of = {
@@ -89,21 +92,27 @@ def analyse(document: CocoFile, results: Results, skeleton: Skeleton) -> Analysi
         areas=figures_of,
         thresholds=job.params.iouThrs,
         precision=job.eval["precision"][:, :, 0, 0, 0],
-        errors=mending(document, results, skeleton, images),
+        errors=mending(document, results, skeleton, images, image_ids),
         joints=joint_figures(images, results, skeleton),
         images={image.image_id: image for image in images},
     )
 
 
-def mending(document: CocoFile, results: Results, skeleton: Skeleton, images: list[ImageErrors]) -> dict[str, ErrorFigures]:
-    """Every kind of error with the AP of mending it, scored by pycocotools."""
+def mending(
+    document: CocoFile,
+    results: Results,
+    skeleton: Skeleton,
+    images: list[ImageErrors],
+    image_ids: Collection[int] | None = None,
+) -> dict[str, ErrorFigures]:
+    """Every kind of error with the AP of mending it, scored by pycocotools over all images of the file or over `image_ids`."""
     counts = [image.count() for image in images]
     alone, so_far = {}, {}
     with tqdm(total=2 * len(ERRORS), desc="mending errors", unit="kind", disable=None) as progress:
         for number, name in enumerate(ERRORS, start=1):
             for kinds, into in (((name,), alone), (tuple(ERRORS)[:number], so_far)):
                 mended = mend(document, results, images, kinds)
-                into[name] = _mean(compare(document, mended, skeleton, areas=EVERYBODY).eval["precision"])
+                into[name] = _mean(compare(document, mended, skeleton, image_ids, EVERYBODY).eval["precision"])
                 progress.update()
     return {
         name: ErrorFigures(count=sum(count[name] for count in counts), ap_alone=alone[name], ap_so_far=so_far[name])

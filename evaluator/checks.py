@@ -1,6 +1,6 @@
 """Do results and annotations belong together? Whatever does not is named: a score over it would mean nothing."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ def read_results(path: Path) -> list[dict]:
     return results
 
 
-def require_fit(document: CocoFile, results: Sequence[dict], skeleton: Skeleton, image_ids: Sequence[int] | None = None) -> None:
+def require_fit(
+    document: CocoFile, results: Sequence[dict], skeleton: Skeleton, image_ids: Collection[int] | None = None
+) -> None:
     """Raises UserError naming every way in which results, annotations and the images asked for do not fit, with a count and
     an example each: images that the file lacks, another category, a wrong number of key points, values that are no finite
     numbers, fields that are missing, the same person twice."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +74,7 @@ def labelled_images(document: CocoFile) -> list[int]:
     )
 
 
-def evaluate(document: CocoFile, results: Results, skeleton: Skeleton, image_ids: Sequence[int] | None = None) -> Evaluation:
+def evaluate(document: CocoFile, results: Results, skeleton: Skeleton, image_ids: Collection[int] | None = None) -> Evaluation:
     """COCO's key-point metrics over all images of the file, those without people too, or over `image_ids` alone.
 
     Raises UserError naming everything in which annotations and results do not belong together.
@@ -88,7 +88,7 @@ def compare(
     document: CocoFile,
     results: Results,
     skeleton: Skeleton,
-    image_ids: Sequence[int] | None = None,
+    image_ids: Collection[int] | None = None,
     areas: Mapping[str, tuple[float, float]] = AREA_RANGES,
 ) -> COCOeval:
     """pycocotools' own evaluation, done; its `stats` are those of FIGURES if `areas` begins with COCO's three.

@@ -196,6 +196,13 @@ def test_a_worse_second_result_of_a_person_is_false_and_a_better_one_is_out_of_o
         assert [name for name, figures in analysis.errors.items() if figures.count] == [kind]
 
 
+def test_some_images_alone(document):
+    analysis = analyse(document, with_missed_people(document), COCO18, [2])
+    assert list(analysis.images) == [2] and analysis.figures["AP"] == pytest.approx(1)
+    assert not any(figures.count for figures in analysis.errors.values())
+    assert {figures.ap_alone for figures in analysis.errors.values()} == {pytest.approx(1)}
+
+
 def test_the_best_fitting_pairs_first():
     oks = np.array([[0.6, 0.5], [0.9, 0.05], [0.05, 0.09]])
     assert match(oks).tolist() == [1, 0]
