@@ -125,7 +125,8 @@ def mend(document: CocoFile, results: Results, images: list[ImageErrors], kinds:
 
     miss, swap, inversion, jitter: such joints are put at their true place. score: a result's score is its OKS, and whoever is
     somebody's comes before whoever is not. false: such results go. missed: such people are found exactly, with the median
-    score of those who were found.
+    score of those who were found. So an error is mended wholly; Ronchi and Perona move a joint to the edge of the next better
+    class, and leave missed people out.
     """
     codes = [code for code, name in enumerate(JOINT_ERRORS) if name in kinds]
     found = [results[place]["score"] for image in images for place in image.places[image.found_by[image.found_by >= 0]]]

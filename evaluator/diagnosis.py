@@ -18,8 +18,8 @@ from pipeline.skeleton import Skeleton
 
 JOINT_ERRORS = {
     "miss": "joint near no joint of its kind, of this person or another",
-    "swap": "joint on another person's joint of this kind (or its mirror image)",
-    "inversion": "joint on the same person's joint of the other side",
+    "swap": "joint nearer to another person's joint of this kind (or of the other side)",
+    "inversion": "joint nearer to the same person's joint of the other side",
     "jitter": "joint near its place, but not on it (similarity from 0.5 to 0.85)",
 }
 PERSON_ERRORS = {
@@ -166,13 +166,21 @@ def _similarities(places: np.ndarray, true: np.ndarray, areas: np.ndarray, skele
 
 
 def _classify(own: np.ndarray, other_side: np.ndarray, swapped: np.ndarray) -> np.ndarray:
-    """Similarities (S,) to the own joint, to the own one of the other side, to the best of others -> codes."""
+    """Similarities (S,) to the own joint, to the own one of the other side, to the best of others -> codes.
+
+    A joint is what it is most similar to, as in the authors' own program (github.com/matteorr/coco-analyze).
+    """
     names = list(JOINT_ERRORS)
-    inverted = (other_side >= NEAR_FROM) & (other_side >= swapped)
+    is_own = (own >= other_side) & (own >= swapped)
     return np.select(
-        [own >= GOOD_FROM, own >= NEAR_FROM, inverted, swapped >= NEAR_FROM],
-        [GOOD, names.index("jitter"), names.index("inversion"), names.index("swap")],
-        names.index("miss"),
+        [
+            np.maximum(np.maximum(own, other_side), swapped) < NEAR_FROM,
+            is_own & (own >= GOOD_FROM),
+            is_own,
+            other_side >= swapped,
+        ],
+        [names.index("miss"), GOOD, names.index("jitter"), names.index("inversion")],
+        names.index("swap"),
     ).astype(np.int8)
 
 

@@ -8,7 +8,7 @@ from evaluator_data import person, write_annotations
 
 from evaluator.analysis import analyse, mend
 from evaluator.coco import compare
-from evaluator.diagnosis import ERRORS, JOINT_ERRORS, diagnose, match, mirrored_sources
+from evaluator.diagnosis import ERRORS, JOINT_ERRORS, _classify, diagnose, match, mirrored_sources
 from pipeline.coco_file import CocoFile
 from pipeline.skeleton import COCO18
 
@@ -41,9 +41,9 @@ def entries(people):
 
 
 def shift_to(similarity, points, area):
-    """Every labelled joint moved to the left so far that its similarity is that."""
+    """Every labelled joint moved up so far that its similarity is that, which brings it no nearer to the other side."""
     shifted = points.copy()
-    shifted[:, 0] -= np.sqrt(-2 * area * np.log(similarity)) * 2 * SIGMAS * (points[:, 2] > 0)
+    shifted[:, 1] -= np.sqrt(-2 * area * np.log(similarity)) * 2 * SIGMAS * (points[:, 2] > 0)
     return shifted
 
 
@@ -201,6 +201,14 @@ def test_some_images_alone(document):
     assert list(analysis.images) == [2] and analysis.figures["AP"] == pytest.approx(1)
     assert not any(figures.count for figures in analysis.errors.values())
     assert [figures.ap_alone for figures in analysis.errors.values()] == pytest.approx([1] * len(ERRORS))
+
+
+def test_a_joint_is_what_it_is_most_similar_to():
+    own, other_side, swapped = np.array(
+        [[0.9, 0.3, 0.3], [0.7, 0.3, 0.3], [0.7, 0.8, 0.3], [0.86, 0.3, 0.9], [0.49, 0.49, 0.49]]
+    ).T
+    names = [*JOINT_ERRORS, "good"]
+    assert [names[code] for code in _classify(own, other_side, swapped)] == ["good", "jitter", "inversion", "swap", "miss"]
 
 
 def test_the_best_fitting_pairs_first():
