@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.loss import stage_losses
+from trainer.network import last_fields
 
 NUM_HEATMAPS, NUM_PAFS, GRID = 3, 4, (2, 3)
 
@@ -56,3 +57,14 @@ def test_ignored_cells_do_not_matter_and_halves_average_to_the_whole(seed):
     np.testing.assert_allclose(np.mean(halves, axis=0), whole, rtol=1e-5)
     changed = [(np.where(mask[:, None], h + 9, h), np.where(mask[:, None], p - 9, p)) for h, p in outputs]
     np.testing.assert_allclose(losses_of(changed, heatmaps, pafs, mask), whole, rtol=1e-6)
+
+
+def test_a_branch_that_a_stage_does_not_have_costs_nothing_and_the_newest_fields_are_the_result():
+    outputs, heatmaps, pafs, mask = random_case(0, 2)
+    both = losses_of(outputs, heatmaps, pafs, mask)
+    (first_heatmaps, first_pafs), (second_heatmaps, second_pafs) = ([ms.Tensor(f) for f in stage] for stage in outputs)
+    pafs_first = ((None, first_pafs), (second_heatmaps, None))
+    losses = stage_losses(pafs_first, ms.Tensor(heatmaps), ms.Tensor(pafs), ms.Tensor(mask)).asnumpy()
+    np.testing.assert_array_equal(losses, [[0, both[0, 1]], [both[1, 0], 0]])
+    assert last_fields(pafs_first) == (second_heatmaps, first_pafs)
+    assert last_fields(((first_heatmaps, first_pafs), (second_heatmaps, second_pafs))) == (second_heatmaps, second_pafs)

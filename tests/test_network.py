@@ -7,6 +7,7 @@ from trainer_data import TINY
 
 from trainer import network as networks
 from trainer.config import NetworkConfig, TrainConfig
+from trainer.layers import Shortcut
 from trainer.network import Network, count_parameters, initialise
 
 
@@ -75,7 +76,7 @@ def test_a_residual_network_has_the_same_grid_and_its_shortcuts_begin_as_the_ide
     images = np.random.default_rng(0).integers(0, 256, (1, 48, 80, 3), np.uint8)
     for heatmaps, pafs in network(ms.Tensor(images)):
         assert heatmaps.shape == (1, 19, 6, 10) and pafs.shape == (1, 38, 6, 10)
-    shortcuts = [cell for _, cell in network.cells_and_names() if isinstance(cell, networks.Shortcut)]
+    shortcuts = [cell for _, cell in network.cells_and_names() if isinstance(cell, Shortcut)]
     x = np.random.default_rng(1).standard_normal((1, 64, 6, 10)).astype(np.float32)
     np.testing.assert_array_equal(shortcuts[0](ms.Tensor(x)).asnumpy(), np.maximum(x, 0))
     # Two in the trunk, one of the CPM layers; one in each branch of the first stage and two in each of the second.

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.cli import UserError
 from trainer import vgg
-from trainer.network import Trunk
+from trainer.openpose import Trunk
 
 CHANNELS = (3, 4, 4, 6, 6, 8, 8, 8, 8, 10, 10)
 

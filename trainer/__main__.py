@@ -13,6 +13,11 @@ COMMANDS = {
         config="trainer.bench_stream:BenchStreamConfig",
         run="trainer.bench_stream:run",
     ),
+    "bench-step": Command(
+        help="seconds and memory of a training step, for any network",
+        config="trainer.bench_step:BenchStepConfig",
+        run="trainer.bench_step:run",
+    ),
 }
 
 if __name__ == "__main__":

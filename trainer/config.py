@@ -9,43 +9,89 @@ from tyro.conf import arg
 NUM_HALVINGS = 3  # the trunk's poolings, or convolutions of stride 2
 STRIDE_PX = 2**NUM_HALVINGS
 NUM_VGG_CONVOLUTIONS = 10
+NUM_MOBILENET_LAYERS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """Shape of the network. The defaults are the network of the paper: with COCO's 18 joints 52.3 M parameters."""
+    """Shape of the network. The defaults are the network of CVPR 2017: with COCO's 18 joints 52.3 M parameters."""
 
+    architecture: Literal["openpose", "openpose-2019", "lightweight"] = "openpose"
+    """Network of Cao et al. 2017, of Cao et al. 2019, or of Osokin 2018; the preset of that name gives it its published shape."""
     trunk_channels: tuple[int, ...] = (64, 64, 128, 128, 256, 256, 256, 256, 512, 512)
-    """Channels of the trunk's convolutions: VGG19's first ten (pretrained weights need the default); residual: three or more."""
+    """Channels of the trunk's layers: VGG19's first ten (pretrained weights need the default); residual: three or more;
+    lightweight: MobileNet's first twelve."""
     cpm_channels: tuple[int, ...] = (256, 128)
-    """Channels of the convolutions between trunk and stages; the last are the features that every stage sees."""
+    """Channels of the layers between trunk and stages (lightweight: one number); the last are the features that every stage
+    sees."""
     num_stages: int = 6
-    """Stages; the first sees features only, each later one refines the fields of the one before."""
+    """Stages; the first sees features only, each later one refines the fields of those before."""
+    num_paf_stages: int = 0
+    """openpose-2019: how many of the stages, the first ones, are for PAFs; the others are for heatmaps."""
     stage_channels: int = 128
     """Channels inside the stages."""
+    stage1_channels: int | None = None
+    """Channels inside the first stage (openpose-2019: the first for PAFs and the first for heatmaps); None: stage_channels."""
     stage1_hidden_channels: int = 512
-    """Channels of the 1x1 convolution in front of the first stage's fields."""
+    """Channels of the 1x1 convolution in front of the fields, in the same stages as stage1_channels."""
+    hidden_channels: int | None = None
+    """Channels of the 1x1 convolution in front of the fields of the other stages; None: stage_channels."""
     kernel_size: int = 7
-    """Kernel of the five wide convolutions of every later stage; odd."""
+    """openpose: kernel of the five wide convolutions of every later stage; odd."""
     residual: bool = False
-    """Learn faster from random weights: batch normalisation, convolutions of stride 2 for the trunk's poolings, and a shortcut
-    over every two convolutions of the same channels (He et al., CVPR 2016)."""
+    """openpose: learn faster from random weights: batch normalisation, convolutions of stride 2 for the trunk's poolings, and
+    a shortcut over every two convolutions of the same channels (He et al., CVPR 2016)."""
 
     def __post_init__(self) -> None:
-        count = len(self.trunk_channels)
-        if self.residual and count < NUM_HALVINGS:
-            raise ValueError(f"trunk_channels must be at least {NUM_HALVINGS} numbers for a residual trunk, got {count}")
-        if not self.residual and count != NUM_VGG_CONVOLUTIONS:
-            raise ValueError(f"trunk_channels must be {NUM_VGG_CONVOLUTIONS} numbers, got {count}")
+        self._check_architecture()
+        for name in ("stage_channels", "stage1_hidden_channels", "num_stages", "stage1_channels", "hidden_channels"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         if not self.cpm_channels:
             raise ValueError("cpm_channels must be at least one number, got none")
-        for name in ("stage_channels", "stage1_hidden_channels", "num_stages"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if min(*self.trunk_channels, *self.cpm_channels) < 1:
             raise ValueError(f"channels must be at least 1, got {self.trunk_channels} and {self.cpm_channels}")
         if self.kernel_size < 1 or self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, so that the fields keep their size, got {self.kernel_size}")
+
+    def _check_architecture(self) -> None:
+        """What only some architectures have, and how many layers their trunks have."""
+        count, name = len(self.trunk_channels), self.architecture
+        needed = NUM_MOBILENET_LAYERS if name == "lightweight" else NUM_VGG_CONVOLUTIONS
+        if self.residual and count < NUM_HALVINGS:
+            raise ValueError(f"trunk_channels must be at least {NUM_HALVINGS} numbers for a residual trunk, got {count}")
+        if not self.residual and count != needed:
+            raise ValueError(
+                f"trunk_channels must be {needed} numbers for architecture {name}, got {count}; take --preset {name}"
+            )
+        if name == "lightweight" and len(self.cpm_channels) != 1:
+            raise ValueError(f"cpm_channels must be one number for architecture lightweight, got {self.cpm_channels}")
+        if name != "openpose" and (self.residual or self.kernel_size != NetworkConfig.kernel_size):
+            option = "residual" if self.residual else "kernel_size"
+            raise ValueError(f"{option} is of architecture openpose only; leave it out, or take --preset {name}")
+        if name == "openpose-2019" and not 1 <= self.num_paf_stages < self.num_stages:
+            raise ValueError(
+                f"num_paf_stages must be at least 1 and below num_stages {self.num_stages}, got {self.num_paf_stages}; "
+                "take --preset openpose-2019"
+            )
+        if name != "openpose-2019" and self.num_paf_stages:
+            raise ValueError(f"num_paf_stages is of architecture openpose-2019 only, got {self.num_paf_stages}; leave it out")
+
+    @property
+    def first_channels(self) -> int:
+        """Channels inside the first stage of its kind."""
+        return self.stage1_channels or self.stage_channels
+
+    @property
+    def later_hidden_channels(self) -> int:
+        """Channels in front of the fields of the later stages."""
+        return self.hidden_channels or self.stage_channels
+
+    @property
+    def has_vgg_trunk(self) -> bool:
+        """Whether the weights of VGG19 fit the trunk."""
+        return self.architecture != "lightweight" and not self.residual
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +139,31 @@ class TrainConfig:
 
     PRESETS: ClassVar = {
         "openpose": {},
+        # Channels: the BODY_25 model that its authors published (trainer/openpose2019.py).
+        "openpose-2019": {
+            "architecture": "openpose-2019",
+            "num_stages": 6,
+            "num_paf_stages": 4,
+            "stage_channels": 128,
+            "stage1_channels": 96,
+            "stage1_hidden_channels": 256,
+            "hidden_channels": 512,
+        },
+        # Schedule: its author's train.py, which begins with MobileNet's ImageNet weights; without them raise lr.
+        "lightweight": {
+            "architecture": "lightweight",
+            "trunk_channels": (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512),
+            "cpm_channels": (128,),
+            "num_stages": 2,
+            "stage_channels": 128,
+            "stage1_hidden_channels": 512,
+            "batch_size": 80,
+            "lr": 1.6e-4,
+            "lr_gamma": 0.333,
+            "lr_steps": (80_000, 160_000, 208_000),
+            "max_epoch": 280,
+            "freeze_trunk_steps": 0,
+        },
         "small": {
             "residual": True,
             "trunk_channels": (16, 48, 64, 64, 64, 64, 64),
@@ -117,8 +188,9 @@ class TrainConfig:
     """Record set: the --out folder of `python -m pipeline build`."""
     out: Path
     """Folder of the run: checkpoints, log.jsonl, config.yaml. Absent or empty, unless --resume is given."""
-    preset: Literal["openpose", "small"] = "openpose"
-    """Defaults of the other options: openpose is the network and schedule of the paper, small one that a CPU can train."""
+    preset: Literal["openpose", "openpose-2019", "lightweight", "small"] = "openpose"
+    """Defaults of the other options: network and schedule of Cao et al. 2017, the network of Cao et al. 2019, network and
+    schedule of Osokin 2018 (real-time on a CPU), or a network that a CPU can train."""
     max_epoch: Annotated[int, arg(aliases=["--max-epoch-train"])] = 60
     """Epochs; an epoch shows every image once."""
     max_steps: int | None = None
@@ -160,7 +232,7 @@ class TrainConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
-        if self.vgg_path is not None and self.network.residual:
-            raise ValueError("vgg_path needs the trunk of VGG19; leave it out, or give --no-residual and its ten trunk_channels")
+        if self.vgg_path is not None and not self.network.has_vgg_trunk:
+            raise ValueError("vgg_path needs the trunk of VGG19; leave it out, or take --preset openpose or openpose-2019")
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, got {self.seed}")

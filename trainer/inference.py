@@ -1,4 +1,4 @@
-"""A network for inference: its last stage alone, for images of any size."""
+"""A network for inference: what its last stages found, for images of any size."""
 
 import mindspore as ms
 import numpy as np
@@ -6,7 +6,7 @@ from mindspore import nn
 
 from pipeline.skeleton import Skeleton
 from trainer.config import NetworkConfig
-from trainer.network import Network
+from trainer.network import Network, last_fields
 
 
 def build(config: NetworkConfig, skeleton: Skeleton) -> Network:
@@ -15,7 +15,7 @@ def build(config: NetworkConfig, skeleton: Skeleton) -> Network:
 
 
 class LastStage(nn.Cell):
-    """uint8 RGB (B, H, W, 3) -> heatmaps and PAFs of the last stage. Compiled once, not anew for every size."""
+    """uint8 RGB (B, H, W, 3) -> the last heatmaps and PAFs. Compiled once, not anew for every size."""
 
     def __init__(self, network: Network) -> None:
         super().__init__(auto_prefix=False)
@@ -24,7 +24,7 @@ class LastStage(nn.Cell):
 
     @ms.jit
     def construct(self, images):
-        return self.network(images)[-1]
+        return last_fields(self.network(images))
 
     def fields(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same for numpy arrays."""

@@ -83,7 +83,10 @@ class Report:
             self._interval, self._total = Meter(self._clock), Meter(self._clock)
 
     def log(self, *, step: int, epoch: int, steps_left: int, rates: LearningRates) -> None:
-        """Write the line of the steps since the last one; `step` are done."""
+        """Write the line of the steps since the last one; `step` are done.
+
+        A loss of exactly 0 is written as null: its stage does not give those fields.
+        """
         means = self._loss_sum / self._num_steps
         self.loss = float(means.sum())
         per_step_s = self._total.elapsed_s / self._total.num_steps if self._total.num_steps else self._compile_s
@@ -94,7 +97,7 @@ class Report:
             **self._interval.rates(),
             **{f"{name}lr": rate for name, rate in rates._asdict().items()},
             "eta_s": steps_left * per_step_s,
-            "stage_losses": means.tolist(),
+            "stage_losses": [[loss or None for loss in stage] for stage in means.tolist()],
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         print(format_line(entry), flush=True)
