@@ -143,7 +143,7 @@ def _work(config: BenchStepConfig, network):
 
     if config.only == "step":
         step, rates = make_step(network, Adam(network), 1024.0), ms.Tensor(np.full(3, 1e-6, np.float32))
-        return lambda: step(*batch, rates)[0].asnumpy()
+        return lambda: step(*batch, rates, ms.Tensor(0.0, ms.float32))[0].asnumpy()
     if config.only == "forward":
         forward = ms.jit(loss)
         return lambda: forward(*batch).asnumpy()

@@ -108,6 +108,8 @@ class OptimConfig:
     """Training steps (batches, counted over the whole run) at which lr_gamma applies; increasing."""
     lr_warmup_steps: int = 0
     """Steps over which the learning rates rise linearly from zero."""
+    scale_lr: bool = False
+    """Multiply the learning rates by the number of processes that train together, as the model zoo does unasked."""
     vgg_lr_factor: float = 0.25
     """Learning rate of the trunk, as a share of lr."""
     base_lr_factor: float = 0.25
