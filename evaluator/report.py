@@ -98,6 +98,15 @@ def run(config: ReportConfig) -> int:
         for each, analysis, gallery in zip(evaluated, analyses, galleries, strict=True)
     ]
     text = page(describe(document, skeletons[0], pictures, runs))
+    _write(out, text)
+    for each, analysis in zip(evaluated, analyses, strict=True):
+        print(f"{each.folder}\n{table(analysis)}")
+    print(f"{out}: {len(text.encode()) / 1e6:.1f} MB; open it in a browser")
+    return 0
+
+
+def _write(out: Path, text: str) -> None:
+    """The whole file or none of it."""
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     try:
@@ -105,10 +114,6 @@ def run(config: ReportConfig) -> int:
         os.replace(temporary, out)
     finally:
         temporary.unlink(missing_ok=True)
-    for each, analysis in zip(evaluated, analyses, strict=True):
-        print(f"{each.folder}\n{table(analysis)}")
-    print(f"{out}: {len(text.encode()) / 1e6:.1f} MB; open it in a browser")
-    return 0
 
 
 def table(analysis: Analysis) -> str:
