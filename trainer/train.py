@@ -20,7 +20,7 @@ from trainer.report import Report, cut_log
 from trainer.state import Progress, State
 from trainer.step import make_step
 from trainer.stream import Batch, Stream
-from trainer.world import World, join, local_device_id
+from trainer.world import World, beat, join, local_device_id
 
 CONFIG, LOCK = "config.yaml", "train.lock"
 
@@ -144,6 +144,7 @@ class Training:
         batch = next(batches)
         waited_s = time.perf_counter() - asked_s
         progress = self.state.progress
+        beat(progress.step + 1)
         arrays = (batch.images, batch.heatmaps, batch.pafs, batch.mask, np.array(self._rates(progress.step), np.float32))
         losses, finite, stopping = self.step(*map(ms.Tensor, arrays), ms.Tensor(float(asked_to_stop), ms.float32))
         if not finite:
