@@ -40,7 +40,7 @@ class ExportConfig:
     checkpoint: Path
     """Checkpoint file, or a run folder, whose newest checkpoint is taken."""
     format: Literal["MINDIR", "ONNX", "AIR"]
-    """MINDIR for MindSpore and MindSpore Lite, ONNX for other engines, AIR for Ascend's converter (from an Ascend device only)."""
+    """MINDIR for MindSpore, ONNX for other engines, AIR for Ascend's converter (from an Ascend device only)."""
     out: Path
     """File to write; must not exist."""
     height: int | None = None
