@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from trainer_data import TINY
 
-from pipeline.cli import UserError
+from pipeline.cli import UserError, flatten
 from pipeline.skeleton import COCO18
 from trainer import checkpoint
 from trainer.checkpoint import CheckpointInfo, load_network, read_checkpoint, save_checkpoint
@@ -153,3 +153,17 @@ def test_a_network_of_another_version_is_refused(tmp_path, fields):
     save_checkpoint(path, make_info(network={**dataclasses.asdict(TINY), **fields}), small_tensors())
     with pytest.raises(UserError, match=f"{path}: its network is not one of this version.*{next(iter(fields))}"):
         checkpoint.load_network(path)
+
+
+def test_settings_of_the_network_that_an_older_checkpoint_does_not_have_are_the_defaults(saved_network, tmp_path):
+    network, path = saved_network
+    _, tensors = read_checkpoint(path)
+    old = {
+        name: getattr(TINY, name)
+        for name in ("trunk_channels", "cpm_channels", "num_stages", "stage_channels", "stage1_hidden_channels", "kernel_size")
+    }
+    save_checkpoint(tmp_path / "old.safetensors", make_info(network={**old, "residual": False}), tensors)
+    loaded = load_network(tmp_path / "old.safetensors")
+    assert loaded.info.network == flatten(TINY), "as a new checkpoint would have them, so that a run continues from it"
+    names = [p.name for p in network.get_parameters()]
+    assert [p.name for p in loaded.network.get_parameters()] == names

@@ -12,6 +12,8 @@ from trainer.network import Network, initialise
 from trainer.optim import Adam, LearningRates, learning_rates
 from trainer.step import make_step
 
+GO = ms.Tensor(0.0, ms.float32)  # nobody asks to stop
+
 
 def test_the_reference_schedule():
     config = OptimConfig()
@@ -69,7 +71,7 @@ def trained():
         np.full((2, 4, 2, 3), -90, np.int8),
         np.zeros((2, 2, 3), np.uint8),
     ]
-    losses = [step(*map(ms.Tensor, batch), ms.Tensor([1e-2] * 3, ms.float32))[0].asnumpy().sum() for _ in range(25)]
+    losses = [step(*map(ms.Tensor, batch), ms.Tensor([1e-2] * 3, ms.float32), GO)[0].asnumpy().sum() for _ in range(25)]
     return network, adam, step, batch, losses
 
 
@@ -86,7 +88,7 @@ def test_each_group_moves_at_its_own_rate_and_adam_is_its_formula(trained):
     network, adam, step, batch, _ = trained
     rates = LearningRates(vgg=0.0, base=1e-3, stage=2e-3)
     before = snapshot(network, adam)
-    step(*map(ms.Tensor, batch), ms.Tensor(rates, ms.float32))
+    step(*map(ms.Tensor, batch), ms.Tensor(rates, ms.float32), GO)
     after = snapshot(network, adam)
     assert before.keys() == after.keys()
     power1, power2 = (float(after[f"adam.beta{i}_power"]) for i in (1, 2))
@@ -109,11 +111,11 @@ def test_a_gradient_that_is_not_finite_is_told_and_changes_nothing(trained):
     poisoned = good.copy()
     poisoned[0, 0, 0, 0] = np.nan
     rates = ms.Tensor([1e-3] * 3, ms.float32)
-    assert bool(step(*map(ms.Tensor, batch), rates)[1])
+    assert bool(step(*map(ms.Tensor, batch), rates, GO)[1])
     # set_data would not reach a graph that is compiled already.
     ms.ops.assign(weight, ms.Tensor(poisoned))
     before = snapshot(network, adam)
-    finite = step(*map(ms.Tensor, batch), rates)[1]
+    finite = step(*map(ms.Tensor, batch), rates, GO)[1]
     assert not bool(finite)
     for name, value in snapshot(network, adam).items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
@@ -123,7 +125,7 @@ def test_a_gradient_that_is_not_finite_is_told_and_changes_nothing(trained):
 def test_an_ignored_batch_has_no_gradient(trained):
     network, adam, step, batch, _ = trained
     before = snapshot(network, adam)
-    losses, _ = step(*map(ms.Tensor, [*batch[:3], np.ones_like(batch[3])]), ms.Tensor([1e-3] * 3, ms.float32))
+    losses, *_ = step(*map(ms.Tensor, [*batch[:3], np.ones_like(batch[3])]), ms.Tensor([1e-3] * 3, ms.float32), GO)
     assert losses.asnumpy().max() == 0
     name = "adam.moment1.stages.0.pafs.0.weight"
     np.testing.assert_allclose(snapshot(network, adam)[name], 0.9 * before[name], rtol=1e-5, atol=1e-12)

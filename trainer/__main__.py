@@ -8,6 +8,11 @@ COMMANDS = {
         config="trainer.config:TrainConfig",
         run="trainer.train:run",
     ),
+    "launch": Command(
+        help="train on several devices or hosts, one process each",
+        config="trainer.launch:LaunchConfig",
+        run="trainer.launch:run",
+    ),
     "bench-stream": Command(
         help="samples a second: streamed from records, and augmented on the fly",
         config="trainer.bench_stream:BenchStreamConfig",

@@ -46,7 +46,7 @@ class BenchStepConfig:
     device_id: int = 0
     """Which of the Ascend devices."""
     unfold: bool = True
-    """On a CPU: compute convolutions by those of 1x1, as training does; --no-unfold to compare."""
+    """On a CPU: compute openpose and openpose-2019 by convolutions of 1x1, as training does; --no-unfold to compare."""
     only: Literal["all", "forward", "gradients", "step"] = "all"
     """What to time; anything but all prints JSON."""
     network: Annotated[NetworkConfig, arg(name="")] = field(default_factory=NetworkConfig)
@@ -91,10 +91,11 @@ def measure(config: BenchStepConfig) -> dict:
     from trainer.device import choose_device, num_cores
     from trainer.network import Network, count_multiplications, count_parameters, initialise
 
-    device = choose_device(config.device_target, config.device_id)
+    unfolds = config.unfold and config.network.unfolds
+    device = choose_device(config.device_target, config.device_id, unfolds=unfolds)
     network = Network(config.network, num_heatmaps=19, num_pafs=38)
     initialise(network, np.random.default_rng(0))
-    if device == "CPU" and config.unfold:
+    if device == "CPU" and unfolds:
         network.unfold()
     work = _work(config, network)
     start = time.perf_counter()
@@ -143,7 +144,7 @@ def _work(config: BenchStepConfig, network):
 
     if config.only == "step":
         step, rates = make_step(network, Adam(network), 1024.0), ms.Tensor(np.full(3, 1e-6, np.float32))
-        return lambda: step(*batch, rates)[0].asnumpy()
+        return lambda: step(*batch, rates, ms.Tensor(0.0, ms.float32))[0].asnumpy()
     if config.only == "forward":
         forward = ms.jit(loss)
         return lambda: forward(*batch).asnumpy()

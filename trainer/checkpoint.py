@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from pipeline.cli import UserError
+from pipeline.cli import UserError, flatten
 from pipeline.skeleton import Skeleton
 from trainer.config import NetworkConfig
 
@@ -99,7 +99,9 @@ def _open(path: Path) -> tuple[CheckpointInfo, dict[str, str]]:
         found = f"{metadata.get('format', 'unknown format')} {metadata.get('version', '')}".strip()
         raise UserError(f"checkpoint {path}: is {found}, expected {FORMAT} {FORMAT_VERSION}")
     try:
-        return CheckpointInfo(**json.loads(metadata["info"])), metadata
+        info = json.loads(metadata["info"])
+        info["network"] = flatten(NetworkConfig()) | info["network"]  # fields that were not there when it was written
+        return CheckpointInfo(**info), metadata
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"checkpoint {path}: damaged description ({error}); use another checkpoint") from error
 

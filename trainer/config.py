@@ -89,6 +89,11 @@ class NetworkConfig:
         return self.hidden_channels or self.stage_channels
 
     @property
+    def unfolds(self) -> bool:
+        """Whether all convolutions are of 1x1 or can be made so (see `trainer.layers.Convolution`)."""
+        return self.architecture != "lightweight" and not self.residual
+
+    @property
     def has_vgg_trunk(self) -> bool:
         """Whether the weights of VGG19 fit the trunk."""
         return self.architecture != "lightweight" and not self.residual
@@ -108,6 +113,8 @@ class OptimConfig:
     """Training steps (batches, counted over the whole run) at which lr_gamma applies; increasing."""
     lr_warmup_steps: int = 0
     """Steps over which the learning rates rise linearly from zero."""
+    scale_lr: bool = False
+    """Multiply the learning rates by the number of processes that train together, as the model zoo does unasked."""
     vgg_lr_factor: float = 0.25
     """Learning rate of the trunk, as a share of lr."""
     base_lr_factor: float = 0.25

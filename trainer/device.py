@@ -2,7 +2,8 @@
 
 On CPUs with AVX-512 oneDNN picks its reference kernel for MindSpore's convolutions, 40 to 80 times slower than the one
 that it picks for AVX2. It reads the environment once, at its first operation, so importing this module sets the variable;
-a value that the user has set wins.
+a value that the user has set wins. A network of which only convolutions of 1x1 remain (`Network.unfold`) is faster with
+AVX-512; for that one `choose_device` takes the limit away again.
 """
 
 import contextlib
@@ -14,12 +15,19 @@ from pipeline.cli import UserError
 
 DeviceTarget = Literal["auto", "CPU", "Ascend"]
 INSTRUCTION_SET_VARIABLE = "ONEDNN_MAX_CPU_ISA"
+LIMITED_HERE = "OPENPOSE_LIMITS_ONEDNN"  # so that a process that this one starts can tell our limit from the user's choice
 
 
 def limit_instruction_set(environment: dict | os._Environ, cpu_flags: str) -> None:
     """Keep oneDNN from AVX-512 where the CPU has it, unless `environment` already holds the user's choice."""
-    if "avx512f" in cpu_flags.split():
-        environment.setdefault(INSTRUCTION_SET_VARIABLE, "AVX2")
+    if "avx512f" in cpu_flags.split() and INSTRUCTION_SET_VARIABLE not in environment:
+        environment.update({INSTRUCTION_SET_VARIABLE: "AVX2", LIMITED_HERE: "1"})
+
+
+def lift_limit(environment: dict | os._Environ) -> None:
+    """Undo `limit_instruction_set`."""
+    if environment.pop(LIMITED_HERE, None):
+        environment.pop(INSTRUCTION_SET_VARIABLE, None)
 
 
 def read_cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
@@ -39,8 +47,10 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def choose_device(target: DeviceTarget = "auto", device_id: int = 0) -> str:
+def choose_device(target: DeviceTarget = "auto", device_id: int = 0, *, unfolds: bool = False) -> str:
     """Set the device of this process and return its name: Ascend where there is one, CPU otherwise.
+
+    unfolds: the process will compute nothing but networks after `Network.unfold`, without any other convolution.
 
     Raises UserError where "Ascend" is asked for and not there. Call it before any other use of mindspore.
     """
@@ -48,6 +58,8 @@ def choose_device(target: DeviceTarget = "auto", device_id: int = 0) -> str:
 
     if target == "auto":
         target = "Ascend" if _has_ascend() else "CPU"
+    if unfolds and target == "CPU":
+        lift_limit(os.environ)
     try:
         if target == "Ascend":
             ms.set_device("Ascend", device_id)

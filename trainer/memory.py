@@ -1,50 +1,42 @@
 """How much memory training takes on a CPU, estimated from the layers before anything is computed."""
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-from mindspore import nn
 
 from pipeline.cli import UserError
-from trainer.network import Network
+from trainer.network import Network, convolutions
 
-# Fitted to the resident memory of ten runs from 0.9 to 14 GB (shapes from `small` to `openpose`, batch 1 to 16, 1 and 2
-# threads); the estimate was 3 to 8 % above each.
-_PROCESS_BYTES = 0.7e9
+# Fitted to the peak memory of `bench-step` for the four presets, see `tests/test_memory.py`.
+_PROCESS_BYTES = 0.93e9
+_COMPILED_BYTES = 8e6  # of each unfolded convolution: its operators while the graph is compiled
 _COPIES_OF_WEIGHTS = 6  # weights, two moments, gradients scaled and unscaled, workspace
-_COPIES_OF_ACTIVATIONS = 2.1  # before and after the ReLU
+_COPIES_OF_OUTPUTS = 2.1  # before and after the ReLU
+_COPIES_OF_NORMALISED = 2.5  # and after the batch normalisation between them
+_COPIES_OF_UNFOLDED = 1.4
 _FLOAT_BYTES = 4
 
 
 def estimate_bytes(network: Network, *, insize: int, batch_size: int, num_threads: int) -> int:
     """Peak memory of a training step on images of insize x insize pixels.
 
-    Most of it is scratch: oneDNN unfolds the input of a convolution (kernel^2 copies of it) for every thread that works on an
-    image of its own, and every layer keeps its scratch between steps.
+    Of a convolution that is not unfolded (`Network.unfold`), most of it is scratch: oneDNN copies the input kernel^2 times for
+    every thread that works on an image of its own, and every layer keeps its scratch between steps.
     """
-    activations = unfolded = 0
-    for layer, side in _convolutions(network, insize):
-        kernel = layer.kernel_size[0]
-        activations += layer.out_channels * side * side
-        unfolded += layer.in_channels * side * side * kernel * kernel if kernel > 1 else 0
-    weights = sum(p.size for p in network.trainable_params())
-    floats = _COPIES_OF_WEIGHTS * weights + _COPIES_OF_ACTIVATIONS * batch_size * activations
-    floats += (1 + min(batch_size, num_threads)) * unfolded
-    return int(_PROCESS_BYTES + _FLOAT_BYTES * floats)
-
-
-def _convolutions(network: Network, insize: int) -> Iterator[tuple[nn.Conv2d, int]]:
-    """Each convolution and the side of its output."""
-    side = insize
-    for part in (network.trunk, network.cpm, network.stages):
-        for _, layer in part.cells_and_names():
-            if isinstance(layer, nn.MaxPool2d):
-                side //= 2
-            elif isinstance(layer, nn.Conv2d):
-                side //= layer.stride[0]
-                yield layer, side
+    floats, unfolded = _COPIES_OF_WEIGHTS * sum(p.size for p in network.trainable_params()), 0
+    for layer, side in convolutions(network, insize):
+        cells = side * side
+        if layer.unfolded:
+            unfolded += 1
+            columns, rows = (layer.size * channels * cells for channels in (layer.in_channels, layer.out_channels))
+            floats += rows + batch_size * (columns + _COPIES_OF_UNFOLDED * layer.out_channels * cells)
+            continue
+        copies = _COPIES_OF_OUTPUTS if layer.has_bias else _COPIES_OF_NORMALISED
+        floats += copies * batch_size * layer.out_channels * cells
+        if layer.size > 1:
+            floats += (1 + min(batch_size, num_threads)) * layer.in_channels // layer.group * layer.size**2 * cells
+    return int(_PROCESS_BYTES + _COMPILED_BYTES * unfolded + _FLOAT_BYTES * floats)
 
 
 def available_bytes(limit: Path = Path("/sys/fs/cgroup/memory.max"), used: Path = Path("/sys/fs/cgroup/memory.current")) -> int:

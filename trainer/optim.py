@@ -21,7 +21,7 @@ class LearningRates(NamedTuple):
     stage: float
 
 
-def learning_rates(step: int, config: OptimConfig, *, total_steps: int) -> LearningRates:
+def learning_rates(step: int, config: OptimConfig, *, total_steps: int, num_processes: int = 1) -> LearningRates:
     """Learning rates of a step, counted from 0 over the whole run of `total_steps` (which only "cosine" looks at).
 
     The cosine is that of Loshchilov and Hutter, ICLR 2017, equation 5, without restarts: from lr to 0.
@@ -30,6 +30,8 @@ def learning_rates(step: int, config: OptimConfig, *, total_steps: int) -> Learn
         rate = config.lr * (1 + math.cos(math.pi * min(step / total_steps, 1))) / 2
     else:
         rate = config.lr * config.lr_gamma ** bisect_right(config.lr_steps, step)
+    if config.scale_lr:
+        rate *= num_processes
     if step < config.lr_warmup_steps:
         rate *= (step + 1) / config.lr_warmup_steps
     trunk = 0.0 if step < config.freeze_trunk_steps else rate * config.vgg_lr_factor

@@ -59,13 +59,19 @@ class Report:
 
     Their number and the sum of their losses, float64 (S, 2), are kept in checkpoints (`tensors`, given back as `restored`), so
     that a line is the same whether its interval was interrupted or not. The first step of a process compiles and is left out
-    of the speed.
+    of the speed. Of several processes that train together one `writes`; the others only count.
     """
 
     def __init__(
-        self, folder: Path, *, num_stages: int, restored: dict[str, np.ndarray], clock: Callable[[], float] = time.perf_counter
+        self,
+        folder: Path,
+        *,
+        num_stages: int,
+        restored: dict[str, np.ndarray],
+        writes: bool = True,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.path, self._clock = Path(folder) / LOG, clock
+        self.path, self._writes, self._clock = Path(folder) / LOG, writes, clock
         self._loss_sum = restored.get(LOSS_SUM, np.zeros((num_stages, 2)))
         self._num_steps = int(restored.get(NUM_STEPS, 0))
         self.loss: float | None = None
@@ -100,9 +106,10 @@ class Report:
             "stage_losses": [[loss or None for loss in stage] for stage in means.tolist()],
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
-        print(format_line(entry), flush=True)
-        with open(self.path, "a") as file:
-            file.write(json.dumps(entry) + "\n")
+        if self._writes:
+            print(format_line(entry), flush=True)
+            with open(self.path, "a") as file:
+                file.write(json.dumps(entry) + "\n")
         self._loss_sum, self._num_steps = np.zeros_like(self._loss_sum), 0
         self._interval = Meter(self._clock)
 

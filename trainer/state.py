@@ -1,10 +1,13 @@
 """Everything that a run carries from step to step: where it begins, what a checkpoint of it holds, how it continues."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import mindspore as ms
 import numpy as np
+from mindspore import ops
 
 from pipeline.cli import UserError, flatten
 from pipeline.manifest import Manifest
@@ -13,9 +16,10 @@ from trainer import checkpoint
 from trainer.checkpoint import NETWORK, OPTIMIZER, CheckpointInfo, Tensors
 from trainer.config import TrainConfig
 from trainer.inference import build
-from trainer.network import IMAGENET_MEAN, IMAGENET_STD, initialise
+from trainer.network import IMAGENET_MEAN, IMAGENET_STD, Network, initialise
 from trainer.optim import Adam
 from trainer.vgg import read_vgg
+from trainer.world import World
 
 
 @dataclass
@@ -34,13 +38,14 @@ class State:
     Raises UserError, naming the file, for weights that are not of this network, skeleton or run.
     """
 
-    def __init__(self, config: TrainConfig, manifest: Manifest) -> None:
-        self.config, self.manifest = config, manifest
+    def __init__(self, config: TrainConfig, manifest: Manifest, world: World | None = None) -> None:
+        self.config, self.manifest, self.world = config, manifest, world or World()
         self.skeleton = manifest.format.skeleton
         self.network = build(config.network, self.skeleton)
         self.adam = Adam(self.network)
         self.progress = Progress()
         self.restored: Tensors = {}
+        self._average_statistics = statistics_averaging(self.network, self.world)
         newest = checkpoint.read_newest(config.out) if config.resume else None
         if newest is None:
             self._begin()
@@ -70,11 +75,15 @@ class State:
         self.restored = tensors
         print(f"continuing from {path}")
 
-    def save(self, extra: Tensors) -> Path:
+    def save(self, extra: Tensors) -> None:
         """Write a checkpoint of this moment and `extra` into --out, and remove the oldest ones.
 
-        `extra` comes back in `restored`. Raises UserError for weights that are not finite.
+        `extra` comes back in `restored`. All processes of the world call it, and its leader writes. Raises UserError for weights
+        that are not finite.
         """
+        self._average_statistics()
+        if not self.world.leads:
+            return
         weights = {NETWORK + name: p.asnumpy() for name, p in self.network.parameters_dict().items()}
         if bad := [name for name, array in weights.items() if not np.isfinite(array).all()]:
             raise UserError(
@@ -84,7 +93,6 @@ class State:
         path = self.config.out / f"step-{self.progress.step:08d}{checkpoint.SUFFIX}"
         checkpoint.save_checkpoint(path, self._info(), {**weights, **moments, **extra})
         checkpoint.prune_checkpoints(self.config.out, self.config.keep_checkpoint_max)
-        return path
 
     def _info(self) -> CheckpointInfo:
         return CheckpointInfo(
@@ -98,6 +106,26 @@ class State:
             normalisation={"mean": IMAGENET_MEAN, "std": IMAGENET_STD},
             records_digest=self.manifest.digest,
         )
+
+
+def statistics_averaging(network: Network, world: World) -> Callable[[], None]:
+    """What makes batch normalisation's running averages equal in all processes, each of which saw its own part of the batches.
+
+    Training does not look at them, so it does not matter how often that is done.
+    """
+    trained = {id(p) for p in network.trainable_params()}
+    statistics = [p for p in network.get_parameters() if id(p) not in trained]
+    if world.size == 1 or not statistics:
+        return lambda: None
+    mean = world.averaging()
+
+    @ms.jit
+    def average():
+        for parameter in statistics:
+            ops.assign(parameter, mean(parameter))
+        return True
+
+    return average
 
 
 def _refuse_other_skeleton(path: Path, info: CheckpointInfo, skeleton: Skeleton) -> None:

@@ -4,7 +4,7 @@ import fcntl
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import mindspore as ms
@@ -20,22 +20,28 @@ from trainer.report import Report, cut_log
 from trainer.state import Progress, State
 from trainer.step import make_step
 from trainer.stream import Batch, Stream
+from trainer.world import World, beat, join, local_device_id
 
 CONFIG, LOCK = "config.yaml", "train.lock"
 
 
 def run(config: TrainConfig) -> int:
-    """The command `train`. Raises UserError for what the user can mend."""
+    """The command `train`, of one process or of one of several. Raises UserError for what the user can mend."""
+    device = choose_device(config.device_target, local_device_id(config.device_id), unfolds=config.network.unfolds)
+    world = join()
     stream = Stream(
         config.records,
         batch_size=config.batch_size,
         seed=config.seed,
+        rank=world.rank,
+        world=world.size,
         num_parallel_workers=config.num_parallel_workers,
         check_hashes=config.check_hashes,
     )
-    with _claimed(config.out, resume=config.resume):
-        device = choose_device(config.device_target, config.device_id)
-        training = Training(config, stream)
+    with _claimed(config.out, resume=config.resume) if world.leads else nullcontext():
+        training = Training(config, stream, world)
+        if device == "CPU" and config.network.unfolds:
+            training.state.network.unfold()
         if device == "CPU" and config.check_memory:
             memory.check(
                 training.state.network,
@@ -43,7 +49,8 @@ def run(config: TrainConfig) -> int:
                 batch_size=config.batch_size,
                 num_threads=num_cores(),
             )
-        save_config(config, config.out / CONFIG)
+        if world.leads:
+            save_config(config, config.out / CONFIG)
         stopped_by = training.run()
     if stopped_by == signal.SIGTERM:
         raise Terminated
@@ -87,23 +94,29 @@ def steps_left(progress: Progress, config: TrainConfig, stream: Stream) -> int:
 class Training:
     """One run: its state, the compiled step, the stream and the report."""
 
-    def __init__(self, config: TrainConfig, stream: Stream) -> None:
-        self.config, self.stream = config, stream
-        self.state = State(config, stream.manifest)
-        self.step = make_step(self.state.network, self.state.adam, config.optim.loss_scale)
-        cut_log(config.out, self.state.progress.step)
+    def __init__(self, config: TrainConfig, stream: Stream, world: World) -> None:
+        self.config, self.stream, self.world = config, stream, world
+        self.state = State(config, stream.manifest, world)
+        self.step = make_step(self.state.network, self.state.adam, config.optim.loss_scale, world)
+        if world.leads:
+            cut_log(config.out, self.state.progress.step)
         self.total_steps = self.state.progress.step + steps_left(self.state.progress, config, stream)
-        self.report = Report(config.out, num_stages=config.network.num_stages, restored=self.state.restored)
+        self.report = Report(config.out, num_stages=config.network.num_stages, restored=self.state.restored, writes=world.leads)
 
     def run(self) -> signal.Signals | None:
-        """Train to the end, or until a signal arrives; saves at either. Returns the signal."""
-        self._print_plan()
-        config, progress = self.config, self.state.progress
+        """Train to the end, or until a signal arrives here or at another process of the world; saves at either.
+
+        Returns the signal: SIGTERM where it was another's.
+        """
+        config, progress, world = self.config, self.state.progress, self.world
+        if world.leads:
+            self._print_plan()
         batches = self.stream.batches(progress.epoch, progress.position)
-        saved_step = progress.step
-        with _noted_signals() as arrived:
-            while not arrived and (left := steps_left(progress, config, self.stream)):
-                self._one_step(batches)
+        saved_step, stopping = progress.step, False
+        with _noted_signals(quiet=not world.leads) as arrived:
+            # Alone a signal counts at once; several must agree first, so it counts with the next step.
+            while not (stopping or (arrived and world.size == 1)) and (left := steps_left(progress, config, self.stream)):
+                stopping = self._one_step(batches, asked_to_stop=bool(arrived))
                 if progress.step % config.log_interval == 0 or left == 1:
                     self._log(left - 1)
                 if progress.step % config.ckpt_interval == 0:
@@ -111,39 +124,46 @@ class Training:
                     saved_step = progress.step
             if progress.step != saved_step:
                 self.state.save(self.report.tensors())
+            world.meet()  # nobody leaves before the checkpoint is written
         batches.close()
-        print(f"{config.out}: step {progress.step:,} of epoch {progress.epoch} saved; {self.report.summary()}", flush=True)
-        return arrived[0] if arrived else None
+        if world.leads:
+            print(f"{config.out}: step {progress.step:,} of epoch {progress.epoch} saved; {self.report.summary()}", flush=True)
+        return arrived[0] if arrived else signal.SIGTERM if stopping else None
 
     def _print_plan(self) -> None:
         counts = count_parameters(self.state.network)
         groups = ", ".join(f"{name} {count / 1e6:.2f}" for name, count in counts.items())
+        batch = f"{self.world.size} x {self.config.batch_size}" if self.world.size > 1 else self.config.batch_size
         print(
             f"{sum(counts.values()) / 1e6:.2f} M parameters ({groups}); {self.stream.num_samples:,} samples an epoch; "
-            f"{steps_left(self.state.progress, self.config, self.stream):,} steps of {self.config.batch_size} to go; "
-            "compiling the first",
+            f"{steps_left(self.state.progress, self.config, self.stream):,} steps of {batch} to go; compiling the first",
             flush=True,
         )
 
-    def _one_step(self, batches: Iterator[Batch]) -> None:
+    def _one_step(self, batches: Iterator[Batch], *, asked_to_stop: bool) -> bool:
+        """One step of all processes. Returns whether one of them was asked to stop."""
         asked_s = time.perf_counter()
         batch = next(batches)
         waited_s = time.perf_counter() - asked_s
         progress = self.state.progress
-        rates = np.array(self._rates(progress.step), np.float32)
-        losses, finite = self.step(*map(ms.Tensor, (batch.images, batch.heatmaps, batch.pafs, batch.mask, rates)))
+        beat(progress.step + 1)
+        arrays = (batch.images, batch.heatmaps, batch.pafs, batch.mask, np.array(self._rates(progress.step), np.float32))
+        losses, finite, stopping = self.step(*map(ms.Tensor, arrays), ms.Tensor(float(asked_to_stop), ms.float32))
         if not finite:
+            where = f" of rank {self.world.rank}, or of another" if self.world.size > 1 else ""
             raise UserError(
-                f"step {progress.step + 1}: the loss or its gradients are not finite (images {batch.image_ids.tolist()}); "
+                f"step {progress.step + 1}: the loss or its gradients are not finite (images {batch.image_ids.tolist()}{where}); "
                 f"that step was not taken. Lower --lr and continue from the last checkpoint in {self.config.out} with --resume"
             )
-        self.report.add(losses.asnumpy(), num_samples=batch.num_samples, waited_s=waited_s)
+        seen = batch.position - (progress.position if batch.epoch == progress.epoch else 0)  # by all processes
+        self.report.add(losses.asnumpy(), num_samples=seen, waited_s=waited_s)
         progress.step += 1
         finished = batch.position == self.stream.num_samples
         progress.epoch, progress.position = (batch.epoch + 1, 0) if finished else (batch.epoch, batch.position)
+        return bool(stopping)
 
     def _rates(self, step: int) -> LearningRates:
-        return learning_rates(step, self.config.optim, total_steps=self.total_steps)
+        return learning_rates(step, self.config.optim, total_steps=self.total_steps, num_processes=self.world.size)
 
     def _log(self, left: int) -> None:
         progress = self.state.progress
@@ -156,7 +176,7 @@ class Training:
 
 
 @contextmanager
-def _noted_signals() -> Iterator[list[signal.Signals]]:
+def _noted_signals(*, quiet: bool) -> Iterator[list[signal.Signals]]:
     """Collect SIGINT and SIGTERM instead of stopping at once; the second of a kind stops as usual.
 
     (While MindSpore computes, it turns SIGINT into SIGTERM; so Ctrl-C mostly arrives as that.)
@@ -166,7 +186,8 @@ def _noted_signals() -> Iterator[list[signal.Signals]]:
 
     def note(number, _frame):
         arrived.append(signal.Signals(number))
-        print(f"{arrived[-1].name}: finishing this step, then saving", flush=True)
+        if not quiet:
+            print(f"{arrived[-1].name}: finishing this step, then saving", flush=True)
         signal.signal(number, previous[number])
 
     for number in (signal.SIGINT, signal.SIGTERM):
