@@ -15,7 +15,7 @@ COMMANDS = {
     ),
     "watch": Command(
         help="each new checkpoint of a running training -> a leaderboard and the best checkpoint",
-        config="evaluator.watch:WatchConfig",
+        config="evaluator.config:WatchConfig",
         run="evaluator.watch:run",
     ),
     "oracle": Command(

@@ -16,14 +16,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from evaluator.config import Decoding, Inference, RunConfig
-from evaluator.decode import DecodeConfig
-from evaluator.infer import InferConfig
+from evaluator.config import RunConfig, WatchConfig
 from evaluator.partial import differences, write_atomic
 from pipeline.cli import UserError, as_options, flatten, read_json
 from pipeline.manifest import file_facts
@@ -34,59 +31,6 @@ STOPPED = (130, 143, -2, -15)  # exit codes of an evaluation that a signal stopp
 TRAINING_LOCK = "train.lock"  # held by `python -m trainer train` as long as it runs
 
 Evaluate = Callable[[Path, Path], int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class WatchConfig:
-    """Evaluate each new checkpoint of a training, while it runs, and keep a leaderboard and the best checkpoint.
-
-    Example: python -m evaluator watch --run runs/coco --annotations person_keypoints_val2017.json --images val2017 --out watched
-
-    A watch that was stopped continues with the same command.
-    """
-
-    run: Path
-    """Folder of the training (its --out); it need not be there yet."""
-    annotations: Path
-    """COCO key-point annotation file."""
-    images: Path
-    """Folder of the images."""
-    out: Path
-    """Folder for the leaderboard, the best checkpoint and the output of every evaluation; absent, or left by the same command."""
-    metric: Literal["AP", "AP .5", "AP .75", "AP (M)", "AP (L)", "AR", "AR .5", "AR .75", "AR (M)", "AR (L)"] = "AP"
-    """The figure that decides which is best."""
-    stop_with_training: bool = False
-    """Stop when no training holds the run folder any more and all its checkpoints are evaluated."""
-    max_evaluations: int | None = None
-    """Stop when so many checkpoints are evaluated, earlier ones included."""
-    idle_minutes: float | None = None
-    """Stop when no new checkpoint has come for so long; 0: evaluate those that are there, and stop."""
-    poll_seconds: float = 10.0
-    """Look for new checkpoints so often."""
-    max_images: int | None = None
-    """Evaluate on so many of the images only, always the same ones. The leaderboard says so."""
-    batch_size: int | None = None
-    """Images of equal padded size that the network gets at once. Default: 1 on a CPU, where more are not faster, 8 elsewhere."""
-    pictures: int = 8
-    """Pictures of so many of the best and so many of the worst images of every evaluation; 0: none."""
-    device_target: Literal["auto", "CPU", "Ascend"] = "auto"
-    """Device; auto takes Ascend where there is one."""
-    inference: Inference = field(default_factory=InferConfig)
-    decoding: Decoding = field(default_factory=DecodeConfig)
-
-    def __post_init__(self) -> None:
-        if self.max_evaluations is not None and self.max_evaluations < 1:
-            raise ValueError(f"max_evaluations must be at least 1, got {self.max_evaluations}")
-        if self.idle_minutes is not None and not 0 <= self.idle_minutes < float("inf"):
-            raise ValueError(f"idle_minutes must be 0 or more, got {self.idle_minutes}")
-        if not 0.1 <= self.poll_seconds <= 3600:
-            raise ValueError(f"poll_seconds must be from 0.1 to 3600, got {self.poll_seconds}")
-        self.evaluation(self.run, self.out)
-
-    def evaluation(self, checkpoint: Path, out: Path) -> RunConfig:
-        """What `run` is told about one checkpoint."""
-        shared = ("annotations", "images", "max_images", "batch_size", "pictures", "device_target", "inference", "decoding")
-        return RunConfig(checkpoint=checkpoint, out=out, allow_unreadable=True, **{name: getattr(self, name) for name in shared})
 
 
 def run(config: WatchConfig) -> int:

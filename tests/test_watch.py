@@ -16,7 +16,8 @@ from job_data import write_images
 from test_checkpoint import make_info, small_tensors
 from trainer_data import TINY
 
-from evaluator.watch import TRAINING_LOCK, Watch, WatchConfig, link_or_copy
+from evaluator.config import WatchConfig
+from evaluator.watch import TRAINING_LOCK, Watch, link_or_copy
 from pipeline.cli import UserError
 from pipeline.skeleton import COCO18
 from trainer import checkpoint
