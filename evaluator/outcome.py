@@ -17,6 +17,7 @@ from pipeline.output import new_folder, write_json
 from pipeline.skeleton import Skeleton
 
 MOST_NAMED = 20
+UNREADABLE_COUNT = "count as images in which nothing was found (all are in metrics.json)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +67,7 @@ def publish(outcome: Outcome, config: Any, identity: dict[str, Any], clock: Cloc
         num_pictures = _write_pictures(outcome, config, folder / "pictures")
     _report(outcome, config, num_pictures, speed_line)
     unreadable = _unreadable_names(outcome)
-    return report_unreadable(
-        unreadable, "count as images in which nothing was found (all are in metrics.json)", allowed=config.allow_unreadable
-    )
+    return report_unreadable(unreadable, UNREADABLE_COUNT, allowed=config.allow_unreadable)
 
 
 def _unreadable_names(outcome: Outcome) -> dict[str, str]:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from evaluator import outcome
 from evaluator.clock import Clock
+from evaluator.coco import Evaluation
 from evaluator.config import RunConfig, choose_batch_size
 from evaluator.decode import People
 from evaluator.fields import StoredFields, decode_stored
@@ -69,7 +70,7 @@ def evaluate_source(config: RunConfig, network: FieldNetwork | None, origin: dic
     groups = plan_groups(images, looks.padded_sizes if looks else None, batch_size)
     identity = identify(config, document, skeleton, origin | {"batch_size": batch_size, "insize": looks and looks.insize})
     if (config.out / EVALUATION).exists():
-        return _complete_already(config.out, identity)
+        return _complete_already(config, identity)
     number, count = config.part
     mine = groups[number - 1 :: count]
     if not mine:
@@ -127,17 +128,21 @@ def identify(config: RunConfig, document: CocoFile, skeleton: Skeleton, facts: d
     }
 
 
-def _complete_already(out: Path, identity: dict[str, Any]) -> int:
-    there = read_json(out / EVALUATION, "evaluation")
-    there.pop("people", None)
-    if differences(there, identity):
+def _complete_already(config: RunConfig, identity: dict[str, Any]) -> int:
+    out, about = config.out, read_json(config.out / EVALUATION, "evaluation")
+    about.pop("people", None)
+    if differences(about, identity):
         refuse_used(out)
-    work = out.resolve().with_name(out.resolve().name + ".unfinished")
-    print(f"{out} is complete already")
-    if work.exists():  # killed after the last step but one
-        with Unfinished(out, identity, len(identity["skeleton"]["joints"])) as unfinished:
+    unfinished = Unfinished(out, identity, len(identity["skeleton"]["joints"]))
+    if unfinished.folder.exists():  # killed after the last step but one
+        with unfinished:
             unfinished.remove()
-    return 0
+    print(f"{out} is complete already")
+    if not (out / "metrics.json").exists():
+        return 0
+    metrics = read_json(out / "metrics.json", "metrics")
+    print(Evaluation(figures=metrics["figures"], image_oks={}).line())
+    return outcome.report_unreadable(metrics["unreadable_images"], outcome.UNREADABLE_COUNT, allowed=config.allow_unreadable)
 
 
 def _network_source(config: RunConfig, looks: Looks, batch_size: int, clock: Clock) -> Callable[[list[Group]], Looked]:

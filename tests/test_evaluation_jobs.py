@@ -219,6 +219,8 @@ def test_a_run_that_was_stopped_does_only_the_rest(noise, whole, tmp_path, capsy
     assert results_of(config.out) == results_of(whole)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert evaluate_source(config, NoiseNetwork()) == 0 and "complete already" in capsys.readouterr().out
+    (tmp_path / "out.unfinished").mkdir()  # as after a kill between the last two steps
+    assert evaluate_source(config, NoiseNetwork()) == 0 and [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_line_that_was_cut_off_or_spoilt_is_done_again(noise, whole, tmp_path):
