@@ -27,7 +27,7 @@ from pipeline.skeleton import Skeleton, read_skeleton
 
 Group = Sequence[dict]
 Looked = Iterator[list[tuple[dict, People | UnreadableImage]]]
-NUM_TOGETHER = 4  # stored fields a task
+NUM_TOGETHER = 8  # stored fields a task
 
 
 def run(config: RunConfig) -> int:
