@@ -1,5 +1,8 @@
 """pycocotools' key-point evaluation with its innermost loop as arrays: the same numbers in half the time."""
 
+import copy
+from collections.abc import Collection
+
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
@@ -37,3 +40,19 @@ class KeypointEval(COCOeval):
             alike = np.exp(-np.ascontiguousarray(error[:, labelled]))
             oks[:, column] = np.sum(alike, axis=1) / alike.shape[1]
         return oks
+
+    def over(self, image_ids: Collection[int]) -> "KeypointEval":
+        """The same evaluation, summarised over some of its images, without comparing anything again."""
+        images = self._paramsEval.imgIds
+        wanted = set(image_ids)
+        kept = [place for place, image_id in enumerate(images) if image_id in wanted]
+        part = copy.copy(self)
+        part.params = copy.deepcopy(self.params)
+        part.params.imgIds = [images[place] for place in kept]
+        part._paramsEval = copy.deepcopy(part.params)
+        # By category (there is one), area range and image.
+        ranges = range(0, len(self.evalImgs), len(images))
+        part.evalImgs = [self.evalImgs[first + place] for first in ranges for place in kept]
+        part.accumulate()
+        part.summarize()
+        return part

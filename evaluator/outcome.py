@@ -7,7 +7,7 @@ from typing import Any
 
 from evaluator import pictures
 from evaluator.clock import Clock
-from evaluator.coco import Evaluation, Results, evaluate, labelled_images, to_results
+from evaluator.coco import Evaluation, Results, evaluate_twice, labelled_images, to_results
 from evaluator.oracle import true_keypoints
 from evaluator.partial import EVALUATION, Found
 from pipeline.cli import flatten, save_config
@@ -45,14 +45,15 @@ def score(document: CocoFile, skeleton: Skeleton, images: list[dict], found: Fou
     ]
     ids = {image["id"] for image in images}
     with_people = [image_id for image_id in labelled_images(document) if image_id in ids]
+    evaluation, people_images = evaluate_twice(document, results, skeleton, ids, with_people)
     return Outcome(
         document=document,
         skeleton=skeleton,
         images=images,
         found=found,
         results=results,
-        evaluation=evaluate(document, results, skeleton, sorted(ids)),
-        people_images=evaluate(document, results, skeleton, with_people),
+        evaluation=evaluation,
+        people_images=people_images,
     )
 
 

@@ -60,3 +60,13 @@ def test_it_is_pycocotools_own(tmp_path, seed, monkeypatch):
     assert our_job.ious.keys() == their_job.ious.keys()
     for key, oks in their_job.ious.items():
         np.testing.assert_array_equal(our_job.ious[key], oks)
+
+
+@pytest.mark.parametrize("part", [[1], [1, 2], [2, 3], [3], []])
+def test_over_some_images_it_is_what_it_is_over_them_alone(tmp_path, part):
+    rng = np.random.default_rng(7)
+    document = crowded(tmp_path, rng)
+    results = results_near(document, rng)
+    whole, over = coco.evaluate_twice(document, results, COCO18, [1, 2, 3], part)
+    assert whole == coco.evaluate(document, results, COCO18)
+    assert over == coco.evaluate(document, results, COCO18, part)
