@@ -34,7 +34,7 @@ COMMANDS = {
         run="evaluator.bench_decode:run",
     ),
     "predict": Command(
-        help="a checkpoint on any images -> drawings and JSON",
+        help="a checkpoint on any images and videos -> drawings and JSON",
         config="evaluator.config:PredictConfig",
         run="evaluator.predict:run",
     ),
