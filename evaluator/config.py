@@ -69,7 +69,7 @@ class RunConfig:
     batch_size: int | None = None
     """Images of equal padded size that the network gets at once. Default: 1 on a CPU, where more are not faster, 8 elsewhere."""
     jobs: int = -1
-    """With --fields: processes that load and decode; -1 = one per core."""
+    """With --fields: processes that load and decode; -1 = one per core, but a single one for fewer than 500 images."""
     pictures: int = 8
     """Pictures of so many of the best and so many of the worst images; 0: none."""
     draw_min_score: float = 1.0

@@ -23,7 +23,7 @@ from pipeline.skeleton import Skeleton
 
 STRIDE_PX = 8  # part of the form
 LOOK_FOR_PARENT_S = 0.5
-WORTH_PROCESSES = 64  # images; fewer are decoded sooner than processes start
+WORTH_PROCESSES = 500  # images; fewer are decoded before other processes have started
 
 
 class StoredFields:
@@ -114,10 +114,11 @@ def decode_stored(
 ) -> Iterator[list[tuple[dict, People]]]:
     """The people of stored fields, group by group of images (entries of an annotation file), in any order, by several processes.
 
-    Raises UserError naming the image whose fields are missing, damaged, of another shape or not finite.
+    jobs: how many; -1 is one per core if there are images enough for that, else this one. Raises UserError naming the image whose fields are missing, damaged, of another shape or not finite.
     """
-    jobs = len(os.sched_getaffinity(0)) if jobs == -1 else jobs
-    if jobs == 1 or sum(map(len, groups)) < WORTH_PROCESSES:
+    if jobs == -1:
+        jobs = len(os.sched_getaffinity(0)) if sum(map(len, groups)) >= WORTH_PROCESSES else 1
+    if jobs == 1:
         yield from (_decode_group(path, group, skeleton, config) for group in groups)
         return
     work = (joblib.delayed(_decode_alone)(path, group, skeleton, config) for group in groups)

@@ -17,7 +17,7 @@ from trainer_data import TINY
 
 from evaluator import merge
 from evaluator.config import RunConfig
-from evaluator.fields import WORTH_PROCESSES, _single
+from evaluator.fields import _single
 from evaluator.infer import InferConfig, Looks, input_size
 from evaluator.merge import MergeConfig
 from evaluator.partial import EVALUATION, PEOPLE
@@ -319,9 +319,9 @@ def test_a_signal_stops_a_run_which_then_continues(noise, whole, tmp_path, numbe
 
 @pytest.fixture(scope="module")
 def many_fields(tmp_path_factory):
-    """Stored fields of so many images that several processes decode them."""
+    """Stored fields of a hundred images."""
     folder = tmp_path_factory.mktemp("fields")
-    annotations, images = write_images(folder, count=WORTH_PROCESSES + 36)
+    annotations, images = write_images(folder, count=100)
     looks = Looks(NoiseNetwork(), InferConfig(size_step_px=8))
     listed = CocoFile(annotations, COCO18).images
     sizes = [(image["width"], image["height"]) for image in listed]
