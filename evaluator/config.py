@@ -68,8 +68,6 @@ class RunConfig:
     """i/n: look at the i-th of n parts of the images, 1/n to n/n. A part is not scored; `merge` scores all of them together."""
     batch_size: int | None = None
     """Images of equal padded size that the network gets at once. Default: 1 on a CPU, where more are not faster, 8 elsewhere."""
-    jobs: int = -1
-    """With --fields: processes that load and decode; -1 = one per core, but a single one for fewer than 500 images."""
     pictures: int = 8
     """Pictures of so many of the best and so many of the worst images; 0: none."""
     draw_min_score: float = 1.0
@@ -96,8 +94,6 @@ class RunConfig:
             raise ValueError(f"pictures must be 0 or more, got {self.pictures}")
         if self.max_images is not None and self.max_images < 1:
             raise ValueError(f"max_images must be at least 1, got {self.max_images}")
-        if self.jobs == 0 or self.jobs < -1:
-            raise ValueError(f"jobs must be -1 (one per core) or at least 1, got {self.jobs}")
         require_batch_size(self.batch_size)
         _ = self.part
 

@@ -1,29 +1,25 @@
 """Stored fields in place of a network: an .npz file of heatmaps and PAFs by image id."""
 
-import functools
+import contextlib
 import io
-import os
-import threading
-import time
+import itertools
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
-import joblib
 import numpy as np
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from evaluator.decode import DecodeConfig, People
 from evaluator.infer import Fields, find_or_explain
+from evaluator.stream import ahead
 from pipeline import geometry
 from pipeline.cli import UserError
 from pipeline.skeleton import Skeleton
 
 STRIDE_PX = 8  # part of the form
-LOOK_FOR_PARENT_S = 0.5
-WORTH_PROCESSES = 500  # images; fewer are decoded before other processes have started
+LOADED_AHEAD = 8  # images
 
 
 class StoredFields:
@@ -110,54 +106,18 @@ def _single(array: np.ndarray) -> np.ndarray:
 
 
 def decode_stored(
-    path: Path, groups: Sequence[Sequence[dict]], skeleton: Skeleton, config: DecodeConfig, jobs: int
+    stored: StoredFields, groups: Sequence[Sequence[dict]], skeleton: Skeleton, config: DecodeConfig
 ) -> Iterator[list[tuple[dict, People]]]:
-    """The people of stored fields, group by group of images (entries of an annotation file), in any order, by several processes.
+    """The people of stored fields, group by group of images (entries of an annotation file).
 
-    jobs: how many; -1 is one per core if there are images enough for that, else this one. Raises UserError naming the image whose fields are missing, damaged, of another shape or not finite.
+    A thread loads ahead: decompressing, the larger part of the work, leaves Python to this one. (Several processes take longer
+    on two cores: what they start and send costs more than it saves.) Raises UserError naming the image whose fields are
+    missing, damaged, of another shape or not finite.
     """
-    if jobs == -1:
-        jobs = len(os.sched_getaffinity(0)) if sum(map(len, groups)) >= WORTH_PROCESSES else 1
-    if jobs == 1:
-        yield from (_decode_group(path, group, skeleton, config) for group in groups)
-        return
-    work = (joblib.delayed(_decode_alone)(path, group, skeleton, config) for group in groups)
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="4*n_jobs", batch_size=1)
-    try:
-        yield from parallel(work)
-    except TerminatedWorkerError as error:
-        raise UserError(
-            f"a decoding process was killed, perhaps for want of memory (fewer --jobs need less); run again: {error}"
-        ) from error
-
-
-@functools.lru_cache(maxsize=1)
-def _opened(path: Path, _changed_ns: int) -> StoredFields:
-    """One opening of the file serves all groups of a process."""
-    return StoredFields(path)
-
-
-def _decode_group(path: Path, group: Sequence[dict], skeleton: Skeleton, config: DecodeConfig) -> list[tuple[dict, People]]:
-    stored = _opened(path, path.stat().st_mtime_ns)
-    return [(image, find_or_explain(stored.load(image["id"]), skeleton, config, image["file_name"])) for image in group]
-
-
-def _decode_alone(path: Path, group: Sequence[dict], skeleton: Skeleton, config: DecodeConfig) -> list[tuple[dict, People]]:
-    """The same in a process of many."""
-    _begin_process()
-    return _decode_group(path, group, skeleton, config)
-
-
-@functools.cache
-def _begin_process() -> None:
-    """Once in every process: OpenCV's own threads would be in the way of the others, and nothing else ends it if the evaluation
-    is killed."""
-    cv2.setNumThreads(1)
-    parent = os.getppid()
-
-    def end_with_parent() -> None:
-        while os.getppid() == parent:
-            time.sleep(LOOK_FOR_PARENT_S)
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    images = (image for group in groups for image in group)
+    with contextlib.closing(ahead(((image, stored.load(image["id"])) for image in images), LOADED_AHEAD)) as loaded:
+        for group in groups:
+            yield [
+                (image, find_or_explain(fields, skeleton, config, image["file_name"]))
+                for image, fields in itertools.islice(loaded, len(group))
+            ]

@@ -27,7 +27,7 @@ from pipeline.skeleton import Skeleton, read_skeleton
 
 Group = Sequence[dict]
 Looked = Iterator[list[tuple[dict, People | UnreadableImage]]]
-NUM_TOGETHER = 8  # stored fields a task
+NUM_TOGETHER = 8  # stored fields between two writes of what was found
 
 
 def run(config: RunConfig) -> int:
@@ -156,8 +156,9 @@ def _network_source(config: RunConfig, looks: Looks, batch_size: int, clock: Clo
 
 
 def _stored_source(config: RunConfig, document: CocoFile, skeleton: Skeleton) -> Callable[[list[Group]], Looked]:
-    StoredFields(config.fields).require_images(document.images, config.annotations)
-    return lambda groups: decode_stored(config.fields, groups, skeleton, config.decoding, config.jobs)
+    stored = StoredFields(config.fields)
+    stored.require_images(document.images, config.annotations)
+    return lambda groups: decode_stored(stored, groups, skeleton, config.decoding)
 
 
 def _look(
