@@ -28,6 +28,16 @@ COMMANDS = {
         config="evaluator.config:PredictConfig",
         run="evaluator.predict:run",
     ),
+    "report": Command(
+        help="evaluations as one HTML page: curves, joints, errors and what mending them gives, images",
+        config="evaluator.report:ReportConfig",
+        run="evaluator.report:run",
+    ),
+    "export": Command(
+        help="a checkpoint's network as MINDIR, ONNX or AIR, for other engines",
+        config="evaluator.export:ExportConfig",
+        run="evaluator.export:run",
+    ),
 }
 
 if __name__ == "__main__":

@@ -2,20 +2,25 @@
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from evaluator.checks import require_fit
 from evaluator.decode import People
 from evaluator.grouping import body_reach
-from pipeline.cli import UserError
 from pipeline.coco_file import CocoFile
 from pipeline.skeleton import Skeleton
 
 Results = list[dict]
+
+# Square pixels of a person's segment, by pycocotools' names. COCO's key-point figures know no small people as such: those below
+# 32 * 32 count in "all" alone.
+AREA_RANGES = {"all": (0.0, 1e10), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
+SMALL = {"small": (0.0, 32.0**2)}
 
 FIGURES = ("AP", "AP .5", "AP .75", "AP (M)", "AP (L)", "AR", "AR .5", "AR .75", "AR (M)", "AR (L)")
 
@@ -69,30 +74,40 @@ def labelled_images(document: CocoFile) -> list[int]:
     )
 
 
-def evaluate(document: CocoFile, results: Results, skeleton: Skeleton, image_ids: Sequence[int] | None = None) -> Evaluation:
+def evaluate(document: CocoFile, results: Results, skeleton: Skeleton, image_ids: Collection[int] | None = None) -> Evaluation:
     """COCO's key-point metrics over all images of the file, those without people too, or over `image_ids` alone.
 
-    Raises UserError for results of images or categories that the file does not have.
+    Raises UserError naming everything in which annotations and results do not belong together.
     """
-    known = {image["id"] for image in document.images}
-    strangers = sorted({entry["image_id"] for entry in results} - known)
-    if strangers:
-        raise UserError(
-            f"annotation file {document.path}: lacks {len(strangers)} images of the results, such as {strangers[0]}; "
-            "annotations and results do not belong together"
-        )
-    if any(entry["category_id"] != document.category_id for entry in results):
-        raise UserError(f"annotation file {document.path}: people are category {document.category_id}, not so in the results")
-    # pycocotools prints its progress.
-    with contextlib.redirect_stdout(io.StringIO()):
-        job = COCOeval(_truth(document, skeleton), _detections(document, results), "keypoints")
-        job.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
-        job.params.imgIds = sorted(known if image_ids is None else image_ids)
-        job.evaluate()
-        job.accumulate()
-        job.summarize()
+    job = compare(document, results, skeleton, image_ids)
     figures = dict(zip(FIGURES, map(float, job.stats), strict=True))
     return Evaluation(figures=figures, image_oks=_image_oks(job, document))
+
+
+def compare(
+    document: CocoFile,
+    results: Results,
+    skeleton: Skeleton,
+    image_ids: Collection[int] | None = None,
+    areas: Mapping[str, tuple[float, float]] = AREA_RANGES,
+) -> COCOeval:
+    """pycocotools' own evaluation, done; its `stats` are those of FIGURES if `areas` begins with COCO's three.
+
+    Its detections have the id 1 + place in `results`; its people stand in the order of the document. Raises UserError as
+    `evaluate` does.
+    """
+    require_fit(document, results, skeleton, image_ids)
+    # pycocotools prints its progress.
+    with contextlib.redirect_stdout(io.StringIO()):
+        job = COCOeval(_truth(document, skeleton), _detections(document, results, skeleton), "keypoints")
+        job.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
+        job.params.imgIds = sorted({image["id"] for image in document.images} if image_ids is None else set(image_ids))
+        job.params.areaRngLbl, job.params.areaRng = list(areas), [list(limits) for limits in areas.values()]
+        job.evaluate()
+        job.accumulate()
+        if set(AREA_RANGES) <= set(areas):
+            job.summarize()
+    return job
 
 
 def _truth(document: CocoFile, skeleton: Skeleton) -> COCO:
@@ -112,12 +127,13 @@ def _truth(document: CocoFile, skeleton: Skeleton) -> COCO:
     return _coco(document, annotations)
 
 
-def _detections(document: CocoFile, results: Results) -> COCO:
-    annotations = []
-    for entry in results:
-        points = np.reshape(entry["keypoints"], (-1, 3))[:, :2]
-        low, high = points.min(axis=0), points.max(axis=0)
-        annotations.append({**entry, "area": float(np.prod(high - low)), "bbox": [*low, *(high - low)], "iscrowd": 0})
+def _detections(document: CocoFile, results: Results, skeleton: Skeleton) -> COCO:
+    points = np.array([entry["keypoints"] for entry in results], np.float64).reshape(len(results), len(skeleton.source_joints), 3)
+    low, high = points[..., :2].min(axis=1), points[..., :2].max(axis=1)
+    boxes, areas = np.concatenate([low, high - low], axis=1).tolist(), (high - low).prod(axis=1).tolist()
+    annotations = [
+        {**entry, "area": area, "bbox": box, "iscrowd": 0} for entry, area, box in zip(results, areas, boxes, strict=True)
+    ]
     return _coco(document, annotations)
 
 

@@ -8,10 +8,20 @@ from trainer.bench_stream import BenchStreamConfig, Rate, run, table
 
 def test_it_measures_both_codecs_and_augmentation_on_the_fly(people, annotations, capsys):
     config = BenchStreamConfig(
-        annotations=annotations, images=people / "train2017", num_images=6, insize=64, batch_size=4, seconds=0.2
+        annotations=annotations,
+        images=people / "train2017",
+        num_images=6,
+        insize=64,
+        batch_size=4,
+        seconds=0.2,
+        device_ms=(20.0,),
     )
     assert run(config) == 0
-    title, jpeg, raw, fly = capsys.readouterr().out.splitlines()
+    title, jpeg, raw, fly, _, fed, *more = capsys.readouterr().out.splitlines()
+    assert fed.split() == ["device", "ms", "asked", "img/s", "got", "img/s", "data", "wait", "cores", "busy"] and len(more) == 2
+    for line in more:  # 4 samples in 20 ms and what waiting adds
+        asked, got, waited = (float(word.rstrip("%")) for word in line.split()[3:6])
+        assert asked == 200 and 0 < got <= 200 and 0 <= waited < 100
     assert "35 img/s" in title and fly.startswith("on the fly")
     size = {line.split()[0]: float(line.split()[5]) for line in (jpeg, raw)}
     assert 64 * 64 * 3 / 1e3 < size["raw"] < 64 * 64 * 3 / 1e3 + 10 and size["jpeg"] < size["raw"]

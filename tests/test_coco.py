@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from evaluator_data import person, write_annotations
 
-from evaluator.coco import FIGURES, evaluate, labelled_images, place_missing, to_results
+from evaluator.checks import read_results
+from evaluator.coco import AREA_RANGES, FIGURES, compare, evaluate, labelled_images, place_missing, to_results
 from evaluator.decode import People
 from pipeline.annotations import add_derived_joints
 from pipeline.cli import UserError
@@ -68,7 +69,7 @@ def test_oks_is_that_of_the_formula(document):
 
 def test_false_people_in_images_without_people_count(document):
     truth = truth_as_results(document)
-    with_false = truth + results_of([person(100, 50)] * 2, 3, scores=[2, 2])
+    with_false = truth + results_of([person(100, 50)] * 2, 3, scores=[2, 3])
     everywhere = evaluate(document, with_false, COCO18)
     where_people_are = evaluate(document, with_false, COCO18, labelled_images(document))
     assert labelled_images(document) == [1, 2]
@@ -126,5 +127,53 @@ def test_results_of_other_images_or_categories_are_refused(document):
     with pytest.raises(UserError, match="lacks 1 images of the results, such as 99"):
         evaluate(document, results_of([person(100, 50)], 99), COCO18)
     [entry] = results_of([person(100, 50)], 1)
-    with pytest.raises(UserError, match="category 7"):
+    with pytest.raises(UserError, match=r"category 7, not so in the results \(category 1"):
         evaluate(document, [{**entry, "category_id": 1}], COCO18)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"image_id": "1"}, "lacks 1 images of the results, such as 1"),
+        ({"score": float("nan")}, "1 results have key points or a score that are not finite numbers, such as number 1"),
+        ({"score": "high"}, "not finite numbers, such as number 1"),
+        ({"keypoints": [float("inf")] * 51}, "not finite numbers"),
+        ({"keypoints": [None] * 51}, "not finite numbers"),
+        ({"keypoints": [1.0] * 48}, "1 results do not have 51 numbers of key points .x, y, v of each joint., such as number 1"),
+        ({"keypoints": None}, "do not have 51 numbers"),
+    ],
+)
+def test_damaged_results_are_named(document, change, reason):
+    good, bad = results_of([person(100, 50), person(250, 60)], 1)
+    with pytest.raises(UserError, match=reason):
+        evaluate(document, [good, {**bad, **change}], COCO18)
+
+
+def test_all_misfits_are_named_at_once_with_their_counts(document):
+    entries = results_of([person(100, 50), person(250, 60)], 1)
+    entries += [entries[1], {**entries[0], "image_id": 98}, {**entries[0], "image_id": 99, "category_id": 8}]
+    with pytest.raises(UserError) as error:
+        evaluate(document, entries, COCO18)
+    for part in ("lacks 2 images", "category 8", "1 results stand there twice, such as number 2"):
+        assert part in str(error.value)
+    with pytest.raises(UserError, match="2 results lack score, such as number 0"):
+        evaluate(document, [{k: v for k, v in entry.items() if k != "score"} for entry in entries[:2]], COCO18)
+    with pytest.raises(UserError, match="1 images asked for are not in it, such as image 5"):
+        evaluate(document, [], COCO18, [1, 5])
+
+
+def test_results_files_are_lists_of_objects(tmp_path):
+    path = tmp_path / "results.json"
+    for text, reason in (("", "not JSON"), ("{}", "a list of objects"), ("[1]", "a list of objects")):
+        path.write_text(text)
+        with pytest.raises(UserError, match=reason):
+            read_results(path)
+    path.write_text('[{"score": 1}]')
+    assert read_results(path) == [{"score": 1}]
+
+
+def test_area_ranges_are_cocos_and_a_smaller_one_may_be_asked_for(document):
+    small = {**AREA_RANGES, "small": (0.0, 1e5)}
+    job = compare(document, truth_as_results(document), COCO18, areas=small)
+    assert job.eval["precision"].shape == (10, 101, 1, 4, 1)
+    assert dict(zip(FIGURES, job.stats, strict=True)) == evaluate(document, truth_as_results(document), COCO18).figures

@@ -55,7 +55,15 @@ def test_one_module_knows_mindrecord():
 @pytest.mark.parametrize(
     "module",
     [
-        *("pipeline.records", "pipeline.build", "trainer.config", "trainer.checkpoint", "evaluator.decode", "evaluator.run"),
+        *(
+            "pipeline.records",
+            "pipeline.build",
+            "trainer.config",
+            "trainer.checkpoint",
+            "evaluator.decode",
+            "evaluator.run",
+            "evaluator.report",
+        ),
         "data_cards.card",
     ],
 )

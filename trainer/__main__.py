@@ -13,6 +13,11 @@ COMMANDS = {
         config="trainer.launch:LaunchConfig",
         run="trainer.launch:run",
     ),
+    "simulate": Command(
+        help="what each of many ranks would read of a set of COCO's size",
+        config="trainer.simulate:SimulateConfig",
+        run="trainer.simulate:run",
+    ),
     "bench-stream": Command(
         help="samples a second: streamed from records, and augmented on the fly",
         config="trainer.bench_stream:BenchStreamConfig",

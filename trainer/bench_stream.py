@@ -55,11 +55,15 @@ class BenchStreamConfig:
     """Threads of the stream."""
     seconds: float = 10.0
     """How long to measure each."""
+    device_ms: tuple[float, ...] = ()
+    """Also train for so many milliseconds a batch, the device's time, which is slept: how long does each step wait for data?"""
 
     def __post_init__(self) -> None:
         for name in ("num_images", "insize", "batch_size", "num_parallel_workers", "seconds"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if any(ms <= 0 for ms in self.device_ms):
+            raise ValueError(f"device_ms must be above 0, got {self.device_ms}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +85,7 @@ def run(config: BenchStreamConfig) -> int:
     with tempfile.TemporaryDirectory(prefix="bench-stream-") as temporary:
         folder = Path(temporary)
         annotations = _first_images(config, folder / "annotations.json")
-        rates = {}
+        rates, fed = {}, []
         for codec in ("jpeg", "raw"):
             setting = BuildConfig(
                 annotations=annotations,
@@ -94,9 +98,13 @@ def run(config: BenchStreamConfig) -> int:
             with contextlib.redirect_stdout(io.StringIO()):
                 build(setting)
             rates[f"{codec} records"] = _streamed(config, folder / codec)
+            fed += [_fed(config, folder / codec, codec, device_ms) for device_ms in config.device_ms]
             shutil.rmtree(folder / codec)
         rates["on the fly"] = _on_the_fly(config, setting)
     print("\n".join(table(rates)))
+    if fed:
+        print(f"\n{'':<14}{'device ms':>11}{'asked img/s':>13}{'got img/s':>11}{'data wait':>11}{'cores busy':>12}")
+        print("\n".join(fed))
     return 0
 
 
@@ -146,6 +154,26 @@ def _streamed(config: BenchStreamConfig, records: Path) -> Rate:
     batches.close()
     sizes = pq.read_table(records / SAMPLES, columns=["bytes"])["bytes"].to_numpy()
     return Rate(num_samples=count, wall_s=wall_s, cpu_s=cpu_s, sample_bytes=sizes.mean())
+
+
+def _fed(config: BenchStreamConfig, records: Path, codec: str, device_ms: float) -> str:
+    """A training loop whose step is a sleep of `device_ms`: the line of what it got, and how long it waited."""
+    from trainer.report import Meter
+    from trainer.stream import Stream
+
+    stream = Stream(records, batch_size=config.batch_size, seed=0, num_parallel_workers=config.num_parallel_workers)
+    batches = stream.batches()
+    next(batches)
+    meter, cpu_s = Meter(time.perf_counter), time.process_time()
+    while meter.elapsed_s < config.seconds:
+        asked_s = time.perf_counter()
+        batch = next(batches)
+        meter.add(batch.num_samples, time.perf_counter() - asked_s)
+        time.sleep(device_ms / 1000)
+    rates, busy = meter.rates(), (time.process_time() - cpu_s) / meter.elapsed_s
+    batches.close()
+    asked = 1000 * config.batch_size / device_ms
+    return f"{codec + ' records':<14}{device_ms:>11.1f}{asked:>13,.0f}{rates['imgs_per_sec']:>11,.0f}{rates['data_wait']:>11.1%}{busy:>12.2f}"
 
 
 def _on_the_fly(config: BenchStreamConfig, setting: BuildConfig) -> Rate:

@@ -1,0 +1,29 @@
+"""Find people with an exported network, without MindSpore: python onnx_example.py openpose.onnx photo.jpg"""
+
+import json
+import sys
+
+import cv2
+import numpy as np
+import onnxruntime
+
+from evaluator.decode import DecodeConfig, decode
+from pipeline.skeleton import Skeleton
+
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+about = session.get_modelmeta().custom_metadata_map
+skeleton, decoding = Skeleton.from_dict(json.loads(about["skeleton"])), DecodeConfig(**json.loads(about["decoding"]))
+insize, stride_px, grey = (int(about[name]) for name in ("insize", "stride_px", "padding_grey"))
+
+image = cv2.imread(sys.argv[2], cv2.IMREAD_COLOR_RGB)
+scale = insize / min(image.shape[:2])  # the shorter side becomes that of the training crops
+height, width = (round(side * scale) for side in image.shape[:2])
+resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+padded = cv2.copyMakeBorder(resized, 0, -height % stride_px, 0, -width % stride_px, cv2.BORDER_CONSTANT, value=(grey,) * 3)
+
+heatmaps, pafs = session.run(["heatmaps", "pafs"], {"images": padded[None]})
+people = decode(heatmaps[0], pafs[0], skeleton, decoding)
+pixels = (people.keypoints[..., :2] + 0.5) * stride_px * np.divide(image.shape[1::-1], (width, height)) - 0.5
+for score, joints, found in zip(people.scores, pixels, people.keypoints[..., 2] > 0, strict=True):
+    named = zip(skeleton.joints, joints, found, strict=True)
+    print(f"{score:.3f}", {name: joint.round(1).tolist() for name, joint, seen in named if seen})
