@@ -23,7 +23,7 @@ def make(preset: str, unfold: bool) -> Network:
     [
         ("openpose", 1, 368, False, 9.82),
         ("openpose", 2, 368, False, 13.96),
-        ("openpose", 1, 368, True, 4.58),
+        ("openpose", 1, 368, True, 4.96),
         ("openpose", 2, 368, True, 5.56),
         ("openpose", 4, 368, True, 7.81),
         ("openpose-2019", 1, 368, True, 4.10),
