@@ -24,7 +24,7 @@ def make(preset: str, unfold: bool) -> Network:
         ("openpose", 1, 368, False, 9.82),
         ("openpose", 2, 368, False, 13.96),
         ("openpose", 1, 368, True, 4.96),
-        ("openpose", 2, 368, True, 5.56),
+        ("openpose", 2, 368, True, 5.94),
         ("openpose", 4, 368, True, 7.81),
         ("openpose-2019", 1, 368, True, 4.10),
         ("openpose-2019", 2, 368, True, 5.25),
