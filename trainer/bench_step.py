@@ -73,12 +73,13 @@ def table(config: BenchStepConfig, measured: dict[str, dict]) -> list[str]:
     """What was measured of each of PARTS, for people."""
     forward_s, gradients_s, step_s = (measured[part]["seconds"] for part in PARTS)
     step = measured["step"]
-    shares = {"forward": forward_s, "backward": gradients_s - forward_s, "optimiser": step_s - gradients_s}
+    parts = {"forward": forward_s, "backward": gradients_s - forward_s, "optimiser": step_s - gradients_s}
+    parts = {name: max(seconds, 0) for name, seconds in parts.items()}  # measured one by one: noise makes a small one negative
     arithmetic = 3 * 2 * step["multiplications"] * config.batch_size  # forward, gradients of inputs, gradients of weights
     return [
         f"{config.preset}, batch {config.batch_size}, {config.insize} px, {step['device']}, {step['num_threads']} threads",
         f"  {step_s:.2f} s a step, {config.batch_size / step_s:.2f} img/s, {step['cpu_s']:.2f} CPU s a step; compiled in {step['compile_s']:.0f} s",
-        "  " + ", ".join(f"{name} {max(seconds, 0) / step_s:.0%}" for name, seconds in shares.items()),
+        "  " + ", ".join(f"{name} {seconds / sum(parts.values()):.0%}" for name, seconds in parts.items()),
         f"  peak memory {step['peak_bytes'] / 1e9:.2f} GB (estimated before: {step['estimated_bytes'] / 1e9:.2f} GB)",
         f"  {step['parameters']:,} parameters; {step['multiplications'] / 1e9:.2f} G multiplications an image; "
         f"{arithmetic / step_s / 1e9:.0f} GFLOPS in training",

@@ -10,6 +10,7 @@ NUM_HALVINGS = 3  # the trunk's poolings, or convolutions of stride 2
 STRIDE_PX = 2**NUM_HALVINGS
 NUM_VGG_CONVOLUTIONS = 10
 NUM_MOBILENET_LAYERS = 12
+MIN_UNFOLDED_CHANNELS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +91,11 @@ class NetworkConfig:
 
     @property
     def unfolds(self) -> bool:
-        """Whether all convolutions are of 1x1 or can be made so (see `trainer.layers.Convolution`)."""
-        return self.architecture != "lightweight" and not self.residual
+        """Whether a CPU computes it by convolutions of 1x1 alone (see `trainer.layers.Convolution`): where all can be made so.
+
+        Narrow networks gain little and would compile twice as long.
+        """
+        return self.architecture != "lightweight" and not self.residual and self.stage_channels >= MIN_UNFOLDED_CHANNELS
 
     @property
     def has_vgg_trunk(self) -> bool:
