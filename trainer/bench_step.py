@@ -128,8 +128,8 @@ def _work(config: BenchStepConfig, network):
     import mindspore as ms
 
     from trainer.loss import stage_losses
-    from trainer.optim import Adam
-    from trainer.step import make_step
+    from trainer.optim import Optimizer
+    from trainer.step import make_scaler, make_step
 
     side = config.insize // STRIDE_PX
     rng = np.random.default_rng(0)
@@ -144,7 +144,7 @@ def _work(config: BenchStepConfig, network):
         return stage_losses(network(images), heatmaps, pafs, mask).sum()
 
     if config.only == "step":
-        step, rates = make_step(network, Adam(network), 1024.0), ms.Tensor(np.full(3, 1e-6, np.float32))
+        step, rates = make_step(network, Optimizer(network), make_scaler(OptimConfig())), ms.Tensor(np.full(3, 1e-6, np.float32))
         return lambda: step(*batch, rates, ms.Tensor(0.0, ms.float32))[0].asnumpy()
     if config.only == "forward":
         forward = ms.jit(loss)
