@@ -1,5 +1,7 @@
 """TensorBoard event files of a run: the same numbers as log.jsonl. Needs the extra [tensorboard]."""
 
+import os
+import secrets
 from pathlib import Path
 
 from pipeline.cli import UserError
@@ -19,7 +21,10 @@ class EventWriter:
         require_tensorboard()
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(Path(folder) / FOLDER), purge_step=step + 1 if step else None)
+        # Its own file names tell seconds only: a process that began in the same second would overwrite the file.
+        suffix = f".step-{step:08d}.{os.getpid()}-{secrets.token_hex(4)}"
+        purged = step + 1 if step else None
+        self._writer = SummaryWriter(str(Path(folder) / FOLDER), purge_step=purged, filename_suffix=suffix)
 
     def add(self, entry: dict) -> None:
         """One entry of log.jsonl; on the disk when this returns."""

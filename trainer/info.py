@@ -141,7 +141,7 @@ def _remembered(tensors: Tensors) -> Iterator[str]:
         tensor = tensors.get(kind)
         what = f" = {tensor.item():g}" if tensor is not None and tensor.size == 1 else ""
         name = kind.removeprefix(OPTIMIZER)
-        yield f"  {name}{what or f': {sizes[kind]:,} numbers in {counts[kind]} tensors'}"
+        yield f"  {name}{what or f': {sizes[kind]:,} numbers in {counts[kind]} tensor{'s' * (counts[kind] != 1)}'}"
 
 
 def _whole(path: Path) -> tuple[Tensors | None, str | None]:

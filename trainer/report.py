@@ -4,7 +4,8 @@ import datetime
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,10 @@ class Meter:
         self.num_samples += num_samples
         self.waited_s += waited_s
 
+    def leave_out(self, seconds: float) -> None:
+        """Count that much less time."""
+        self._started_s += seconds
+
     @property
     def elapsed_s(self) -> float:
         return max(self._clock() - self._started_s, 1e-9)
@@ -114,6 +119,14 @@ class Report:
         if not self._compiled:
             self._compile_s, self._compiled = self._total.elapsed_s, True
             self._interval, self._total = Meter(self._clock), Meter(self._clock)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done meanwhile does not count in speed, waiting and ETA."""
+        started_s = self._clock()
+        yield
+        for meter in (self._interval, self._total):
+            meter.leave_out(self._clock() - started_s)
 
     def log(self, *, step: int, epoch: int, steps_left: int, rates: "LearningRates") -> dict:
         """Write the line of the steps since the last one; `step` are done. Returns the entry.

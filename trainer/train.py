@@ -144,7 +144,7 @@ class Training:
                 if progress.step % config.log_interval == 0 or left == 1:
                     self._log(left - 1)
                 if self.pictures is not None and progress.step % config.picture_interval == 0:
-                    self.pictures.draw(self.state.network, progress.step)
+                    self._draw_pictures(self.pictures)
                 if progress.step % config.ckpt_interval == 0:
                     self.state.save(self.report.tensors())
                     saved_step = progress.step
@@ -195,6 +195,11 @@ class Training:
         if config.picture_interval:
             self.pictures = Pictures(config.out, config.records, self.stream.manifest, config.network, unfolds=self.unfolds)
         print("compiling the first step", flush=True)
+
+    def _draw_pictures(self, pictures: Pictures) -> None:
+        step = self.state.progress.step
+        with self.report.paused():
+            _draw(pictures.path(step), lambda: pictures.draw(self.state.network, step))
 
     def _one_step(self, batches: Iterator[Batch], *, asked_to_stop: bool) -> bool:
         """One step of all processes. Returns whether one of them was asked to stop."""
