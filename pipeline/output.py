@@ -32,3 +32,15 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1) + "\n")
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """A file that is complete or absent: written under a name of its own and renamed. Makes its folder."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

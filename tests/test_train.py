@@ -64,7 +64,10 @@ def test_it_learns_and_logs_in_the_references_form(records, tmp_path, capsys):
 
 
 def test_the_run_folder_is_complete_and_its_checkpoint_loads_with_nothing_else(whole_run):
-    assert {p.name for p in whole_run.iterdir()} == {"config.yaml", "log.jsonl", "step-00000009.safetensors"}
+    assert {p.name for p in whole_run.iterdir()} == {
+        *("config.yaml", "log.jsonl", "step-00000009.safetensors"),
+        *("schedule.png", "curves.png"),
+    }
     loaded = checkpoint.load_network(whole_run)
     assert (loaded.skeleton, loaded.insize, loaded.stride_px, loaded.config["preset"]) == (COCO18, 64, 8, "small")
     heatmaps, pafs = loaded.fields(np.zeros((1, 64, 72, 3), np.uint8))

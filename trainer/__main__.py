@@ -13,6 +13,16 @@ COMMANDS = {
         config="trainer.launch:LaunchConfig",
         run="trainer.launch:run",
     ),
+    "info": Command(
+        help="all that a checkpoint holds",
+        config="trainer.info:InfoConfig",
+        run="trainer.info:run",
+    ),
+    "plot": Command(
+        help="curves of one or several runs as one picture",
+        config="trainer.plot:PlotConfig",
+        run="trainer.plot:run",
+    ),
     "simulate": Command(
         help="what each of many ranks would read of a set of COCO's size",
         config="trainer.simulate:SimulateConfig",

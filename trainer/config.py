@@ -161,6 +161,8 @@ class TrainConfig:
     Example: python -m trainer train --records records --out runs/first --vgg-path vgg19.ckpt
 
     On a CPU: python -m trainer train --records records --out runs/small --preset small
+
+    What it would do, without doing it: python -m trainer train --records records --out runs/first --dry-run
     """
 
     PRESETS: ClassVar = {
@@ -213,7 +215,7 @@ class TrainConfig:
     records: Path
     """Record set: the --out folder of `python -m pipeline build`."""
     out: Path
-    """Folder of the run: checkpoints, log.jsonl, config.yaml. Absent or empty, unless --resume is given."""
+    """Folder of the run: checkpoints, log.jsonl, config.yaml, schedule.png, curves.png. Absent or empty, unless --resume is given."""
     preset: Literal["openpose", "openpose-2019", "lightweight", "small"] = "openpose"
     """Defaults of the other options: network and schedule of Cao et al. 2017, the network of Cao et al. 2019, network and
     schedule of Osokin 2018 (real-time on a CPU), or a network that a CPU can train."""
@@ -237,6 +239,13 @@ class TrainConfig:
     """Steps between checkpoints; there is always one at the end."""
     log_interval: int = 100
     """Steps between log lines."""
+    picture_interval: int = 0
+    """Steps between pictures of the first samples of the record set, their targets and what the network finds of them, in
+    OUT/pictures. 0: none."""
+    tensorboard: bool = False
+    """Write the entries of log.jsonl as TensorBoard event files too, in OUT/tensorboard. Needs the extra [tensorboard]."""
+    dry_run: bool = False
+    """Print the plan (steps, schedule, parameters, memory, disk, time) and stop: nothing is computed and nothing written."""
     device_target: Literal["auto", "CPU", "Ascend"] = "auto"
     """Device; auto takes Ascend where there is one."""
     device_id: int = 0
@@ -256,6 +265,8 @@ class TrainConfig:
         for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.picture_interval < 0:
+            raise ValueError(f"picture_interval must be 0 (no pictures) or more, got {self.picture_interval}")
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
         if self.vgg_path is not None and not self.network.has_vgg_trunk:

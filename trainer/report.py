@@ -4,15 +4,19 @@ import datetime
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer.optim import LearningRates
+if TYPE_CHECKING:  # it loads mindspore, which reading a log does not need
+    from trainer.optim import LearningRates
 
 LOG = "log.jsonl"
-LOSS_SUM, NUM_STEPS = "report.loss_sum", "report.num_steps"
+RATES = ("vgglr", "baselr", "stagelr")
+LOSS_SUM, NUM_STEPS, NORMS = "report.loss_sum", "report.num_steps", "report.gradient_norms"
 
 
 def format_rate(rate: float) -> str:
@@ -26,11 +30,32 @@ def format_rate(rate: float) -> str:
 def format_line(entry: dict) -> str:
     """The log line of an entry of log.jsonl."""
     eta = datetime.timedelta(seconds=round(entry["eta_s"]))
-    rates = ",".join(f"{name}={format_rate(entry[name])}" for name in ("vgglr", "baselr", "stagelr"))
+    rates = ",".join(f"{name}={format_rate(entry[name])}" for name in RATES)
     return (
         f"epoch[{entry['epoch']}], iter[{entry['step']}], loss[{entry['loss']:.4f}], {entry['imgs_per_sec']:.2f} imgs/sec, "
         f"{rates}, data wait {entry['data_wait']:.1%}, ETA {eta}"
     )
+
+
+def scalars(entry: dict) -> dict[str, float]:
+    """The curves of an entry of log.jsonl: its numbers by a name such as "loss/all", "loss/stage1_paf" or "lr/vgg".
+
+    Stages count from 1. What the entry does not have is left out.
+    """
+    values = {"loss/all": entry["loss"]}
+    for number, losses in enumerate(entry["stage_losses"], start=1):
+        values |= {f"loss/stage{number}_{branch}": loss for branch, loss in zip(("heatmap", "paf"), losses, strict=True)}
+    values |= {f"lr/{name.removesuffix('lr')}": entry[name] for name in RATES}
+    values |= {name: entry.get(name) for name in ("imgs_per_sec", "data_wait", "gradient_norm")}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def read_log(folder: Path) -> list[dict]:
+    """The entries of RUN/log.jsonl, without a last line that a kill cut short; none where there is no such file."""
+    path = Path(folder) / LOG
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if _step_of(line) is not None]
 
 
 class Meter:
@@ -45,6 +70,10 @@ class Meter:
         self.num_samples += num_samples
         self.waited_s += waited_s
 
+    def leave_out(self, seconds: float) -> None:
+        """Count that much less time."""
+        self._started_s += seconds
+
     @property
     def elapsed_s(self) -> float:
         return max(self._clock() - self._started_s, 1e-9)
@@ -57,8 +86,8 @@ class Meter:
 class Report:
     """Collects what the steps yield; `log` writes the line of those since the last one, to stdout and to RUN/log.jsonl.
 
-    Their number and the sum of their losses, float64 (S, 2), are kept in checkpoints (`tensors`, given back as `restored`), so
-    that a line is the same whether its interval was interrupted or not. The first step of a process compiles and is left out
+    Their number, the sum of their losses, float64 (S, 2), and the sum and number of their gradient norms, float64 (2,), are kept in
+    checkpoints (`tensors`, given back as `restored`), so that a line is the same whether its interval was interrupted or not. The first step of a process compiles and is left out
     of the speed. Of several processes that train together one `writes`; the others only count.
     """
 
@@ -74,24 +103,35 @@ class Report:
         self.path, self._writes, self._clock = Path(folder) / LOG, writes, clock
         self._loss_sum = restored.get(LOSS_SUM, np.zeros((num_stages, 2)))
         self._num_steps = int(restored.get(NUM_STEPS, 0))
+        self._norms = restored.get(NORMS, np.zeros(2))
         self.loss: float | None = None
         self._compiled = False
         self._interval, self._total = Meter(clock), Meter(clock)
 
-    def add(self, losses: np.ndarray, *, num_samples: int, waited_s: float) -> None:
-        """One step: its losses float32 (S, 2), its samples, and how long it waited for them."""
+    def add(self, losses: np.ndarray, *, num_samples: int, waited_s: float, gradient_norm: float | None = None) -> None:
+        """One step: its losses float32 (S, 2), its samples, how long it waited for them, and the norm of its gradients if known."""
         self._loss_sum = self._loss_sum + losses
         self._num_steps += 1
+        if gradient_norm is not None:
+            self._norms = self._norms + np.array([gradient_norm, 1.0])
         self._interval.add(num_samples, waited_s)
         self._total.add(num_samples, waited_s)
         if not self._compiled:
             self._compile_s, self._compiled = self._total.elapsed_s, True
             self._interval, self._total = Meter(self._clock), Meter(self._clock)
 
-    def log(self, *, step: int, epoch: int, steps_left: int, rates: LearningRates) -> None:
-        """Write the line of the steps since the last one; `step` are done.
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done meanwhile does not count in speed, waiting and ETA."""
+        started_s = self._clock()
+        yield
+        for meter in (self._interval, self._total):
+            meter.leave_out(self._clock() - started_s)
 
-        A loss of exactly 0 is written as null: its stage does not give those fields.
+    def log(self, *, step: int, epoch: int, steps_left: int, rates: "LearningRates") -> dict:
+        """Write the line of the steps since the last one; `step` are done. Returns the entry.
+
+        gradient_norm is the mean of those that are known, null if none is. A loss of exactly 0 is written as null: its stage does not give those fields.
         """
         means = self._loss_sum / self._num_steps
         self.loss = float(means.sum())
@@ -103,6 +143,7 @@ class Report:
             **self._interval.rates(),
             **{f"{name}lr": rate for name, rate in rates._asdict().items()},
             "eta_s": steps_left * per_step_s,
+            "gradient_norm": self._norms[0] / self._norms[1] if self._norms[1] else None,
             "stage_losses": [[loss or None for loss in stage] for stage in means.tolist()],
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
@@ -110,12 +151,13 @@ class Report:
             print(format_line(entry), flush=True)
             with open(self.path, "a") as file:
                 file.write(json.dumps(entry) + "\n")
-        self._loss_sum, self._num_steps = np.zeros_like(self._loss_sum), 0
+        self._loss_sum, self._num_steps, self._norms = np.zeros_like(self._loss_sum), 0, np.zeros(2)
         self._interval = Meter(self._clock)
+        return entry
 
     def tensors(self) -> dict[str, np.ndarray]:
         """What a checkpoint must hold for the next line."""
-        return {LOSS_SUM: self._loss_sum, NUM_STEPS: np.array(self._num_steps)}
+        return {LOSS_SUM: self._loss_sum, NUM_STEPS: np.array(self._num_steps), NORMS: self._norms}
 
     def summary(self) -> str:
         """One line on the whole of this process."""

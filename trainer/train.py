@@ -3,7 +3,7 @@
 import fcntl
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -11,11 +11,16 @@ import mindspore as ms
 import numpy as np
 
 from pipeline.cli import Terminated, UserError, save_config
+from pipeline.output import write_whole
 from trainer import memory
 from trainer.config import TrainConfig
 from trainer.device import choose_device, num_cores
+from trainer.events import EventWriter, require_tensorboard
 from trainer.network import count_parameters
 from trainer.optim import LearningRates, learning_rates
+from trainer.pictures import Pictures
+from trainer.plan import Plan, break_points, free_bytes, kept_bytes, past_speed
+from trainer.plot import CURVES, SCHEDULE, draw_curves, draw_schedule
 from trainer.report import Report, cut_log
 from trainer.state import Progress, State
 from trainer.step import make_step
@@ -38,20 +43,23 @@ def run(config: TrainConfig) -> int:
         num_parallel_workers=config.num_parallel_workers,
         check_hashes=config.check_hashes,
     )
+    if config.tensorboard:
+        require_tensorboard()
+    if config.dry_run:
+        _refuse_foreign(config.out, resume=config.resume)
+        training = Training(config, stream, world, device)
+        if world.leads:
+            print("\n".join(training.plan().lines()))
+        training.check_memory()
+        return 0
     with _claimed(config.out, resume=config.resume) if world.leads else nullcontext():
-        training = Training(config, stream, world)
-        if device == "CPU" and config.network.unfolds:
-            training.state.network.unfold()
-        if device == "CPU" and config.check_memory:
-            memory.check(
-                training.state.network,
-                insize=stream.format.targets.insize,
-                batch_size=config.batch_size,
-                num_threads=num_cores(),
-            )
+        training = Training(config, stream, world, device)
+        training.check_memory()
         if world.leads:
             save_config(config, config.out / CONFIG)
         stopped_by = training.run()
+        if world.leads and not stopped_by:
+            _draw(config.out / CURVES, lambda: draw_curves([config.out]))
     if stopped_by == signal.SIGTERM:
         raise Terminated
     if stopped_by == signal.SIGINT:
@@ -59,15 +67,28 @@ def run(config: TrainConfig) -> int:
     return 0
 
 
-@contextmanager
-def _claimed(out: Path, *, resume: bool) -> Iterator[None]:
-    """Own the run folder while training. A folder that did not get anything is removed again."""
-    fresh = not out.exists()
-    if not fresh and any(path.name != LOCK for path in out.iterdir()):
+def _draw(path: Path, draw: Callable[[], bytes]) -> None:
+    """Write a picture, or say why there is none: whatever is wrong with drawing, no training ends by it."""
+    try:
+        write_whole(path, draw())
+    except Exception as error:
+        print(f"{path.name} was not drawn: {error!r}", flush=True)
+
+
+def _refuse_foreign(out: Path, *, resume: bool) -> None:
+    """Raises UserError unless `out` is absent, empty, or a run to be resumed."""
+    if out.exists() and any(path.name != LOCK for path in out.iterdir()):
         if not resume:
             raise UserError(f"{out}: not empty; continue that run with --resume, or give another --out")
         if not (out / CONFIG).exists():
             raise UserError(f"{out}: not a run of this trainer (there is no {CONFIG}); give another --out")
+
+
+@contextmanager
+def _claimed(out: Path, *, resume: bool) -> Iterator[None]:
+    """Own the run folder while training. A folder that did not get anything is removed again."""
+    fresh = not out.exists()
+    _refuse_foreign(out, resume=resume)
     out.mkdir(parents=True, exist_ok=True)
     with open(out / LOCK, "w") as lock:
         try:
@@ -94,13 +115,16 @@ def steps_left(progress: Progress, config: TrainConfig, stream: Stream) -> int:
 class Training:
     """One run: its state, the compiled step, the stream and the report."""
 
-    def __init__(self, config: TrainConfig, stream: Stream, world: World) -> None:
-        self.config, self.stream, self.world = config, stream, world
+    def __init__(self, config: TrainConfig, stream: Stream, world: World, device: str) -> None:
+        self.config, self.stream, self.world, self.device = config, stream, world, device
         self.state = State(config, stream.manifest, world)
+        self.unfolds = device == "CPU" and config.network.unfolds
+        if self.unfolds:
+            self.state.network.unfold()
         self.step = make_step(self.state.network, self.state.adam, config.optim.loss_scale, world)
-        if world.leads:
-            cut_log(config.out, self.state.progress.step)
         self.total_steps = self.state.progress.step + steps_left(self.state.progress, config, stream)
+        self.events: EventWriter | None = None
+        self.pictures: Pictures | None = None
         self.report = Report(config.out, num_stages=config.network.num_stages, restored=self.state.restored, writes=world.leads)
 
     def run(self) -> signal.Signals | None:
@@ -110,7 +134,7 @@ class Training:
         """
         config, progress, world = self.config, self.state.progress, self.world
         if world.leads:
-            self._print_plan()
+            self._begin()
         batches = self.stream.batches(progress.epoch, progress.position)
         saved_step, stopping = progress.step, False
         with _noted_signals(quiet=not world.leads) as arrived:
@@ -119,6 +143,8 @@ class Training:
                 stopping = self._one_step(batches, asked_to_stop=bool(arrived))
                 if progress.step % config.log_interval == 0 or left == 1:
                     self._log(left - 1)
+                if self.pictures is not None and progress.step % config.picture_interval == 0:
+                    self._draw_pictures(self.pictures)
                 if progress.step % config.ckpt_interval == 0:
                     self.state.save(self.report.tensors())
                     saved_step = progress.step
@@ -126,19 +152,54 @@ class Training:
                 self.state.save(self.report.tensors())
             world.meet()  # nobody leaves before the checkpoint is written
         batches.close()
+        if self.events is not None:
+            self.events.close()
         if world.leads:
             print(f"{config.out}: step {progress.step:,} of epoch {progress.epoch} saved; {self.report.summary()}", flush=True)
         return arrived[0] if arrived else signal.SIGTERM if stopping else None
 
-    def _print_plan(self) -> None:
-        counts = count_parameters(self.state.network)
-        groups = ", ".join(f"{name} {count / 1e6:.2f}" for name, count in counts.items())
-        batch = f"{self.world.size} x {self.config.batch_size}" if self.world.size > 1 else self.config.batch_size
-        print(
-            f"{sum(counts.values()) / 1e6:.2f} M parameters ({groups}); {self.stream.num_samples:,} samples an epoch; "
-            f"{steps_left(self.state.progress, self.config, self.stream):,} steps of {batch} to go; compiling the first",
-            flush=True,
-        )
+    def check_memory(self) -> None:
+        """Raises UserError where the training would not fit the memory of a CPU, unless the user wants to try."""
+        if self.device == "CPU" and self.config.check_memory:
+            memory.check(self.state.network, **self._sizes())
+
+    def plan(self) -> Plan:
+        """What is going to be done; looks at the run folder, and changes nothing."""
+        config, progress, stream = self.config, self.state.progress, self.stream
+        carried = (*self.state.network.parameters_dict().values(), *self.state.adam.state().values())
+        return Plan(
+            num_samples=stream.num_samples, num_variants=stream.manifest.num_variants, insize=stream.format.targets.insize,
+            batch_size=config.batch_size, num_ranks=self.world.size, steps_per_epoch=stream.steps_per_epoch,
+            steps_done=progress.step, steps_left=self.total_steps - progress.step,
+            rates=tuple((step, self._rates(step)) for step in break_points(config.optim, self.total_steps)),
+            schedule=config.optim.lr_schedule, parameters=count_parameters(self.state.network),
+            memory_bytes=memory.estimate_bytes(self.state.network, **self._sizes()) if self.device == "CPU" else None,
+            available_bytes=memory.available_bytes(), checkpoint_bytes=sum(p.nbytes for p in carried),
+            keep_checkpoint_max=config.keep_checkpoint_max, kept_bytes=kept_bytes(config.out), free_bytes=free_bytes(config.out),
+            imgs_per_sec=past_speed(config.out) if progress.step else None,
+        )  # fmt: skip
+
+    def _sizes(self) -> dict[str, int]:
+        """What memory depends on, beside the network."""
+        return {"insize": self.stream.format.targets.insize, "batch_size": self.config.batch_size, "num_threads": num_cores()}
+
+    def _begin(self) -> None:
+        """Print the plan, and open what is written beside the checkpoints."""
+        config, step = self.config, self.state.progress.step
+        cut_log(config.out, step)
+        print("\n".join(self.plan().lines()), flush=True)
+        points = break_points(config.optim, self.total_steps)
+        _draw(config.out / SCHEDULE, lambda: draw_schedule(self._rates, self.total_steps, points))
+        if config.tensorboard:
+            self.events = EventWriter(config.out, step)
+        if config.picture_interval:
+            self.pictures = Pictures(config.out, config.records, self.stream.manifest, config.network, unfolds=self.unfolds)
+        print("compiling the first step", flush=True)
+
+    def _draw_pictures(self, pictures: Pictures) -> None:
+        step = self.state.progress.step
+        with self.report.paused():
+            _draw(pictures.path(step), lambda: pictures.draw(self.state.network, step))
 
     def _one_step(self, batches: Iterator[Batch], *, asked_to_stop: bool) -> bool:
         """One step of all processes. Returns whether one of them was asked to stop."""
@@ -167,12 +228,14 @@ class Training:
 
     def _log(self, left: int) -> None:
         progress = self.state.progress
-        self.report.log(
+        entry = self.report.log(
             step=progress.step,
             epoch=progress.epoch - (progress.position == 0),  # the one that the last batch was of
             steps_left=left,
             rates=self._rates(progress.step - 1),
         )
+        if self.events is not None:
+            self.events.add(entry)
 
 
 @contextmanager
