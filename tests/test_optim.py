@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from trainer_data import TINY
 
 from trainer.config import OptimConfig
+from trainer.loss import stage_losses
 from trainer.network import Network, initialise
-from trainer.optim import Adam, LearningRates, learning_rates
-from trainer.step import make_step
+from trainer.optim import LearningRates, Optimizer, learning_rates
+from trainer.step import make_scaler, make_step
 
 GO = ms.Tensor(0.0, ms.float32)  # nobody asks to stop
 
@@ -57,20 +58,24 @@ def test_wrong_options_are_refused_by_name(wrong):
         OptimConfig(**wrong)
 
 
+def make_batch() -> list[np.ndarray]:
+    """Two images, heatmaps, PAFs, mask, for a network of 3 heatmaps and 4 PAF channels."""
+    return [
+        np.random.default_rng(1).integers(0, 256, (2, 16, 24, 3)).astype(np.uint8),
+        np.full((2, 3, 2, 3), 200, np.uint8),
+        np.full((2, 4, 2, 3), -90, np.int8),
+        np.zeros((2, 2, 3), np.uint8),
+    ]
+
+
 @pytest.fixture(scope="module")
 def trained():
     """A tiny network after 25 steps on one batch: (network, adam, step, batch, losses)."""
     network = Network(TINY, 3, 4)
     initialise(network, np.random.default_rng(0))
-    adam = Adam(network)
-    step = make_step(network, adam, loss_scale=1024.0)
-    rng = np.random.default_rng(1)
-    batch = [
-        rng.integers(0, 256, (2, 16, 24, 3)).astype(np.uint8),
-        np.full((2, 3, 2, 3), 200, np.uint8),
-        np.full((2, 4, 2, 3), -90, np.int8),
-        np.zeros((2, 2, 3), np.uint8),
-    ]
+    adam = Optimizer(network)
+    step = make_step(network, adam, make_scaler(OptimConfig(loss_scale=1024.0)))
+    batch = make_batch()
     losses = [step(*map(ms.Tensor, batch), ms.Tensor([1e-2] * 3, ms.float32), GO)[0].asnumpy().sum() for _ in range(25)]
     return network, adam, step, batch, losses
 
@@ -129,3 +134,66 @@ def test_an_ignored_batch_has_no_gradient(trained):
     assert losses.asnumpy().max() == 0
     name = "adam.moment1.stages.0.pafs.0.weight"
     np.testing.assert_allclose(snapshot(network, adam)[name], 0.9 * before[name], rtol=1e-5, atol=1e-12)
+
+
+def expected_step(config: OptimConfig, number: int, weight, gradient, memory: dict, rate: float) -> np.ndarray:
+    """The weight after step `number` (from 1) by the papers' formulas, in float64; `memory` holds m, v or velocity."""
+    decay = config.weight_decay if weight.ndim > 1 else 0.0
+    if config.optimizer == "adamw":
+        weight = weight - rate * decay * weight
+    else:
+        gradient = gradient + decay * weight
+    if config.optimizer == "momentum":
+        memory["velocity"] = 0.9 * memory.get("velocity", 0) + gradient
+        return weight - rate * memory["velocity"]
+    memory["m"] = 0.9 * memory.get("m", 0) + 0.1 * gradient
+    memory["v"] = 0.999 * memory.get("v", 0) + 0.001 * gradient**2
+    m, v = memory["m"] / (1 - 0.9**number), memory["v"] / (1 - 0.999**number)
+    return weight - rate * m / (np.sqrt(v) + 1e-8 / np.sqrt(1 - 0.999**number))
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 0.05])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "momentum"])
+def test_every_rule_is_its_formula_with_decay_clipping_and_average(optimizer, clip_norm):
+    config = OptimConfig(optimizer=optimizer, weight_decay=0.1, clip_norm=clip_norm, ema_decay=0.75)
+    network, batch, rate = Network(TINY, 3, 4), list(map(ms.Tensor, make_batch())), 1e-2
+    initialise(network, np.random.default_rng(0))
+    rule = Optimizer(network, config)
+    rule.begin_averages()
+    step = make_step(network, rule, make_scaler(config))
+    gradients_of = ms.value_and_grad(lambda *b: stage_losses(network(b[0]), *b[1:]).sum(), None, rule.weights)
+    weights = [p.asnumpy().astype(np.float64) for p in rule.weights]
+    averages, memories = [w.copy() for w in weights], [{} for _ in weights]
+    for number in (1, 2, 3):
+        gradients = [g.asnumpy().astype(np.float64) for g in gradients_of(*batch)[1]]
+        norm = np.sqrt(sum((g**2).sum() for g in gradients))
+        *_, told = step(*batch, ms.Tensor([rate] * 3, ms.float32), GO)
+        assert float(told.asnumpy()) == pytest.approx(norm, rel=1e-4) and norm > 0.05
+        share = min(1.0, clip_norm / norm) if clip_norm else 1.0
+        for i, gradient in enumerate(gradients):
+            weights[i] = expected_step(config, number, weights[i], share * gradient, memories[i], rate)
+            averages[i] = 0.75 * averages[i] + 0.25 * weights[i]
+            np.testing.assert_allclose(rule.weights[i].asnumpy(), weights[i], rtol=2e-3, atol=2e-5, err_msg=rule.weights[i].name)
+            np.testing.assert_allclose(rule.averages()[rule.weights[i].name].asnumpy(), averages[i], rtol=2e-3, atol=2e-5)
+            weights[i] = rule.weights[i].asnumpy().astype(np.float64)  # Adam makes much of the last bit: compare step by step
+
+
+def test_a_dynamic_loss_scale_halves_where_numbers_are_not_finite_and_doubles_after_a_window(monkeypatch):
+    monkeypatch.setattr("trainer.step.LOSS_SCALE_WINDOW", 2)
+    config = OptimConfig(loss_scale=1024.0, dynamic_loss_scale=True)
+    network, batch = Network(TINY, 3, 4), list(map(ms.Tensor, make_batch()))
+    initialise(network, np.random.default_rng(0))
+    rule, scaler = Optimizer(network, config), make_scaler(config)
+    step, rates = make_step(network, rule, scaler), ms.Tensor([1e-3] * 3, ms.float32)
+    scales = []
+    for poisoned in (True, True, False, False, False):
+        before, bias = snapshot(network, rule), network.stages[0].pafs[-1].bias
+        good = bias.asnumpy().copy()
+        if poisoned:
+            ms.ops.assign(bias, ms.Tensor(np.full_like(good, np.inf)))
+        assert bool(step(*batch, rates, GO)[1]) == (not poisoned)
+        ms.ops.assign(bias, ms.Tensor(good)) if poisoned else None
+        changed = any(not np.array_equal(value, before[name]) for name, value in snapshot(network, rule).items())
+        assert changed == (not poisoned)
+        scales.append(float(scaler.scale_value.asnumpy()))
+    assert scales == [512, 256, 256, 512, 512]

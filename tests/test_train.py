@@ -101,6 +101,35 @@ def test_the_running_averages_of_batch_norm_continue_too(records, tmp_path):
     assert np.abs(tensors["network.trunk.layers.1.moving_mean"]).min() > 0
 
 
+def test_averages_and_a_dynamic_loss_scale_continue_too_and_the_evaluator_takes_the_averages(records, tmp_path):
+    more = "--ema-decay 0.9 --dynamic-loss-scale --clip-norm 0.1 --optimizer adamw --weight-decay 0.01 --loss-scale 64".split()
+    assert train(records, tmp_path / "whole", "--max-steps", "9", *more) == 0
+    for steps in ("4", "9"):
+        assert train(records, tmp_path / "parts", "--max-steps", steps, "--resume", *more) == 0
+    whole, parts = (checkpoint.read_newest(tmp_path / name)[2] for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys() and {"loss_scale.scale", "loss_scale.good_steps"} < whole.keys()
+    for name, tensor in whole.items():
+        np.testing.assert_array_equal(parts[name], tensor, err_msg=name)
+    name = "stages.0.pafs.0.weight"
+    assert not np.array_equal(whole[f"ema.{name}"], whole[f"network.{name}"])
+    for averaged, prefix in ((True, "ema."), (False, "network.")):
+        loaded = checkpoint.load_network(tmp_path / "whole", averaged=averaged).network.parameters_dict()[name].asnumpy()
+        np.testing.assert_array_equal(loaded, whole[prefix + name])
+
+
+def test_steps_that_are_not_finite_are_left_out_and_counted_under_a_dynamic_loss_scale(records, tmp_path, capsys):
+    # A loss scale above the largest float32 overflows until it has been halved often enough.
+    assert train(records, tmp_path / "run", "--max-steps", "9", "--dynamic-loss-scale", "--loss-scale", "3e38", "--lr", "1e-4") == 0
+    skipped = checkpoint.read_newest(tmp_path / "run")[1].skipped
+    assert skipped >= 1 and capsys.readouterr().out.count("left out, not finite") == skipped
+
+
+def test_another_optimiser_is_another_run(records, whole_run, tmp_path, capsys):
+    shutil.copytree(whole_run, tmp_path / "run")
+    assert train(records, tmp_path / "run", "--resume", "--optimizer", "momentum", "--max-steps", "10") == 1
+    assert "begun with --optimizer adam, now momentum" in capsys.readouterr().err
+
+
 def test_weights_of_vgg19_are_refused_for_another_trunk(records, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         train(records, tmp_path / "run", "--residual", "--vgg-path", str(tmp_path / "vgg19.ckpt"))

@@ -14,7 +14,7 @@ import numpy as np
 from tyro.conf import arg
 
 from pipeline.cli import UserError, as_options, flatten
-from trainer.config import STRIDE_PX, NetworkConfig, TrainConfig
+from trainer.config import STRIDE_PX, NetworkConfig, OptimConfig, TrainConfig
 
 PARTS = ("forward", "gradients", "step")
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import mindspore as ms
 from mindspore import amp, ops
 
+from trainer.config import OptimConfig
 from trainer.loss import stage_losses
 from trainer.network import Network
-from trainer.config import OptimConfig
 from trainer.optim import Optimizer
 from trainer.world import World
 
