@@ -8,6 +8,16 @@ COMMANDS = {
         config="evaluator.config:RunConfig",
         run="evaluator.run:run",
     ),
+    "merge": Command(
+        help="the parts that `run --shard` wrote -> exactly the result of the whole",
+        config="evaluator.merge:MergeConfig",
+        run="evaluator.merge:run",
+    ),
+    "watch": Command(
+        help="each new checkpoint of a running training -> a leaderboard and the best checkpoint",
+        config="evaluator.config:WatchConfig",
+        run="evaluator.watch:run",
+    ),
     "oracle": Command(
         help="targets of the true key points, decoded and scored: the ceiling",
         config="evaluator.config:OracleConfig",
@@ -24,7 +34,7 @@ COMMANDS = {
         run="evaluator.bench_decode:run",
     ),
     "predict": Command(
-        help="a checkpoint on any images -> drawings and JSON",
+        help="a checkpoint on any images and videos -> drawings and JSON",
         config="evaluator.config:PredictConfig",
         run="evaluator.predict:run",
     ),

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from evaluator.checks import require_fit
 from evaluator.decode import People
 from evaluator.grouping import body_reach
+from evaluator.oks import KeypointEval
 from pipeline.coco_file import CocoFile
 from pipeline.skeleton import Skeleton
 
@@ -79,7 +79,20 @@ def evaluate(document: CocoFile, results: Results, skeleton: Skeleton, image_ids
 
     Raises UserError naming everything in which annotations and results do not belong together.
     """
+    return _evaluation(compare(document, results, skeleton, image_ids), document)
+
+
+def evaluate_twice(
+    document: CocoFile, results: Results, skeleton: Skeleton, image_ids: Collection[int], part: Collection[int]
+) -> tuple[Evaluation, Evaluation]:
+    """`evaluate` over `image_ids`, and over some of them, `part`, alone; results and people are compared once."""
     job = compare(document, results, skeleton, image_ids)
+    with contextlib.redirect_stdout(io.StringIO()):
+        partial = job.over(part)
+    return _evaluation(job, document), _evaluation(partial, document)
+
+
+def _evaluation(job: KeypointEval, document: CocoFile) -> Evaluation:
     figures = dict(zip(FIGURES, map(float, job.stats), strict=True))
     return Evaluation(figures=figures, image_oks=_image_oks(job, document))
 
@@ -90,7 +103,7 @@ def compare(
     skeleton: Skeleton,
     image_ids: Collection[int] | None = None,
     areas: Mapping[str, tuple[float, float]] = AREA_RANGES,
-) -> COCOeval:
+) -> KeypointEval:
     """pycocotools' own evaluation, done; its `stats` are those of FIGURES if `areas` begins with COCO's three.
 
     Its detections have the id 1 + place in `results`; its people stand in the order of the document. Raises UserError as
@@ -99,7 +112,7 @@ def compare(
     require_fit(document, results, skeleton, image_ids)
     # pycocotools prints its progress.
     with contextlib.redirect_stdout(io.StringIO()):
-        job = COCOeval(_truth(document, skeleton), _detections(document, results, skeleton), "keypoints")
+        job = KeypointEval(_truth(document, skeleton), _detections(document, results, skeleton), "keypoints")
         job.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
         job.params.imgIds = sorted({image["id"] for image in document.images} if image_ids is None else set(image_ids))
         job.params.areaRngLbl, job.params.areaRng = list(areas), [list(limits) for limits in areas.values()]
@@ -149,7 +162,7 @@ def _coco(document: CocoFile, annotations: list[dict]) -> COCO:
     return coco
 
 
-def _image_oks(job: COCOeval, document: CocoFile) -> dict[int, float]:
+def _image_oks(job: KeypointEval, document: CocoFile) -> dict[int, float]:
     """Mean OKS of each image's labelled people, matched as COCO does: the best-scored result first takes the nearest person."""
     means = {}
     wanted = set(job.params.imgIds)

@@ -22,6 +22,7 @@ from evaluator.checks import read_results
 from evaluator.coco import Results
 from evaluator.diagnosis import ERRORS
 from evaluator.gallery import choose, pictures_of, shown
+from evaluator.partial import EVALUATION
 from pipeline.cli import UserError, read_json
 from pipeline.coco_file import CocoFile
 from pipeline.skeleton import COCO18, Skeleton, read_skeleton
@@ -148,8 +149,11 @@ def read_evaluation(folder: Path) -> Evaluated:
 
 
 def skeleton_of(evaluated: Evaluated) -> Skeleton:
-    """The checkpoint's, or that of the skeleton file, as the evaluation's settings name them; COCO's where neither is there any
-    more, which other annotations than COCO's will refuse."""
+    """That of its evaluation.json; else the checkpoint's, or that of the skeleton file, as its settings name them; COCO's where
+    none of them is there, which other annotations than COCO's will refuse."""
+    about = evaluated.folder / EVALUATION
+    if about.is_file() and "skeleton" in (identity := read_json(about, "evaluation")):
+        return Skeleton.from_dict(identity["skeleton"])
     checkpoint, file = (evaluated.settings.get(name) for name in ("checkpoint", "skeleton"))
     if checkpoint and Path(checkpoint).is_dir():
         checkpoint = next(iter(list_checkpoints(Path(checkpoint))), None)

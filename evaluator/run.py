@@ -1,196 +1,198 @@
 """The command `run`: network or stored fields -> people -> COCO results and figures -> pictures."""
 
-import sys
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
-from evaluator import pictures
-from evaluator.coco import Evaluation, Results, evaluate, labelled_images, to_results
-from evaluator.config import RunConfig
-from evaluator.decode import DecodeConfig, People
-from evaluator.fields import StoredFields
-from evaluator.infer import FieldNetwork, Fields, find_people, image_fields
-from evaluator.oracle import true_keypoints
-from pipeline.cli import UserError, flatten, save_config
+from evaluator import outcome
+from evaluator.clock import Clock
+from evaluator.coco import Evaluation
+from evaluator.config import RunConfig, choose_batch_size
+from evaluator.decode import People
+from evaluator.fields import StoredFields, decode_stored
+from evaluator.infer import FieldNetwork, Fields, Looks, find_or_explain
+from evaluator.partial import EVALUATION, PEOPLE, Found, Unfinished, code_digest, differences
+from evaluator.stream import Stream
+from pipeline.cli import UserError, flatten, read_json, save_config
 from pipeline.coco_file import CocoFile
 from pipeline.images import UnreadableImage, read_image
+from pipeline.manifest import file_facts
 from pipeline.output import new_folder, refuse_used, write_json
 from pipeline.skeleton import Skeleton, read_skeleton
 
-FieldSource = Callable[[dict], Fields]
-
-
-@dataclass
-class Progress:
-    """What the images gave so far: people by image id, the reason for every unreadable image, seconds by part of the work."""
-
-    people: dict[int, People] = field(default_factory=dict)
-    unreadable: dict[str, str] = field(default_factory=dict)
-    seconds: Counter = field(default_factory=Counter)
-
-    @contextmanager
-    def timed(self, part: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[part] += time.perf_counter() - start
+Group = Sequence[dict]
+Looked = Iterator[list[tuple[dict, People | UnreadableImage]]]
+NUM_TOGETHER = 8  # stored fields between two writes of what was found
 
 
 def run(config: RunConfig) -> int:
     """Raises UserError for input that cannot be used and for an output folder that is not empty."""
-    refuse_used(config.out)
+    if not (config.out / EVALUATION).exists():
+        refuse_used(config.out)
     if config.images is not None and not config.images.is_dir():
         raise UserError(f"image folder {config.images}: no such folder")
-    network = load(config.checkpoint, config.device_target) if config.checkpoint else None
-    return evaluate_source(config, network)
+    if config.fields is not None:
+        return evaluate_source(config, None, {"fields": _sha256(config.fields, "fields")})
+    network, device = load(config.checkpoint, config.device_target)
+    origin = {"checkpoint": _sha256(network.path, "checkpoint"), "step": network.info.step, "device": device}
+    return evaluate_source(config, network, origin)
 
 
-def load(checkpoint: Path, device_target: str) -> FieldNetwork:
-    """The network of a checkpoint on that device. Raises UserError for what is not a complete checkpoint."""
+def _sha256(path: Path, what: str) -> str:
+    try:
+        return file_facts(path)["sha256"]
+    except OSError as error:
+        raise UserError(f"{what} {path}: {error.strerror}") from error
+
+
+def load(checkpoint: Path, device_target: str) -> tuple[FieldNetwork, str]:
+    """The network of a checkpoint on that device, and the device. Raises UserError for what is not a complete checkpoint."""
     from trainer.checkpoint import load_network  # loads mindspore
     from trainer.device import choose_device
 
-    choose_device(device_target)
-    return load_network(checkpoint)
+    device = choose_device(device_target)
+    return load_network(checkpoint), device
 
 
-def evaluate_source(config: RunConfig, network: FieldNetwork | None) -> int:
-    """Evaluate `network`, or the stored fields where it is None."""
+def evaluate_source(config: RunConfig, network: FieldNetwork | None, origin: dict[str, Any] | None = None) -> int:
+    """Evaluate `network`, or the stored fields where it is None. origin: what tells it from others, and its device."""
     skeleton = network.skeleton if network else read_skeleton(config.skeleton)
     document = CocoFile(config.annotations, skeleton)
+    images = choose_images(document, config.max_images)
+    origin = {"device": "CPU", **(origin or {})}
+    looks = Looks(network, config.inference) if network else None
+    batch_size = choose_batch_size(config.batch_size, origin["device"])
+    groups = plan_groups(images, looks.padded_sizes if looks else None, batch_size)
+    identity = identify(config, document, skeleton, origin | {"batch_size": batch_size, "insize": looks and looks.insize})
+    if (config.out / EVALUATION).exists():
+        return _complete_already(config, identity)
+    number, count = config.part
+    mine = groups[number - 1 :: count]
+    if not mine:
+        raise UserError(f"--shard {config.shard}: {len(images)} images make {len(groups)} batches, nothing is left for it")
+    clock = Clock()
+    with Unfinished(config.out, identity, skeleton.num_joints) as work:
+        source = _network_source(config, looks, batch_size, clock) if looks else _stored_source(config, document, skeleton)
+        found = _look(mine, source, work, config, clock)
+        if count > 1:
+            code = _publish_part(config, identity, mine, found)
+        else:
+            with clock.timed("score"):
+                scored = outcome.score(document, skeleton, images, found)
+            code = outcome.publish(scored, config, identity, clock)
+        work.remove()
+    return code
+
+
+def choose_images(document: CocoFile, max_images: int | None) -> list[dict]:
+    """All images of the file, or as many of them as asked for, always the same, in order of their ids. Raises UserError for none."""
     if not document.images:
-        raise UserError(f"annotation file {config.annotations}: has no images")
-    progress = Progress()
-    source = _network_source(config, network, document, progress) if network else _stored_source(config, document, progress)
-    for image in tqdm(document.images, desc="finding people", unit="image", disable=None):
-        try:
-            fields = source(image)
-        except UnreadableImage as error:
-            progress.unreadable[image["file_name"]] = str(error)
-            continue
-        with progress.timed("decode"):
-            progress.people[image["id"]] = decode_or_explain(fields, skeleton, config.decoding, image["file_name"])
-    if not progress.people:
-        raise UserError(
-            f"image folder {config.images}: none of the {len(document.images)} images can be read; is it the right one?"
-        )
-    results = [
-        entry
-        for image_id, people in progress.people.items()
-        for entry in to_results(people, image_id=image_id, category_id=document.category_id, skeleton=skeleton)
-    ]
-    with progress.timed("score"):
-        evaluation = evaluate(document, results, skeleton)
-        people_images = evaluate(document, results, skeleton, labelled_images(document))
-    with new_folder(config.out) as folder:
-        write_json(folder / "results.json", results)
-        write_json(folder / "metrics.json", _metrics(config, document, progress, results, evaluation, people_images))
-        save_config(config, folder / "config.yaml")
-        num_pictures = _write_pictures(config, folder / "pictures", document, progress, evaluation, skeleton)
-    return _report(config, progress, evaluation, people_images, num_pictures)
+        raise UserError(f"annotation file {document.path}: has no images")
+    if max_images is None or max_images >= len(document.images):
+        return document.images
+    chosen = np.random.default_rng(0).permutation(len(document.images))[:max_images]
+    return [document.images[i] for i in sorted(chosen)]
 
 
-def decode_or_explain(fields: Fields, skeleton: Skeleton, config: DecodeConfig, name: str) -> People:
-    """`find_people`; raises UserError naming the image where its fields are of another shape or not finite."""
-    try:
-        return find_people(fields, skeleton, config)
-    except ValueError as error:
-        raise UserError(f"fields of image {name}: {error}") from error
+def plan_groups(images: Sequence[dict], sizes: Callable | None, batch_size: int) -> list[Group]:
+    """Batches of images whose inputs have equal sizes; without `sizes`, groups of stored fields.
+
+    They follow from the images alone, and shards and continued runs take whole ones, so that every batch is always the same.
+    """
+    if sizes is None:
+        return [images[i : i + NUM_TOGETHER] for i in range(0, len(images), NUM_TOGETHER)]
+    keyed = sorted(((sizes((image["width"], image["height"])), image["id"], image) for image in images), key=lambda k: k[:2])
+    groups = []
+    for _, alike in groupby(keyed, key=lambda k: k[0]):
+        alike = [image for *_, image in alike]
+        groups += [alike[i : i + batch_size] for i in range(0, len(alike), batch_size)]
+    return groups
 
 
-def _network_source(config: RunConfig, network: FieldNetwork, document: CocoFile, progress: Progress) -> FieldSource:
-    # An annotation file and a folder that have nothing in common: said at once, not after every image.
-    if not any((config.images / image["file_name"]).is_file() for image in document.images):
-        raise UserError(f"image folder {config.images}: has none of the {len(document.images)} images of {config.annotations}")
-
-    def fields(image: dict) -> Fields:
-        with progress.timed("read"):
-            pixels = read_image(config.images / image["file_name"], (image["width"], image["height"]))
-        with progress.timed("network"):
-            return image_fields(network, pixels, config.insize)
-
-    return fields
-
-
-def _stored_source(config: RunConfig, document: CocoFile, progress: Progress) -> FieldSource:
-    stored = StoredFields(config.fields)
-    stored.require_images({image["id"] for image in document.images}, config.annotations)
-
-    def fields(image: dict) -> Fields:
-        with progress.timed("read"):
-            return stored.load(image["id"])
-
-    return fields
-
-
-def _metrics(
-    config: RunConfig,
-    document: CocoFile,
-    progress: Progress,
-    results: Results,
-    evaluation: Evaluation,
-    people_images: Evaluation,
-) -> dict:
-    num_labelled = sum(
-        not entry["iscrowd"] and bool((entry["keypoints"][:, 2] > 0).any())
-        for entries in document.annotations.values()
-        for entry in entries
-    )
+def identify(config: RunConfig, document: CocoFile, skeleton: Skeleton, facts: dict[str, Any]) -> dict[str, Any]:
+    """All that decides the results: two evaluations in which it is equal give the same bytes."""
     return {
-        "figures": evaluation.figures,
-        "figures_images_with_people": people_images.figures,
-        "num_images": len(document.images),
-        "num_images_with_people": len(people_images.image_oks),
-        "num_people": num_labelled,
-        "num_people_found": len(results),
-        "unreadable_images": progress.unreadable,
-        "seconds": {part: round(seconds, 3) for part, seconds in progress.seconds.items()},
-        "settings": flatten(config),
+        "annotations": file_facts(document.path)["sha256"],
+        "max_images": config.max_images,
+        "skeleton": skeleton.to_dict(),
+        **flatten(config.decoding),
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config.inference).items()},
+        **facts,
+        "code": code_digest(),
+        "shard": list(config.part),
     }
 
 
-def _write_pictures(
-    config: RunConfig, folder: Path, document: CocoFile, progress: Progress, evaluation: Evaluation, skeleton: Skeleton
-) -> int:
-    """Returns how many were written."""
-    if config.images is None or not config.pictures:
+def _complete_already(config: RunConfig, identity: dict[str, Any]) -> int:
+    out, about = config.out, read_json(config.out / EVALUATION, "evaluation")
+    about.pop("people", None)
+    if differences(about, identity):
+        refuse_used(out)
+    unfinished = Unfinished(out, identity, len(identity["skeleton"]["joints"]))
+    if unfinished.folder.exists():  # killed after the last step but one
+        with unfinished:
+            unfinished.remove()
+    print(f"{out} is complete already")
+    if not (out / "metrics.json").exists():
         return 0
-    folder.mkdir()
-    files = {image["id"]: image["file_name"] for image in document.images}
-    read = {image_id: oks for image_id, oks in evaluation.image_oks.items() if image_id in progress.people}
-    chosen = pictures.best_and_worst(read, config.pictures)
-    for name, image_id in chosen:
-        image = read_image(config.images / files[image_id])
-        truth = true_keypoints(document.annotations[image_id], skeleton)
-        people, oks = progress.people[image_id], evaluation.image_oks[image_id]
-        picture = pictures.compare(image, people, truth, skeleton, config.draw_min_score, oks)
-        pictures.write_picture(folder / f"{name}.jpg", picture)
-    return len(chosen)
+    metrics = read_json(out / "metrics.json", "metrics")
+    print(Evaluation(figures=metrics["figures"], image_oks={}).line())
+    return outcome.report_unreadable(metrics["unreadable_images"], outcome.UNREADABLE_COUNT, allowed=config.allow_unreadable)
 
 
-def _report(config: RunConfig, progress: Progress, evaluation: Evaluation, people_images: Evaluation, num_pictures: int) -> int:
-    num_images = len(progress.people) + len(progress.unreadable)
-    print(evaluation.line())
-    print(f"AP {people_images.figures['AP']:.4f} over the {len(people_images.image_oks)} of {num_images} images that show people")
-    spent = ", ".join(f"{part} {1000 * seconds / num_images:.1f}" for part, seconds in progress.seconds.items())
-    print(f"milliseconds an image: {spent}")
-    print(f"results, metrics and settings in {config.out}")
-    if num_pictures:
-        print(f"{num_pictures} pictures in {config.out / 'pictures'}: found on the left, true on the right")
-    return report_unreadable(progress.unreadable, "count as images in which nothing was found", allowed=config.allow_unreadable)
+def _network_source(config: RunConfig, looks: Looks, batch_size: int, clock: Clock) -> Callable[[list[Group]], Looked]:
+    def read(image: dict) -> np.ndarray:
+        return read_image(config.images / image["file_name"], (image["width"], image["height"]))
+
+    def find(image: dict, _pixels: np.ndarray, fields: Fields) -> People:
+        return find_or_explain(fields, looks.network.skeleton, config.decoding, image["file_name"])
+
+    return Stream(looks=looks, read=read, work=find, batch_size=batch_size, clock=clock).run
 
 
-def report_unreadable(unreadable: dict[str, str], consequence: str, *, allowed: bool) -> int:
-    """Name the images that could not be read; returns the exit code."""
-    for name, reason in unreadable.items():
-        print(f"unreadable image {name}: {reason}", file=sys.stderr)
-    if unreadable:
-        print(f"{len(unreadable)} images could not be read and {consequence}", file=sys.stderr)
-    return 0 if allowed or not unreadable else 1
+def _stored_source(config: RunConfig, document: CocoFile, skeleton: Skeleton) -> Callable[[list[Group]], Looked]:
+    stored = StoredFields(config.fields)
+    stored.require_images(document.images, config.annotations)
+    return lambda groups: decode_stored(stored, groups, skeleton, config.decoding)
+
+
+def _look(
+    groups: list[Group], source: Callable[[list[Group]], Looked], work: Unfinished, config: RunConfig, clock: Clock
+) -> Found:
+    """Look at the images that have not been looked at; print how fast, and what the network did not take of the time."""
+    images = [image for group in groups for image in group]
+    # An annotation file and a folder that have nothing in common: said at once, not after every image.
+    if config.checkpoint and not any((config.images / image["file_name"]).is_file() for image in images):
+        raise UserError(f"image folder {config.images}: has none of the {len(images)} images of {config.annotations}")
+    todo = [group for group in groups if not all(image["id"] in work.found for image in group)]
+    left = sum(map(len, todo))
+    if left < len(images):
+        print(f"{len(images) - left} of {len(images)} images were done before", flush=True)
+    with tqdm(total=len(images), initial=len(images) - left, desc="finding people", unit="image", disable=None) as progress:
+        for group in source(todo):
+            work.append({image["id"]: people for image, people in group if isinstance(people, People)})
+            for image, people in group:
+                if not isinstance(people, People):
+                    work.found.unreadable[image["id"]] = str(people)
+            progress.update(len(group))
+            clock.count(len(group))
+    if not work.found.people:
+        raise UserError(f"image folder {config.images}: none of the {len(images)} images can be read; is it the right one?")
+    return work.found
+
+
+def _publish_part(config: RunConfig, identity: dict[str, Any], groups: list[Group], found: Found) -> int:
+    """The output of a shard: what was found, for `merge`; no figures, which would be those of a part of the images."""
+    ids = sorted(image["id"] for group in groups for image in group)
+    with new_folder(config.out) as folder:
+        (folder / PEOPLE).write_bytes(found.lines(ids))
+        write_json(folder / EVALUATION, {**identity, "people": file_facts(folder / PEOPLE)})
+        save_config(config, folder / "config.yaml")
+    print(f"part {config.shard}, {len(ids)} images, in {config.out}; `python -m evaluator merge` scores all parts together")
+    names = {image["file_name"]: found.unreadable[image["id"]] for g in groups for image in g if image["id"] in found.unreadable}
+    return outcome.report_unreadable(names, "are merged as images in which nothing was found", allowed=config.allow_unreadable)

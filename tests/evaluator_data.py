@@ -84,7 +84,14 @@ class PerfectNetwork:
             self.fields_by_grey[40 * level] = fields
 
     def fields(self, images):
-        assert images.dtype == np.uint8 and images.shape[0] == 1 and images.shape[1] % 8 == images.shape[2] % 8 == 0
-        fields = self.fields_by_grey[int(images[0, 0, 0, 0])]
-        assert fields.heatmaps.shape[1:] == (images.shape[1] // 8, images.shape[2] // 8)
-        return fields.heatmaps[None], fields.pafs[None]
+        assert images.dtype == np.uint8 and images.shape[1] % 8 == images.shape[2] % 8 == 0
+        grid = images.shape[1] // 8, images.shape[2] // 8
+        known = [self.fields_by_grey[int(image[0, 0, 0])] for image in images]
+        return tuple(np.stack([_padded(getattr(fields, name), grid) for fields in known]) for name in ("heatmaps", "pafs"))
+
+
+def _padded(fields, grid):
+    """Fields (C, h, w) on a larger grid, wrong where nothing of the image is."""
+    padded = np.ones((len(fields), *grid), fields.dtype)
+    padded[:, : fields.shape[1], : fields.shape[2]] = fields
+    return padded

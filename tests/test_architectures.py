@@ -145,6 +145,15 @@ def test_an_unfolded_network_gives_the_same_fields_for_pictures_of_any_size():
     assert [(p.name, p.shape) for p in network.get_parameters()] == names, "checkpoints do not depend on it"
 
 
+def test_training_unfolds_wide_networks_without_other_convolutions():
+    assert [name for name in TrainConfig.PRESETS if preset(name).unfolds] == ["openpose", "openpose-2019"]
+    for name in ("openpose", "openpose-2019"):
+        network = Network(preset(name), 19, 38)
+        network.unfold()
+        assert all(layer.unfolded or layer.size == 1 for layer, _ in convolutions(network, 368))
+    assert not any(config.unfolds for config in TINY.values())
+
+
 def test_only_convolutions_that_can_be_are_unfolded():
     network = make(TINY["lightweight"])
     network.unfold()

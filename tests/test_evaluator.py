@@ -42,7 +42,7 @@ def test_a_perfect_network_scores_one_from_image_files_on(tmp_path, coco_set, ca
     assert metrics["figures"]["AP"] == pytest.approx(1)
     assert metrics["figures_images_with_people"]["AP"] == pytest.approx(1)
     assert (metrics["num_images"], metrics["num_people"], metrics["num_people_found"]) == (3, 4, 4)
-    assert {"read", "network", "decode", "score"} == set(metrics["seconds"])
+    assert {"read_s", "network_s", "decode_s", "score_s", "images_per_s", "share_beside_network"} == set(metrics["speed"])
     drawings = sorted(file.name for file in (config.out / "pictures").iterdir())
     assert [name.split("-")[0] for name in drawings] == ["best", "worst"]
     assert cv2.imread(str(config.out / "pictures" / drawings[0])).std() > 1
@@ -75,6 +75,14 @@ def test_stored_fields_score_without_network_and_images(tmp_path, coco_set):
         ({"hm_20": None}, "lacks the array hm_20"),
         ({"image_id": np.array([10, 20, 31])}, "1 images are missing in the fields, such as 30"),
         ({"orig_wh": np.ones((2, 2), int)}, "expected image_id"),
+        (
+            {"orig_wh": np.array([(320, 300), (400, 500), (300, 333)])},
+            "image 20 is (400, 500) pixels (width, height) in the fields, (500, 400) in the annotation file",
+        ),
+        (
+            {"image_id": np.array([10, 20])} | {name: np.ones((2, 2), int) for name in ("orig_wh", "input_wh")},
+            "1 images are missing in the fields, such as 30",
+        ),
         ({"hm_20": np.zeros((18, 46, 58))}, "b.png: heatmaps of skeleton 'coco18' must have the shape (19, height, width)"),
         ({"paf_20": np.full((38, 46, 58), np.nan)}, "b.png: pafs must be finite"),
     ],
@@ -180,7 +188,7 @@ def test_predict_writes_drawings_and_coco_results(tmp_path, coco_set, capsys):
     annotations, images = coco_set
     (images / "notes.txt").write_text("not an image")
     config = PredictConfig(images=(images, images / "a.png"), checkpoint=tmp_path / "c", out=tmp_path / "out")
-    files = predict_command.list_images(config.images)
+    files = predict_command.list_files(config.images)
     assert [file.name for file in files] == ["a.png", "b.png", "c.png", "a.png"]
     assert predict_command.predict(config, files, PerfectNetwork(annotations)) == 0
     listed = json.loads((config.out / "images.json").read_text())
@@ -195,11 +203,11 @@ def test_predict_goes_on_without_an_unreadable_image_but_fails(tmp_path, coco_se
     annotations, images = coco_set
     (images / "b.png").write_bytes(b"")
     config = PredictConfig(images=(images,), checkpoint=tmp_path / "c", out=tmp_path / "out")
-    assert predict_command.predict(config, predict_command.list_images(config.images), PerfectNetwork(annotations)) == 1
+    assert predict_command.predict(config, predict_command.list_files(config.images), PerfectNetwork(annotations)) == 1
     assert "b.png" in capsys.readouterr().err
     assert (config.out / "a.jpg").is_file() and not (config.out / "b.jpg").exists()
     with pytest.raises(UserError, match="no such file or folder"):
-        predict_command.list_images([tmp_path / "absent.jpg"])
+        predict_command.list_files([tmp_path / "absent.jpg"])
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

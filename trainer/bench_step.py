@@ -73,12 +73,13 @@ def table(config: BenchStepConfig, measured: dict[str, dict]) -> list[str]:
     """What was measured of each of PARTS, for people."""
     forward_s, gradients_s, step_s = (measured[part]["seconds"] for part in PARTS)
     step = measured["step"]
-    shares = {"forward": forward_s, "backward": gradients_s - forward_s, "optimiser": step_s - gradients_s}
+    parts = {"forward": forward_s, "backward": gradients_s - forward_s, "optimiser": step_s - gradients_s}
+    parts = {name: max(seconds, 0) for name, seconds in parts.items()}  # measured one by one: noise makes a small one negative
     arithmetic = 3 * 2 * step["multiplications"] * config.batch_size  # forward, gradients of inputs, gradients of weights
     return [
         f"{config.preset}, batch {config.batch_size}, {config.insize} px, {step['device']}, {step['num_threads']} threads",
         f"  {step_s:.2f} s a step, {config.batch_size / step_s:.2f} img/s, {step['cpu_s']:.2f} CPU s a step; compiled in {step['compile_s']:.0f} s",
-        "  " + ", ".join(f"{name} {max(seconds, 0) / step_s:.0%}" for name, seconds in shares.items()),
+        "  " + ", ".join(f"{name} {seconds / sum(parts.values()):.0%}" for name, seconds in parts.items()),
         f"  peak memory {step['peak_bytes'] / 1e9:.2f} GB (estimated before: {step['estimated_bytes'] / 1e9:.2f} GB)",
         f"  {step['parameters']:,} parameters; {step['multiplications'] / 1e9:.2f} G multiplications an image; "
         f"{arithmetic / step_s / 1e9:.0f} GFLOPS in training",
@@ -127,8 +128,8 @@ def _work(config: BenchStepConfig, network):
     import mindspore as ms
 
     from trainer.loss import stage_losses
-    from trainer.optim import Adam
-    from trainer.step import make_step
+    from trainer.optim import Optimizer
+    from trainer.step import make_scaler, make_step
 
     side = config.insize // STRIDE_PX
     rng = np.random.default_rng(0)
@@ -143,7 +144,7 @@ def _work(config: BenchStepConfig, network):
         return stage_losses(network(images), heatmaps, pafs, mask).sum()
 
     if config.only == "step":
-        step, rates = make_step(network, Adam(network), 1024.0), ms.Tensor(np.full(3, 1e-6, np.float32))
+        step, rates = make_step(network, Optimizer(network), make_scaler(OptimConfig())), ms.Tensor(np.full(3, 1e-6, np.float32))
         return lambda: step(*batch, rates, ms.Tensor(0.0, ms.float32))[0].asnumpy()
     if config.only == "forward":
         forward = ms.jit(loss)

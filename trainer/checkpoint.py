@@ -1,7 +1,8 @@
 """Checkpoints: everything a run needs to continue, and everything the evaluator needs to know, in one file.
 
-The file is safetensors (https://github.com/huggingface/safetensors): weights under "network.", Adam's memory under
-"optimizer.", and in its metadata the `CheckpointInfo` as JSON and a CRC32 of all of it. It appears whole or not at all.
+The file is safetensors (https://github.com/huggingface/safetensors): weights under "network.", their averages, where
+there are any, under "ema.", what the optimiser and the loss scale remember under "optimizer." and "loss_scale.", and in its
+metadata the `CheckpointInfo` as JSON and a CRC32 of all of it. It appears whole or not at all.
 """
 
 import dataclasses
@@ -24,7 +25,7 @@ from trainer.config import NetworkConfig
 FORMAT = "openpose-mindspore checkpoint"
 FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
-NETWORK, OPTIMIZER = "network.", "optimizer."
+NETWORK, OPTIMIZER, AVERAGE, SCALER = "network.", "optimizer.", "ema.", "loss_scale."
 
 Tensors = dict[str, np.ndarray]
 
@@ -49,6 +50,8 @@ class CheckpointInfo:
     """mean and std of RGB, 0..255. Applied inside the network; written down for other readers."""
     records_digest: str
     """Digest of the record set's manifest."""
+    skipped: int = 0
+    """How many of the steps a dynamic loss scale left out."""
 
 
 def save_checkpoint(path: Path, info: CheckpointInfo, tensors: Tensors) -> None:
@@ -165,10 +168,11 @@ class LoadedNetwork:
     """A trained network with all that is needed to use it.
 
     skeleton: what its fields mean. insize: side of its training crops in pixels. stride_px: pixels per cell.
+    averaged: with the averages of its weights, if it has them (--ema-decay of training).
     config: the configuration of its run, flat. info: the whole description. network: the cell, for export.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, averaged: bool = True) -> None:
         from trainer import inference  # loads mindspore: reading a description does not need it
 
         self.path, self.info, tensors = read_path(path)
@@ -181,6 +185,8 @@ class LoadedNetwork:
         except (TypeError, ValueError) as error:
             raise UserError(f"checkpoint {self.path}: its network is not one of this version ({error}); use another") from error
         self.network = inference.build(config, self.skeleton)
+        averages = {NETWORK + name.removeprefix(AVERAGE): tensor for name, tensor in tensors.items() if name.startswith(AVERAGE)}
+        tensors = {**tensors, **averages} if averaged else tensors
         load_tensors(self.network.parameters_dict(), tensors, prefix=NETWORK, source=self.path)
         self._infer = inference.LastStage(self.network)
 
@@ -201,12 +207,14 @@ class LoadedNetwork:
         return self._infer.fields(images)
 
 
-def load_network(path: Path) -> LoadedNetwork:
+def load_network(path: Path, *, averaged: bool = True) -> LoadedNetwork:
     """The network of a checkpoint file, or of the newest whole checkpoint of a run folder, ready for `fields`.
+
+    With the averages of its weights, if it has them (--ema-decay of training), unless `averaged` is False.
 
     Raises UserError naming the path and the cause for anything that is not a complete checkpoint.
     """
-    return LoadedNetwork(path)
+    return LoadedNetwork(path, averaged=averaged)
 
 
 def load_tensors(parameters: dict, tensors: Tensors, *, prefix: str, source: Path) -> None:

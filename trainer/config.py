@@ -10,6 +10,7 @@ NUM_HALVINGS = 3  # the trunk's poolings, or convolutions of stride 2
 STRIDE_PX = 2**NUM_HALVINGS
 NUM_VGG_CONVOLUTIONS = 10
 NUM_MOBILENET_LAYERS = 12
+MIN_UNFOLDED_CHANNELS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +91,11 @@ class NetworkConfig:
 
     @property
     def unfolds(self) -> bool:
-        """Whether all convolutions are of 1x1 or can be made so (see `trainer.layers.Convolution`)."""
-        return self.architecture != "lightweight" and not self.residual
+        """Whether a CPU computes it by convolutions of 1x1 alone (see `trainer.layers.Convolution`): where all can be made so.
+
+        Narrow networks gain little and would compile twice as long.
+        """
+        return self.architecture != "lightweight" and not self.residual and self.stage_channels >= MIN_UNFOLDED_CHANNELS
 
     @property
     def has_vgg_trunk(self) -> bool:
@@ -101,8 +105,16 @@ class NetworkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """Adam (Kingma and Ba, ICLR 2015) with one learning rate for trunk, CPM layers and stages each."""
+    """How weights follow gradients: the rule, and one learning rate for trunk, CPM layers and stages each."""
 
+    optimizer: Literal["adam", "adamw", "momentum"] = "adam"
+    """Adam (Kingma and Ba, ICLR 2015), AdamW (Loshchilov and Hutter, ICLR 2019), or gradient descent with momentum 0.9."""
+    weight_decay: float = 0.0
+    """Of weights, not of biases and normalisation. adamw: apart from the gradient; else added to it, as an L2 penalty."""
+    clip_norm: float = 0.0
+    """If above 0, gradients whose norm over all weights is larger are shortened to it."""
+    ema_decay: float = 0.0
+    """If above 0, an average of the weights is kept, with this share of the old one at each step (0.999, say); evaluation takes it."""
     lr: float = 1e-4
     """Learning rate of the stages."""
     lr_schedule: Literal["steps", "cosine"] = "steps"
@@ -122,13 +134,20 @@ class OptimConfig:
     freeze_trunk_steps: int = 2_000
     """Steps at the beginning in which the trunk does not learn (its learning rate is 0)."""
     loss_scale: float = 16_384.0
-    """Constant factor on the loss while gradients are computed, against underflow in half precision."""
+    """Factor on the loss while gradients are computed, against underflow in half precision."""
+    dynamic_loss_scale: bool = False
+    """Begin with loss_scale, halve it where numbers are not finite (that step is left out and counted), double it after
+    1,000 good steps. Otherwise numbers that are not finite stop the training."""
 
     def __post_init__(self) -> None:
         for name in ("lr", "lr_gamma", "loss_scale"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be above 0 and finite, got {getattr(self, name)}")
-        for name in ("vgg_lr_factor", "base_lr_factor", "lr_warmup_steps", "freeze_trunk_steps"):
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
+        if self.dynamic_loss_scale and self.loss_scale < 1:
+            raise ValueError(f"loss_scale must be at least 1 for dynamic_loss_scale, got {self.loss_scale}")
+        for name in ("vgg_lr_factor", "base_lr_factor", "lr_warmup_steps", "freeze_trunk_steps", "weight_decay", "clip_norm"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if any(step < 1 for step in self.lr_steps) or list(self.lr_steps) != sorted(set(self.lr_steps)):

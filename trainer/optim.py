@@ -1,4 +1,4 @@
-"""Learning rates as a pure function of the step, and Adam with one of them for each part of the network."""
+"""Learning rates as a pure function of the step, and the rules by which weights follow gradients."""
 
 import math
 from bisect import bisect_right
@@ -10,7 +10,7 @@ from mindspore import nn, ops
 from trainer.config import OptimConfig
 from trainer.network import Network
 
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+BETA1, BETA2, EPSILON, MOMENTUM = 0.9, 0.999, 1e-8, 0.9
 
 
 class LearningRates(NamedTuple):
@@ -38,37 +38,69 @@ def learning_rates(step: int, config: OptimConfig, *, total_steps: int, num_proc
     return LearningRates(vgg=trunk, base=rate * config.base_lr_factor, stage=rate)
 
 
-class Adam(nn.Cell):
-    """Adam (Kingma and Ba, ICLR 2015, algorithm 1) over the groups of a network, each with its own learning rate.
+class Optimizer(nn.Cell):
+    """The rule of `OptimConfig.optimizer` over the groups of a network, each with its own learning rate.
 
     Called inside the compiled step with one gradient for each of `weights` and float32 (3,) learning rates, in the
-    order of `LearningRates`. Its own parameters (moments, powers of the betas) are all that it remembers.
+    order of `LearningRates`. Its own parameters (moments, powers of the betas, the average of the weights) are all that it
+    remembers. Adam is algorithm 1 of Kingma and Ba, ICLR 2015, AdamW algorithm 2 of Loshchilov and Hutter, ICLR 2019.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, config: OptimConfig | None = None) -> None:
         super().__init__(auto_prefix=False)
+        self.config = config = config or OptimConfig()
         groups = network.parameter_groups()
         weights = [p for name in LearningRates._fields for p in groups[name]]
         self.group_of = [i for i, name in enumerate(LearningRates._fields) for _ in groups[name]]
+        self.decays = [config.weight_decay > 0 and p.ndim > 1 for p in weights]  # biases and normalisation have one axis
         self.weights = ms.ParameterTuple(weights)
-        self.moment1 = self.weights.clone(prefix="adam.moment1", init="zeros")
-        self.moment2 = self.weights.clone(prefix="adam.moment2", init="zeros")
-        self.beta1_power = ms.Parameter(ms.Tensor(1.0, ms.float32), name="adam.beta1_power")
-        self.beta2_power = ms.Parameter(ms.Tensor(1.0, ms.float32), name="adam.beta2_power")
-        self.update = ops.Adam()
+        self.adapts = config.optimizer != "momentum"
+        if self.adapts:
+            self.moment1 = self.weights.clone(prefix="adam.moment1", init="zeros")
+            self.moment2 = self.weights.clone(prefix="adam.moment2", init="zeros")
+            self.beta1_power = ms.Parameter(ms.Tensor(1.0, ms.float32), name="adam.beta1_power")
+            self.beta2_power = ms.Parameter(ms.Tensor(1.0, ms.float32), name="adam.beta2_power")
+            self.update = ops.Adam()
+        else:
+            self.velocity = self.weights.clone(prefix="momentum.velocity", init="zeros")
+            self.update = ops.ApplyMomentum()
+        self.average = self.weights.clone(prefix="ema", init="same") if config.ema_decay else ()
 
     def construct(self, gradients, rates):
-        beta1_power = self.beta1_power * BETA1
-        beta2_power = self.beta2_power * BETA2
+        if self.adapts:
+            beta1_power = self.beta1_power * BETA1
+            beta2_power = self.beta2_power * BETA2
         for i in range(len(self.weights)):
-            self.update(
-                self.weights[i], self.moment1[i], self.moment2[i], beta1_power, beta2_power,
-                rates[self.group_of[i]], BETA1, BETA2, EPSILON, gradients[i],
-            )  # fmt: skip
-        ops.assign(self.beta1_power, beta1_power)
-        ops.assign(self.beta2_power, beta2_power)
+            rate, gradient = rates[self.group_of[i]], gradients[i]
+            if self.decays[i] and self.config.optimizer == "adamw":
+                ops.assign_sub(self.weights[i], rate * self.config.weight_decay * self.weights[i])
+            elif self.decays[i]:
+                gradient = gradient + self.config.weight_decay * self.weights[i]
+            if self.adapts:
+                self.update(
+                    self.weights[i], self.moment1[i], self.moment2[i], beta1_power, beta2_power,
+                    rate, BETA1, BETA2, EPSILON, gradient,
+                )  # fmt: skip
+            else:
+                self.update(self.weights[i], self.velocity[i], rate, gradient, MOMENTUM)
+        if self.adapts:
+            ops.assign(self.beta1_power, beta1_power)
+            ops.assign(self.beta2_power, beta2_power)
+        for i in range(len(self.average)):
+            ops.assign_add(self.average[i], (1 - self.config.ema_decay) * (self.weights[i] - self.average[i]))
         return True
 
     def state(self) -> dict[str, ms.Parameter]:
-        """Everything that Adam remembers, by name."""
+        """Everything that the rule remembers, by name."""
+        if not self.adapts:
+            return {p.name: p for p in self.velocity}
         return {p.name: p for p in (*self.moment1, *self.moment2, self.beta1_power, self.beta2_power)}
+
+    def averages(self) -> dict[str, ms.Parameter]:
+        """The averages of the weights, by the names of the weights; none without `ema_decay`."""
+        return {weight.name: average for weight, average in zip(self.weights, self.average, strict=False)}
+
+    def begin_averages(self) -> None:
+        """Take the weights as they are now for their averages."""
+        for name, average in self.averages().items():
+            ops.assign(average, next(weight for weight in self.weights if weight.name == name))

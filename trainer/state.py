@@ -13,22 +13,27 @@ from pipeline.cli import UserError, flatten
 from pipeline.manifest import Manifest
 from pipeline.skeleton import Skeleton
 from trainer import checkpoint
-from trainer.checkpoint import NETWORK, OPTIMIZER, CheckpointInfo, Tensors
+from trainer.checkpoint import AVERAGE, NETWORK, OPTIMIZER, SCALER, CheckpointInfo, Tensors
 from trainer.config import TrainConfig
 from trainer.inference import build
 from trainer.network import IMAGENET_MEAN, IMAGENET_STD, Network, initialise
-from trainer.optim import Adam
+from trainer.optim import Optimizer
+from trainer.step import make_scaler, scaler_state
 from trainer.vgg import read_vgg
 from trainer.world import World
 
 
 @dataclass
 class Progress:
-    """Where a run stands: steps done, and the epoch and the position in it at which the next batch begins."""
+    """Where a run stands: steps done, and the epoch and the position in it at which the next batch begins.
+
+    skipped: how many of the steps a dynamic loss scale left out.
+    """
 
     step: int = 0
     epoch: int = 0
     position: int = 0
+    skipped: int = 0
 
 
 class State:
@@ -42,7 +47,8 @@ class State:
         self.config, self.manifest, self.world = config, manifest, world or World()
         self.skeleton = manifest.format.skeleton
         self.network = build(config.network, self.skeleton)
-        self.adam = Adam(self.network)
+        self.optimizer = Optimizer(self.network, config.optim)
+        self.scaler = make_scaler(config.optim)
         self.progress = Progress()
         self.restored: Tensors = {}
         self._average_statistics = statistics_averaging(self.network, self.world)
@@ -64,14 +70,21 @@ class State:
             _refuse_other_skeleton(path, info, self.skeleton)
             checkpoint.load_tensors(self.network.parameters_dict(), tensors, prefix=NETWORK, source=path)
             print(f"weights from {path}")
+        self.optimizer.begin_averages()
 
     def _continue(self, path: Path, info: CheckpointInfo, tensors: Tensors, faults: list[str]) -> None:
         for fault in faults:
             print(f"passed over: {fault}")
         _refuse_other_run(path, info, self._info())
         checkpoint.load_tensors(self.network.parameters_dict(), tensors, prefix=NETWORK, source=path)
-        checkpoint.load_tensors(self.adam.state(), tensors, prefix=OPTIMIZER, source=path)
-        self.progress = Progress(info.step, info.epoch, info.position)
+        checkpoint.load_tensors(self.optimizer.state(), tensors, prefix=OPTIMIZER, source=path)
+        for prefix, parameters in ((AVERAGE, self.optimizer.averages()), (SCALER, scaler_state(self.scaler))):
+            if any(name.startswith(prefix) for name in tensors):
+                if parameters:
+                    checkpoint.load_tensors(parameters, tensors, prefix=prefix, source=path)
+            elif prefix == AVERAGE:  # they begin here
+                self.optimizer.begin_averages()
+        self.progress = Progress(info.step, info.epoch, info.position, info.skipped)
         self.restored = tensors
         print(f"continuing from {path}")
 
@@ -89,9 +102,17 @@ class State:
             raise UserError(
                 f"step {self.progress.step}: {bad[0]} is not finite; the last good checkpoint is in {self.config.out}"
             )
-        moments = {OPTIMIZER + name: p.asnumpy() for name, p in self.adam.state().items()}
+        remembered = {
+            prefix + name: p.asnumpy()
+            for prefix, parameters in (
+                (OPTIMIZER, self.optimizer.state()),
+                (AVERAGE, self.optimizer.averages()),
+                (SCALER, scaler_state(self.scaler)),
+            )
+            for name, p in parameters.items()
+        }
         path = self.config.out / f"step-{self.progress.step:08d}{checkpoint.SUFFIX}"
-        checkpoint.save_checkpoint(path, self._info(), {**weights, **moments, **extra})
+        checkpoint.save_checkpoint(path, self._info(), {**weights, **remembered, **extra})
         checkpoint.prune_checkpoints(self.config.out, self.config.keep_checkpoint_max)
 
     def _info(self) -> CheckpointInfo:
@@ -137,7 +158,7 @@ def _refuse_other_skeleton(path: Path, info: CheckpointInfo, skeleton: Skeleton)
 
 
 def _refuse_other_run(path: Path, then: CheckpointInfo, now: CheckpointInfo) -> None:
-    """A run continues with the same network, samples and seed; everything else may change."""
+    """A run continues with the same network, samples, seed and optimiser; everything else may change."""
     for what in ("network", "records_digest", "seed"):
         before, asked = getattr(then, what), getattr(now, what)
         if before != asked:
@@ -145,3 +166,6 @@ def _refuse_other_run(path: Path, then: CheckpointInfo, now: CheckpointInfo) -> 
                 f"checkpoint {path}: begun with another {what.replace('_', ' ')} ({before}, now {asked}); give "
                 "the options that the run was started with, or another --out"
             )
+    rules = [info.config.get("optimizer", "adam") for info in (then, now)]
+    if rules[0] != rules[1]:
+        raise UserError(f"checkpoint {path}: begun with --optimizer {rules[0]}, now {rules[1]}, which remembers other things")

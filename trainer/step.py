@@ -7,17 +7,33 @@ from mindspore import amp, ops
 
 from trainer.loss import stage_losses
 from trainer.network import Network
-from trainer.optim import Adam
+from trainer.config import OptimConfig
+from trainer.optim import Optimizer
 from trainer.world import World
 
+LOSS_SCALE_WINDOW = 1_000  # good steps after which a dynamic loss scale doubles
 
-def make_step(network: Network, adam: Adam, loss_scale: float, world: World | None = None) -> Callable:
-    """The compiled step: (images, heatmaps, pafs, mask, rates, stop) -> losses float32 (S, 2), finite bool, stopping bool.
+
+def make_scaler(config: OptimConfig) -> amp.LossScaler:
+    """The loss scale of a run; a dynamic one has parameters, which belong into checkpoints (`scaler_state`)."""
+    if config.dynamic_loss_scale:
+        return amp.DynamicLossScaler(config.loss_scale, 2, LOSS_SCALE_WINDOW)
+    return amp.StaticLossScaler(config.loss_scale)
+
+
+def scaler_state(scaler: amp.LossScaler) -> dict[str, ms.Parameter]:
+    """What a loss scale remembers, by name."""
+    return {"scale": scaler.scale_value, "good_steps": scaler.counter} if isinstance(scaler, amp.DynamicLossScaler) else {}
+
+
+def make_step(network: Network, optimizer: Optimizer, scaler: amp.LossScaler, world: World | None = None) -> Callable:
+    """The compiled step: (images, heatmaps, pafs, mask, rates, stop) -> losses float32 (S, 2), finite, stopping, gradient norm.
 
     The arguments are those of `stage_losses`, images uint8 (B, H, W, 3), rates float32 (3,), the `LearningRates`, and stop
     float32 (), 1 where this process was asked to stop. What is minimised is the sum of the losses. Where a loss or gradient is not
     finite the weights are left as they are. (Asking the loss is not enough: on a CPU ReLU and max pooling turn NaN into a
-    number.) Compiles at the first call, and once more for every new shape.
+    number.) The gradient norm is over all weights, before it is clipped. Compiles at the first call, and once more for every new
+    shape.
 
     In a world of several processes each gives its part of the batch; losses and gradients are their means, and if the numbers of one
     are not finite, or one is asked to stop, all hear of it: they go on, or stop, after the same step.
@@ -25,13 +41,13 @@ def make_step(network: Network, adam: Adam, loss_scale: float, world: World | No
     world = world or World()
     mean, total = world.averaging(), world.summing()
     network.set_train()
-    scaler = amp.StaticLossScaler(loss_scale)
+    clip_norm, dynamic = optimizer.config.clip_norm, isinstance(scaler, amp.DynamicLossScaler)
 
     def scaled_loss(images, heatmaps, pafs, mask):
         losses = stage_losses(network(images), heatmaps, pafs, mask)
         return scaler.scale(losses.sum()), losses
 
-    gradients_of = ms.value_and_grad(scaled_loss, None, adam.weights, has_aux=True)
+    gradients_of = ms.value_and_grad(scaled_loss, None, optimizer.weights, has_aux=True)
 
     @ms.jit
     def step(images, heatmaps, pafs, mask, rates, stop):
@@ -41,8 +57,13 @@ def make_step(network: Network, adam: Adam, loss_scale: float, world: World | No
         gradients = [mean(gradient) for gradient in scaler.unscale(gradients)]
         finite = amp.all_finite((losses, *gradients))
         stopping = total(stop) > 0
+        norm = ops.sqrt(sum([ops.square(gradient).sum() for gradient in gradients]))
         if finite:
-            losses = ops.depend(losses, adam(gradients, rates))
-        return losses, finite, stopping
+            if clip_norm:
+                gradients = [gradient * ops.minimum(clip_norm / (norm + 1e-12), 1.0) for gradient in gradients]
+            losses = ops.depend(losses, optimizer(gradients, rates))
+        if dynamic:
+            losses = ops.depend(losses, scaler.adjust(finite))
+        return losses, finite, stopping, norm
 
     return step
