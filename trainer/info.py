@@ -139,9 +139,11 @@ def _remembered(tensors: Tensors) -> Iterator[str]:
     yield "optimiser state and the rest:"
     for kind in counts:
         tensor = tensors.get(kind)
-        what = f" = {tensor.item():g}" if tensor is not None and tensor.size == 1 else ""
-        name = kind.removeprefix(OPTIMIZER)
-        yield f"  {name}{what or f': {sizes[kind]:,} numbers in {counts[kind]} tensor{'s' * (counts[kind] != 1)}'}"
+        if tensor is not None and tensor.size == 1:
+            what = f" = {tensor.item():g}"
+        else:
+            what = f": {sizes[kind]:,} numbers in {counts[kind]} tensor{'s' * (counts[kind] != 1)}"
+        yield f"  {kind.removeprefix(OPTIMIZER)}{what}"
 
 
 def _whole(path: Path) -> tuple[Tensors | None, str | None]:
