@@ -166,7 +166,7 @@ class Training:
     def plan(self) -> Plan:
         """What is going to be done; looks at the run folder, and changes nothing."""
         config, progress, stream = self.config, self.state.progress, self.stream
-        carried = (*self.state.network.parameters_dict().values(), *self.state.adam.state().values())
+        carried = (*self.state.network.parameters_dict().values(), *self.state.optimizer.state().values())
         return Plan(
             num_samples=stream.num_samples, num_variants=stream.manifest.num_variants, insize=stream.format.targets.insize,
             batch_size=config.batch_size, num_ranks=self.world.size, steps_per_epoch=stream.steps_per_epoch,
