@@ -102,7 +102,19 @@ def test_the_running_averages_of_batch_norm_continue_too(records, tmp_path):
 
 
 def test_averages_and_a_dynamic_loss_scale_continue_too_and_the_evaluator_takes_the_averages(records, tmp_path):
-    more = "--ema-decay 0.9 --dynamic-loss-scale --clip-norm 0.1 --optimizer adamw --weight-decay 0.01 --loss-scale 64".split()
+    more = [
+        "--ema-decay",
+        "0.9",
+        "--dynamic-loss-scale",
+        "--clip-norm",
+        "0.1",
+        "--optimizer",
+        "adamw",
+        "--weight-decay",
+        "0.01",
+        "--loss-scale",
+        "64",
+    ]
     assert train(records, tmp_path / "whole", "--max-steps", "9", *more) == 0
     for steps in ("4", "9"):
         assert train(records, tmp_path / "parts", "--max-steps", steps, "--resume", *more) == 0
@@ -119,7 +131,9 @@ def test_averages_and_a_dynamic_loss_scale_continue_too_and_the_evaluator_takes_
 
 def test_steps_that_are_not_finite_are_left_out_and_counted_under_a_dynamic_loss_scale(records, tmp_path, capsys):
     # A loss scale above the largest float32 overflows until it has been halved often enough.
-    assert train(records, tmp_path / "run", "--max-steps", "9", "--dynamic-loss-scale", "--loss-scale", "3e38", "--lr", "1e-4") == 0
+    assert (
+        train(records, tmp_path / "run", "--max-steps", "9", "--dynamic-loss-scale", "--loss-scale", "3e38", "--lr", "1e-4") == 0
+    )
     skipped = checkpoint.read_newest(tmp_path / "run")[1].skipped
     assert skipped >= 1 and capsys.readouterr().out.count("left out, not finite") == skipped
 

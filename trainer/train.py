@@ -23,7 +23,7 @@ from trainer.plan import Plan, break_points, free_bytes, kept_bytes, past_speed
 from trainer.plot import CURVES, SCHEDULE, draw_curves, draw_schedule
 from trainer.report import Report, cut_log
 from trainer.state import Progress, State
-from trainer.step import make_step
+from trainer.step import make_step, scaler_state
 from trainer.stream import Batch, Stream
 from trainer.world import World, beat, join, local_device_id
 
@@ -166,7 +166,8 @@ class Training:
     def plan(self) -> Plan:
         """What is going to be done; looks at the run folder, and changes nothing."""
         config, progress, stream = self.config, self.state.progress, self.stream
-        carried = (*self.state.network.parameters_dict().values(), *self.state.optimizer.state().values())
+        optimizer = self.state.optimizer
+        groups = (self.state.network.parameters_dict(), optimizer.state(), optimizer.averages(), scaler_state(self.state.scaler))
         return Plan(
             num_samples=stream.num_samples, num_variants=stream.manifest.num_variants, insize=stream.format.targets.insize,
             batch_size=config.batch_size, num_ranks=self.world.size, steps_per_epoch=stream.steps_per_epoch,
@@ -174,7 +175,7 @@ class Training:
             rates=tuple((step, self._rates(step)) for step in break_points(config.optim, self.total_steps)),
             schedule=config.optim.lr_schedule, parameters=count_parameters(self.state.network),
             memory_bytes=memory.estimate_bytes(self.state.network, **self._sizes()) if self.device == "CPU" else None,
-            available_bytes=memory.available_bytes(), checkpoint_bytes=sum(p.nbytes for p in carried),
+            available_bytes=memory.available_bytes(), checkpoint_bytes=sum(p.nbytes for group in groups for p in group.values()),
             keep_checkpoint_max=config.keep_checkpoint_max, kept_bytes=kept_bytes(config.out), free_bytes=free_bytes(config.out),
             imgs_per_sec=past_speed(config.out) if progress.step else None,
         )  # fmt: skip
