@@ -127,7 +127,7 @@ def test_a_dry_run_of_a_run_to_be_resumed_changes_nothing_in_it(records, tmp_pat
 def test_a_dry_run_fails_where_the_run_would(records, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(plan, "free_bytes", lambda folder: 0)
     monkeypatch.setattr("trainer.memory.available_bytes", lambda: 1_000_000)
-    assert train(records, tmp_path / "run", "--batch-size", "4000", "--dry-run") == 1
+    assert train(records, tmp_path / "run", "--batch-size", "400000", "--dry-run") == 1
     told = capsys.readouterr()
     assert "memory      about" in told.out and "--batch-size" in told.err and not list(tmp_path.iterdir())
 

@@ -54,7 +54,9 @@ class Optimizer(nn.Cell):
         self.group_of = [i for i, name in enumerate(LearningRates._fields) for _ in groups[name]]
         self.decays = [config.weight_decay > 0 and p.ndim > 1 for p in weights]  # biases and normalisation have one axis
         self.weights = ms.ParameterTuple(weights)
-        self.adapts = config.optimizer != "momentum"
+        # Plain values: the compiler takes long over a dataclass.
+        self.adapts, self.decoupled = config.optimizer != "momentum", config.optimizer == "adamw"
+        self.decay, self.forgets = config.weight_decay, 1 - config.ema_decay
         if self.adapts:
             self.moment1 = self.weights.clone(prefix="adam.moment1", init="zeros")
             self.moment2 = self.weights.clone(prefix="adam.moment2", init="zeros")
@@ -67,28 +69,37 @@ class Optimizer(nn.Cell):
         self.average = self.weights.clone(prefix="ema", init="same") if config.ema_decay else ()
 
     def construct(self, gradients, rates):
+        if self.decay:
+            gradients = self.decayed(gradients, rates)
         if self.adapts:
             beta1_power = self.beta1_power * BETA1
             beta2_power = self.beta2_power * BETA2
-        for i in range(len(self.weights)):
-            rate, gradient = rates[self.group_of[i]], gradients[i]
-            if self.decays[i] and self.config.optimizer == "adamw":
-                ops.assign_sub(self.weights[i], rate * self.config.weight_decay * self.weights[i])
-            elif self.decays[i]:
-                gradient = gradient + self.config.weight_decay * self.weights[i]
-            if self.adapts:
+            for i in range(len(self.weights)):
                 self.update(
                     self.weights[i], self.moment1[i], self.moment2[i], beta1_power, beta2_power,
-                    rate, BETA1, BETA2, EPSILON, gradient,
+                    rates[self.group_of[i]], BETA1, BETA2, EPSILON, gradients[i],
                 )  # fmt: skip
-            else:
-                self.update(self.weights[i], self.velocity[i], rate, gradient, MOMENTUM)
-        if self.adapts:
             ops.assign(self.beta1_power, beta1_power)
             ops.assign(self.beta2_power, beta2_power)
+        else:
+            for i in range(len(self.weights)):
+                self.update(self.weights[i], self.velocity[i], rates[self.group_of[i]], gradients[i], MOMENTUM)
         for i in range(len(self.average)):
-            ops.assign_add(self.average[i], (1 - self.config.ema_decay) * (self.weights[i] - self.average[i]))
+            ops.assign_add(self.average[i], self.forgets * (self.weights[i] - self.average[i]))
         return True
+
+    def decayed(self, gradients, rates):
+        """Decay the weights (AdamW), or add their penalty to the gradients."""
+        kept = []
+        for i in range(len(self.weights)):
+            if not self.decays[i]:
+                kept.append(gradients[i])
+            elif self.decoupled:
+                ops.assign_sub(self.weights[i], rates[self.group_of[i]] * self.decay * self.weights[i])
+                kept.append(gradients[i])
+            else:
+                kept.append(gradients[i] + self.decay * self.weights[i])
+        return kept
 
     def state(self) -> dict[str, ms.Parameter]:
         """Everything that the rule remembers, by name."""

@@ -14,6 +14,10 @@ from trainer.world import World
 LOSS_SCALE_WINDOW = 1_000  # good steps after which a dynamic loss scale doubles
 
 
+def _square_sum(gradient):
+    return ops.square(gradient).sum()
+
+
 def make_scaler(config: OptimConfig) -> amp.LossScaler:
     """The loss scale of a run; a dynamic one has parameters, which belong into checkpoints (`scaler_state`)."""
     if config.dynamic_loss_scale:
@@ -49,6 +53,11 @@ def make_step(network: Network, optimizer: Optimizer, scaler: amp.LossScaler, wo
 
     gradients_of = ms.value_and_grad(scaled_loss, None, optimizer.weights, has_aux=True)
 
+    add, square = ops.AddN(), ops.HyperMap()
+
+    def total_square(gradients):
+        return add(square(_square_sum, gradients))
+
     @ms.jit
     def step(images, heatmaps, pafs, mask, rates, stop):
         (_, losses), gradients = gradients_of(images, heatmaps, pafs, mask)
@@ -57,7 +66,7 @@ def make_step(network: Network, optimizer: Optimizer, scaler: amp.LossScaler, wo
         gradients = [mean(gradient) for gradient in scaler.unscale(gradients)]
         finite = amp.all_finite((losses, *gradients))
         stopping = total(stop) > 0
-        norm = ops.sqrt(sum([ops.square(gradient).sum() for gradient in gradients]))
+        norm = ops.sqrt(total_square(gradients))
         if finite:
             if clip_norm:
                 gradients = [gradient * ops.minimum(clip_norm / (norm + 1e-12), 1.0) for gradient in gradients]
