@@ -196,3 +196,17 @@ def test_a_dynamic_loss_scale_halves_where_numbers_are_not_finite_and_doubles_af
         assert changed == (not poisoned)
         scales.append(float(scaler.scale_value.asnumpy()))
     assert scales == [512, 256, 256, 512, 512]
+
+
+def test_a_dynamic_loss_scale_stays_where_gradients_come_back_whole(monkeypatch):
+    monkeypatch.setattr("trainer.step.LOSS_SCALE_WINDOW", 1)
+    config = OptimConfig(loss_scale=2.0**23, dynamic_loss_scale=True)
+    network, batch = Network(TINY, 3, 4), list(map(ms.Tensor, make_batch()))
+    initialise(network, np.random.default_rng(0))
+    scaler = make_scaler(config)
+    step = make_step(network, Optimizer(network, config), scaler)
+    norms = [float(step(*batch, ms.Tensor([0.0] * 3, ms.float32), GO)[3].asnumpy()) for _ in range(4)]
+    assert float(scaler.scale_value.asnumpy()) == 2**24
+    assert norms[0] > 0.05 and norms == pytest.approx([norms[0]] * 4, rel=1e-5)
+    with pytest.raises(ValueError, match=r"loss_scale must be at most 2\^24"):
+        OptimConfig(loss_scale=2.0**25)

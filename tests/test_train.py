@@ -130,10 +130,17 @@ def test_averages_and_a_dynamic_loss_scale_continue_too_and_the_evaluator_takes_
 
 
 def test_steps_that_are_not_finite_are_left_out_and_counted_under_a_dynamic_loss_scale(records, tmp_path, capsys):
-    # The first step throws the weights so far off that nothing behind it is finite.
-    assert train(records, tmp_path / "run", "--max-steps", "4", "--dynamic-loss-scale", "--lr", "1e30") == 0
-    skipped = checkpoint.read_newest(tmp_path / "run")[1].skipped
-    assert skipped == 3 and capsys.readouterr().out.count("left out, not finite") == skipped
+    # The first step throws the weights so far off that nothing behind it is finite; batch normalisation's averages stay clean.
+    residual = ["--residual", *["--trunk-channels", "4", "4", "4", "4", "4", "--cpm-channels", "4", "4"]]
+    options = ("--dynamic-loss-scale", "--lr", "1e38", "--log-interval", "1", *residual)
+    assert train(records, tmp_path / "run", "--max-steps", "4", *options) == 0
+    _, info, tensors, _ = checkpoint.read_newest(tmp_path / "run")
+    assert info.skipped == 3 and capsys.readouterr().out.count("left out, ") == 3
+    assert all(np.isfinite(tensor).all() for tensor in tensors.values())
+    assert [entry["step"] for entry in log_of(tmp_path / "run")] == [1]
+    # Where the scale cannot fall any more the run ends.
+    assert train(records, tmp_path / "end", "--max-steps", "9", *options, "--loss-scale", "4") == 1
+    assert "step 3: the loss or its gradients are not finite (images [" in capsys.readouterr().err
 
 
 def test_another_optimiser_is_another_run(records, whole_run, tmp_path, capsys):

@@ -186,7 +186,9 @@ class LoadedNetwork:
             raise UserError(f"checkpoint {self.path}: its network is not one of this version ({error}); use another") from error
         self.network = inference.build(config, self.skeleton)
         averages = {NETWORK + name.removeprefix(AVERAGE): tensor for name, tensor in tensors.items() if name.startswith(AVERAGE)}
-        tensors = {**tensors, **averages} if averaged else tensors
+        if averages and averaged:
+            print(f"{self.path}: with the averages of its weights")
+            tensors = {**tensors, **averages}
         load_tensors(self.network.parameters_dict(), tensors, prefix=NETWORK, source=self.path)
         self._infer = inference.LastStage(self.network)
 

@@ -10,6 +10,7 @@ NUM_HALVINGS = 3  # the trunk's poolings, or convolutions of stride 2
 STRIDE_PX = 2**NUM_HALVINGS
 NUM_VGG_CONVOLUTIONS = 10
 NUM_MOBILENET_LAYERS = 12
+MAX_LOSS_SCALE = 2.0**24  # float16 needs no more, and the inverse of a very large one is flushed to zero
 MIN_UNFOLDED_CHANNELS = 64
 
 
@@ -145,6 +146,8 @@ class OptimConfig:
                 raise ValueError(f"{name} must be above 0 and finite, got {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
+        if self.loss_scale > MAX_LOSS_SCALE:
+            raise ValueError(f"loss_scale must be at most 2^24 = {MAX_LOSS_SCALE:.0f}, got {self.loss_scale:g}")
         if self.dynamic_loss_scale and self.loss_scale < 1:
             raise ValueError(f"loss_scale must be at least 1 for dynamic_loss_scale, got {self.loss_scale}")
         for name in ("vgg_lr_factor", "base_lr_factor", "lr_warmup_steps", "freeze_trunk_steps", "weight_decay", "clip_norm"):

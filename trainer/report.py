@@ -128,10 +128,16 @@ class Report:
         for meter in (self._interval, self._total):
             meter.leave_out(self._clock() - started_s)
 
+    @property
+    def num_steps(self) -> int:
+        """Steps since the last line."""
+        return self._num_steps
+
     def log(self, *, step: int, epoch: int, steps_left: int, rates: "LearningRates") -> dict:
         """Write the line of the steps since the last one; `step` are done. Returns the entry.
 
-        gradient_norm is the mean of those that are known, null if none is. A loss of exactly 0 is written as null: its stage does not give those fields.
+        gradient_norm is the mean of those that are known, null if none is. A loss of exactly 0 is written as null: its stage does
+        not give those fields.
         """
         means = self._loss_sum / self._num_steps
         self.loss = float(means.sum())

@@ -88,6 +88,15 @@ class State:
         self.restored = tensors
         print(f"continuing from {path}")
 
+    def statistics(self) -> dict[str, np.ndarray]:
+        """The running averages of batch normalisation, which a forward pass changes, by name."""
+        return {p.name: p.asnumpy().copy() for p in untrained(self.network)}
+
+    def put_back(self, statistics: dict[str, np.ndarray]) -> None:
+        """Undo what a forward pass did to them."""
+        for p in untrained(self.network):
+            ops.assign(p, ms.Tensor(statistics[p.name]))
+
     def save(self, extra: Tensors) -> None:
         """Write a checkpoint of this moment and `extra` into --out, and remove the oldest ones.
 
@@ -129,13 +138,18 @@ class State:
         )
 
 
+def untrained(network: Network) -> list[ms.Parameter]:
+    """Its parameters that no gradient moves: the running averages of batch normalisation."""
+    trained = {id(p) for p in network.trainable_params()}
+    return [p for p in network.get_parameters() if id(p) not in trained]
+
+
 def statistics_averaging(network: Network, world: World) -> Callable[[], None]:
     """What makes batch normalisation's running averages equal in all processes, each of which saw its own part of the batches.
 
     Training does not look at them, so it does not matter how often that is done.
     """
-    trained = {id(p) for p in network.trainable_params()}
-    statistics = [p for p in network.get_parameters() if id(p) not in trained]
+    statistics = untrained(network)
     if world.size == 1 or not statistics:
         return lambda: None
     mean = world.averaging()

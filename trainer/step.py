@@ -5,7 +5,7 @@ from collections.abc import Callable
 import mindspore as ms
 from mindspore import amp, ops
 
-from trainer.config import OptimConfig
+from trainer.config import MAX_LOSS_SCALE, OptimConfig
 from trainer.loss import stage_losses
 from trainer.network import Network
 from trainer.optim import Optimizer
@@ -64,15 +64,16 @@ def make_step(network: Network, optimizer: Optimizer, scaler: amp.LossScaler, wo
         losses = mean(losses)
         # The sum of something that is not finite is not finite either: one check after it speaks for all.
         gradients = [mean(gradient) for gradient in scaler.unscale(gradients)]
-        finite = amp.all_finite((losses, *gradients))
-        stopping = total(stop) > 0
         norm = ops.sqrt(total_square(gradients))
+        finite = amp.all_finite((losses, norm, *gradients))
+        stopping = total(stop) > 0
         if finite:
             if clip_norm:
                 gradients = [gradient * ops.minimum(clip_norm / (norm + 1e-12), 1.0) for gradient in gradients]
             losses = ops.depend(losses, optimizer(gradients, rates))
         if dynamic:
             losses = ops.depend(losses, scaler.adjust(finite))
+            ops.assign(scaler.scale_value, ops.minimum(scaler.scale_value, MAX_LOSS_SCALE))
         return losses, finite, stopping, norm
 
     return step

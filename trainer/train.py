@@ -210,39 +210,40 @@ class Training:
         progress = self.state.progress
         beat(progress.step + 1)
         arrays = (batch.images, batch.heatmaps, batch.pafs, batch.mask, np.array(self._rates(progress.step), np.float32))
+        dynamic = self.config.optim.dynamic_loss_scale
+        statistics = self.state.statistics() if dynamic else {}
         losses, finite, stopping, norm = self.step(*map(ms.Tensor, arrays), ms.Tensor(float(asked_to_stop), ms.float32))
         seen = batch.position - (progress.position if batch.epoch == progress.epoch else 0)  # by all processes
         if finite:
             self.report.add(losses.asnumpy(), num_samples=seen, waited_s=waited_s, gradient_norm=float(norm.asnumpy()))
         else:
             self._not_finite(batch)
+            self.state.put_back(statistics)
         progress.step += 1
         finished = batch.position == self.stream.num_samples
         progress.epoch, progress.position = (batch.epoch + 1, 0) if finished else (batch.epoch, batch.position)
         return bool(stopping)
 
     def _not_finite(self, batch: Batch) -> None:
-        """A step was not taken: counted under a dynamic loss scale, else the end, with the images at fault."""
-        progress = self.state.progress
-        if self.config.optim.dynamic_loss_scale:
-            progress.skipped += 1
-            if self.world.leads:
-                scale = float(self.state.scaler.scale_value.asnumpy())
-                print(
-                    f"step {progress.step + 1} left out, not finite: loss scale now {scale:g}, {progress.skipped} left out so far"
-                )
-            return
+        """A step was not taken: counted under a dynamic loss scale that can still fall, else the end, with the images at fault."""
+        progress, state = self.state.progress, self.state
         where = f" of rank {self.world.rank}, or of another" if self.world.size > 1 else ""
-        raise UserError(
-            f"step {progress.step + 1}: the loss or its gradients are not finite (images {batch.image_ids.tolist()}{where}); "
-            f"that step was not taken. Lower --lr and continue from the last checkpoint in {self.config.out} with --resume"
-        )
+        what = f"step {progress.step + 1}: the loss or its gradients are not finite (images {batch.image_ids.tolist()}{where})"
+        if not self.config.optim.dynamic_loss_scale or (scale := float(state.scaler.scale_value.asnumpy())) <= 1:
+            raise UserError(
+                f"{what}; that step was not taken. Lower --lr and continue from the last checkpoint in {self.config.out} with --resume"
+            )
+        progress.skipped += 1
+        if self.world.leads:
+            print(f"{what}; left out, {progress.skipped} so far, loss scale now {scale:g}", flush=True)
 
     def _rates(self, step: int) -> LearningRates:
         return learning_rates(step, self.config.optim, total_steps=self.total_steps, num_processes=self.world.size)
 
     def _log(self, left: int) -> None:
         progress = self.state.progress
+        if not self.report.num_steps:  # all were left out
+            return
         entry = self.report.log(
             step=progress.step,
             epoch=progress.epoch - (progress.position == 0),  # the one that the last batch was of
