@@ -45,6 +45,7 @@ def whole_run(records, tmp_path_factory):
     return run
 
 
+GOLDEN = [0.1359, 0.1046, 0.0243, 0.1526, 0.0923]
 LINE = re.compile(
     r"epoch\[\d+\], iter\[\d+\], loss\[\d+\.\d{4}\], \d+\.\d\d imgs/sec, "
     r"vgglr=\S+,baselr=\S+,stagelr=\S+, data wait \d+\.\d%, ETA \d+:\d\d:\d\d"
@@ -82,6 +83,14 @@ def assert_same_run(run, other):
         assert tensor.tobytes() == second[2][name].tobytes(), name
     keys = ("step", "epoch", "loss", "stage_losses", "vgglr", "baselr", "stagelr")
     assert [[e[k] for k in keys] for e in log_of(run)] == [[e[k] for k in keys] for e in log_of(other)]
+
+
+def test_the_first_five_losses_are_those_of_ever(records, tmp_path):
+    """Golden numbers of data, augmentation, targets, network, loss and optimiser together: what changes them must say so."""
+    assert (
+        train(records, tmp_path / "run", "--max-steps", "5", "--log-interval", "1", "--lr", "0.01", "--lr-warmup-steps", "0") == 0
+    )
+    assert [entry["loss"] for entry in log_of(tmp_path / "run")] == pytest.approx(GOLDEN, rel=0.01)
 
 
 def test_a_run_in_parts_is_byte_for_byte_the_run_in_one(records, whole_run, tmp_path):
