@@ -72,6 +72,9 @@ def run(config: BuildConfig) -> int:
         if config.variants == there.num_variants:
             if not (config.out / CARD).exists():
                 pkgutil.resolve_name(CARD_WRITER)(config.out, there)
+            if (config.out / PLAN).exists():  # killed at its very end
+                with _locked(config.out):
+                    (config.out / PLAN).unlink()
             print(f"{config.out} is complete already")
             return 0
         print(f"{config.out}: from {there.num_variants} to {config.variants} variants")
@@ -96,11 +99,7 @@ def _claimed(out: Path, plan: dict) -> Iterator[None]:
     if not fresh and not complete and not (out / PLAN).exists():
         raise UserError(f"{out}: not empty and not an unfinished build; give an empty or new folder")
     out.mkdir(parents=True, exist_ok=True)
-    with open(out / LOCK, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{out}: another build is writing there") from error
+    with _locked(out):
         if fresh or complete:
             _write_whole(out / PLAN, json.dumps(plan, indent=1))
             for outdated in (MANIFEST, CARD):
@@ -114,8 +113,19 @@ def _claimed(out: Path, plan: dict) -> Iterator[None]:
             _remove_unfinished(shards)
             if not (shards.exists() and any(shards.iterdir())):
                 shutil.rmtree(out)
-    (out / PLAN).unlink()
-    (out / LOCK).unlink()
+        (out / PLAN).unlink()
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Be the only build that writes there. The lock's file goes, unless an exception leaves work to be continued."""
+    with open(out / LOCK, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{out}: another build is writing there") from error
+        yield
+        (out / LOCK).unlink()
 
 
 def _remove_unfinished(shards: Path) -> None:

@@ -51,11 +51,22 @@ def test_a_build_killed_at_random_moments_ends_with_the_same_bytes(people, tmp_p
             finished += 1
             assert tree(config.out) == tree(whole.out)
             shutil.rmtree(config.out)
-        else:
-            assert not (config.out / MANIFEST).exists(), "an unfinished set looks like a finished one"
+        elif (config.out / MANIFEST).exists():  # killed after the last file was in place
+            for name, content in tree(whole.out).items():
+                assert (config.out / name).read_bytes() == content, "an unfinished set looks like a finished one"
     wait_for(lambda: not group(process.pid))
     assert build.run(config) == 0
     assert tree(config.out) == tree(whole.out)
+
+
+def test_a_build_killed_at_its_very_end_is_tidied(people, tmp_path):
+    config = build_config(people, tmp_path / "set")
+    assert build.run(config) == 0
+    whole = tree(config.out)
+    (config.out / build.PLAN).write_text("{}")
+    (config.out / build.LOCK).write_text("")
+    assert build.run(config) == 0
+    assert tree(config.out) == whole
 
 
 def kill(process: subprocess.Popen, target: str) -> None:
