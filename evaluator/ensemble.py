@@ -1,37 +1,10 @@
 """Several looks at one image: fields of its mirror image turned back, fields of several scales averaged on one grid."""
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.skeleton import Skeleton
-
-Channels = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-@functools.lru_cache(maxsize=8)
-def mirror_channels(skeleton: Skeleton) -> Channels:
-    """Which channels of a mirror image's fields show what each channel of the image shows.
-
-    Returns intp (J + 1,) for heatmaps, intp (2 L,) for PAFs, and the sign of each PAF channel float32 (2 L,): x turns round, and
-    so does a limb whose mirror image the skeleton runs through the other way (x then keeps its sign, and y changes it).
-    Raises ValueError naming a limb whose mirror image is not a limb.
-    """
-    joints = skeleton.mirror
-    limbs = [tuple(limb) for limb in skeleton.limb_joints.tolist()]
-    channels, signs = [], []
-    for name, (start, end) in zip(skeleton.limbs, limbs, strict=True):
-        image = int(joints[start]), int(joints[end])
-        if image not in limbs and image[::-1] not in limbs:
-            raise ValueError(f"limb {name[0]}-{name[1]} of skeleton {skeleton.name!r} has no limb for its mirror image")
-        same_way = image in limbs
-        limb = limbs.index(image if same_way else image[::-1])
-        channels += [2 * limb, 2 * limb + 1]
-        signs += [-1, 1] if same_way else [1, -1]
-    heatmaps = np.append(joints, skeleton.num_joints)
-    return heatmaps, np.array(channels, np.intp), np.array(signs, np.float32)
-
+from pipeline.skeleton import Skeleton, mirror_channels
 
 def unmirror(heatmaps: np.ndarray, pafs: np.ndarray, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
     """Fields of the mirror image, (B, J + 1, h, w) and (B, 2 L, h, w) -> the fields of the image itself. Its own inverse."""

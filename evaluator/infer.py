@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 
 from evaluator.decode import DecodeConfig, People, decode
-from evaluator.ensemble import average, mirror_channels, unmirror
+from evaluator.ensemble import average, unmirror
 from pipeline import geometry
 from pipeline.augment import PADDING_GREY
 from pipeline.cli import UserError
-from pipeline.skeleton import Skeleton
+from pipeline.skeleton import Skeleton, mirror_channels
 
 MAX_ASPECT = 8  # a longer image is made smaller still, or a strip of paper would fill the memory
 

@@ -125,6 +125,29 @@ class Skeleton:
         return cls(**{key: value if key == "name" else _tuples(value) for key, value in fields.items()})
 
 
+@functools.lru_cache(maxsize=8)
+def mirror_channels(skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which channels of a mirror image's fields show what each channel of the image shows.
+
+    Returns intp (J + 1,) for heatmaps, intp (2 L,) for PAFs, and the sign of each PAF channel float32 (2 L,): x turns round, and
+    so does a limb whose mirror image the skeleton runs through the other way (x then keeps its sign, and y changes it).
+    Raises ValueError naming a limb whose mirror image is not a limb.
+    """
+    joints = skeleton.mirror
+    limbs = [tuple(limb) for limb in skeleton.limb_joints.tolist()]
+    channels, signs = [], []
+    for name, (start, end) in zip(skeleton.limbs, limbs, strict=True):
+        image = int(joints[start]), int(joints[end])
+        if image not in limbs and image[::-1] not in limbs:
+            raise ValueError(f"limb {name[0]}-{name[1]} of skeleton {skeleton.name!r} has no limb for its mirror image")
+        same_way = image in limbs
+        limb = limbs.index(image if same_way else image[::-1])
+        channels += [2 * limb, 2 * limb + 1]
+        signs += [-1, 1] if same_way else [1, -1]
+    heatmaps = np.append(joints, skeleton.num_joints)
+    return heatmaps, np.array(channels, np.intp), np.array(signs, np.float32)
+
+
 def read_skeleton(path: Path | None) -> Skeleton:
     """The skeleton of a YAML or JSON file with the fields of `Skeleton`; COCO's where there is none. Raises UserError."""
     if path is None:

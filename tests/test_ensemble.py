@@ -8,10 +8,10 @@ import pytest
 from test_own_skeleton import PUPPET
 
 from evaluator.decode import DecodeConfig
-from evaluator.ensemble import average, interpolation, mirror_channels, unmirror
+from evaluator.ensemble import average, interpolation, unmirror
 from evaluator.infer import InferConfig, Looks, find_people, image_fields
 from pipeline.cli import UserError
-from pipeline.skeleton import COCO18, Skeleton
+from pipeline.skeleton import COCO18, Skeleton, mirror_channels
 from pipeline.targets import TargetConfig, render_heatmaps, render_pafs
 
 PUPPET5 = Skeleton.from_dict(PUPPET)

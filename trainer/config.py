@@ -158,6 +158,20 @@ class OptimConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JitterConfig:
+    """What the device changes in the samples, differently in every epoch, so that few stored variants go far."""
+
+    mirror: bool = False
+    """Mirror half of the samples, drawn anew in every epoch."""
+    colour_jitter: float = 0.0
+    """Multiply brightness, contrast and saturation of each sample by factors up to so far from 1 (0.3, say)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.colour_jitter <= 1:
+            raise ValueError(f"colour_jitter must be in [0, 1], got {self.colour_jitter}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Train a network on a record set.
 
@@ -261,6 +275,7 @@ class TrainConfig:
     check_memory: bool = True
     """On a CPU: refuse to start where the memory that it should take is not available."""
     network: Annotated[NetworkConfig, arg(name="")] = field(default_factory=NetworkConfig)
+    jitter: Annotated[JitterConfig, arg(name="")] = field(default_factory=JitterConfig)
     optim: Annotated[OptimConfig, arg(name="")] = field(default_factory=OptimConfig)
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
 """Batches from the shards of a record set, read and decoded in threads ahead of the device.
 
-Which samples a batch holds is a pure function of (seed, epoch, rank, world, batch size): see `order`.
+Which samples a batch holds is a pure function of (seed, epoch, rank, world, batch size): see `order`. What the device is to change in a sample
+is one of (seed, epoch, sample): see `draw_changes`.
 """
 
 import threading
@@ -17,9 +18,11 @@ from pipeline.cli import UserError
 from pipeline.manifest import SHARDS, check_files, read_manifest
 from pipeline.reader import ShardReader
 from pipeline.records import DamagedRow, RecordFormat, Row
+from trainer.config import JitterConfig
 from trainer.device import num_cores
 
 BLANK = -1
+UNCHANGED = (0.0, 1.0, 1.0, 1.0)
 
 
 def order(
@@ -40,12 +43,25 @@ def order(
     return padded.reshape(num_steps, world, batch_size)[:, rank]
 
 
+def draw_changes(config: JitterConfig, num_samples: int, *, seed: int, epoch: int) -> np.ndarray:
+    """What the device changes in each sample of an epoch: float32 (N + 1, 4), the last row for BLANK.
+
+    Columns: mirrored (0 or 1), then the factors of brightness, contrast and saturation.
+    """
+    changes = np.full((num_samples + 1, 4), UNCHANGED, np.float32)
+    uniform = np.random.default_rng([seed, epoch, 1]).random((num_samples, 4), np.float32)
+    if config.mirror:
+        changes[:-1, 0] = uniform[:, 0] < 0.5
+    changes[:-1, 1:] += config.colour_jitter * (2 * uniform[:, 1:] - 1)
+    return changes
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """What one step of one rank learns from. A blank place is entirely masked.
 
     images: uint8 (B, S, S, 3) RGB. heatmaps: uint8 (B, J + 1, h, w). pafs: int8 (B, 2 L, h, w).
-    mask: uint8 (B, h, w), 1 = ignored. image_ids: int64 (B,), -1 for a blank.
+    mask: uint8 (B, h, w), 1 = ignored. image_ids: int64 (B,), -1 for a blank. changes: float32 (B, 4), see `draw_changes`.
     epoch, position: where to go on after this batch; position counts the samples of the epoch seen by all ranks.
     """
 
@@ -54,6 +70,7 @@ class Batch:
     pafs: np.ndarray
     mask: np.ndarray
     image_ids: np.ndarray
+    changes: np.ndarray
     epoch: int
     position: int
 
@@ -80,6 +97,7 @@ class Stream:
         world: int = 1,
         num_parallel_workers: int = 2,
         check_hashes: bool = False,
+        jitter: JitterConfig | None = None,
     ) -> None:
         self.records = Path(records)
         self.manifest = read_manifest(self.records)
@@ -89,6 +107,7 @@ class Stream:
         self.format = self.manifest.format
         self.num_samples = self.manifest.num_images
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
+        self.jitter = jitter or JitterConfig()
         self._num_workers = min(num_parallel_workers, num_cores())
 
     @property
@@ -117,7 +136,8 @@ class Stream:
             self.num_samples, seed=self.seed, epoch=epoch, batch_size=self.batch_size, rank=self.rank, world=self.world,
             position=position,
         )  # fmt: skip
-        return _Reading(self.records, [shard.name for shard in shards], indices, self.format, self._num_workers)
+        changes = draw_changes(self.jitter, self.num_samples, seed=self.seed, epoch=epoch)
+        return _Reading(self.records, [shard.name for shard in shards], indices, changes, self.format, self._num_workers)
 
     def _read(self, reading: "_Reading", epoch: int, position: int) -> Iterator[Batch]:
         for arrays in reading:
@@ -131,10 +151,12 @@ class _Reading:
     Every thread makes whole batches. Reading, CRC, JPEG and zstd let go of Python's lock, so that threads are enough.
     """
 
-    def __init__(self, records: Path, shards: list[str], indices: np.ndarray, row_format: RecordFormat, num_workers: int) -> None:
+    def __init__(
+        self, records: Path, shards: list[str], indices: np.ndarray, changes: np.ndarray, row_format: RecordFormat, num_workers: int
+    ) -> None:
         cv2.setNumThreads(1)  # our threads are enough
         self._records, self._format = records, row_format
-        self._indices = iter(indices)
+        self._indices, self._changes = iter(indices), changes
         self._buffers = threading.local()
         self._readers = [self._named(ShardReader, records / SHARDS / name) for name in shards]
         self._first = np.cumsum([0, *map(len, self._readers)])
@@ -174,7 +196,8 @@ class _Reading:
             images[i] = form.decode_image(row["image"])
             heatmaps[i], pafs[i] = form.decode_targets(row["targets"])
             mask[i], image_ids[i] = form.decode_mask(row["mask"]), row["image_id"]
-        return {"images": images, "heatmaps": heatmaps, "pafs": pafs, "mask": mask, "image_ids": image_ids}
+        arrays = {"images": images, "heatmaps": heatmaps, "pafs": pafs, "mask": mask, "image_ids": image_ids}
+        return {**arrays, "changes": self._changes[indices]}
 
     def _row(self, index: int) -> Row:
         shard = int(np.searchsorted(self._first, index, side="right")) - 1

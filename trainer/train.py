@@ -16,6 +16,7 @@ from trainer import memory
 from trainer.config import TrainConfig
 from trainer.device import choose_device, num_cores
 from trainer.events import EventWriter, require_tensorboard
+from trainer.jitter import Jitter
 from trainer.network import count_parameters
 from trainer.optim import LearningRates, learning_rates
 from trainer.pictures import Pictures
@@ -42,6 +43,7 @@ def run(config: TrainConfig) -> int:
         world=world.size,
         num_parallel_workers=config.num_parallel_workers,
         check_hashes=config.check_hashes,
+        jitter=config.jitter,
     )
     if config.tensorboard:
         require_tensorboard()
@@ -121,6 +123,7 @@ class Training:
         self.unfolds = device == "CPU" and config.network.unfolds
         if self.unfolds:
             self.state.network.unfold()
+        self.jitter = Jitter(config.jitter, stream.format.skeleton)
         self.step = make_step(self.state.network, self.state.optimizer, self.state.scaler, world)
         self.total_steps = self.state.progress.step + steps_left(self.state.progress, config, stream)
         self.events: EventWriter | None = None
@@ -209,10 +212,11 @@ class Training:
         waited_s = time.perf_counter() - asked_s
         progress = self.state.progress
         beat(progress.step + 1)
-        arrays = (batch.images, batch.heatmaps, batch.pafs, batch.mask, np.array(self._rates(progress.step), np.float32))
+        samples = self.jitter(batch.images, batch.heatmaps, batch.pafs, batch.mask, batch.changes)
+        rates, stop = np.array(self._rates(progress.step), np.float32), np.float32(asked_to_stop)
         dynamic = self.config.optim.dynamic_loss_scale
         statistics = self.state.statistics() if dynamic else {}
-        losses, finite, stopping, norm = self.step(*map(ms.Tensor, arrays), ms.Tensor(float(asked_to_stop), ms.float32))
+        losses, finite, stopping, norm = self.step(*samples, ms.Tensor(rates), ms.Tensor(stop))
         seen = batch.position - (progress.position if batch.epoch == progress.epoch else 0)  # by all processes
         if finite:
             self.report.add(losses.asnumpy(), num_samples=seen, waited_s=waited_s, gradient_norm=float(norm.asnumpy()))
