@@ -75,43 +75,51 @@ def run(config: QuickstartConfig) -> int:
 
 def steps(config: QuickstartConfig) -> list[tuple[str, Path | None, list[str]]]:
     """Title, the output that shows that a step is done (None: always run), and command of each step."""
-    out, seed = config.out, ["--seed", str(config.seed)]
+    out, seed = config.out, config.seed
+    train, unseen, records, preview = (out / name for name in ("train", "unseen", "records", "preview"))
+    python = [sys.executable, "-m", "pipeline"]
+    return [
+        ("1. People to train on", train, people_command(train, config.num_images, "train", seed)),
+        ("2. People whom the network will not see", unseen, people_command(unseen, config.num_unseen, "val", seed)),
+        ("3. Records", records / "manifest.json", build_command(train, records, config.variants, seed)),
+        ("4. Are they whole?", None, [*python, "verify", str(records)]),
+        ("5. Pictures of them", preview, [*python, "preview", str(records), "--out", str(preview)]),
+        ("6. Training", None, train_command(records, out / "run", config.num_steps, seed)),
+        ("7. AP on unseen people", None, evaluate_command(out / "run", unseen, out / "evaluation")),
+    ]
+
+
+def people_command(out: Path, num_images: int, split: str, seed: int) -> list[str]:
+    """Make people into the folder `out`; split: train or val."""
     scenes = [word for name, value in SCENES.items() for word in (f"--{name}", str(value))]
-    train, unseen, records, runs = (out / name for name in ("train", "unseen", "records", "run"))
-    truth = ["--annotations", str(unseen / "annotations/person_keypoints_val2017.json"), "--images", str(unseen / "val2017")]
-    synthesize = [sys.executable, "-m", "pipeline", "synthesize", *seed, *scenes]
-    build = [
-        *(sys.executable, "-m", "pipeline", "build", "--annotations", str(train / "annotations/person_keypoints_train2017.json")),
-        *("--images", str(train / "train2017"), "--out", str(records), "--variants", str(config.variants), *seed),
+    options = ["--num-images", str(num_images), "--split", split, "--out", str(out)]
+    return [sys.executable, "-m", "pipeline", "synthesize", "--seed", str(seed), *scenes, *options]
+
+
+def build_command(people: Path, out: Path, variants: int, seed: int) -> list[str]:
+    """Build records of the people in a folder of `people_command`, split train."""
+    return [
+        *(sys.executable, "-m", "pipeline", "build", "--annotations", str(people / "annotations/person_keypoints_train2017.json")),
+        *("--images", str(people / "train2017"), "--out", str(out), "--variants", str(variants), "--seed", str(seed)),
         # The reference's augmentation, for pictures of half its size and people who mostly stand upright.
         *("--insize", str(INSIZE), "--min-scale", "0.65", "--max-scale", "0.9", "--rotation-sd-degrees", "5"),
         *("--min-person-px", "28", "--max-person-px", "250", "--centre-jitter-px", "25"),
     ]
-    trainer = [
-        *(sys.executable, "-m", "trainer", "train", "--preset", "small", "--records", str(records), "--out", str(runs), *seed),
-        *("--max-epoch", "1000", "--max-steps", str(config.num_steps), "--resume"),
-    ]
-    evaluate = [
-        *(sys.executable, "-m", "evaluator", "run", "--checkpoint", str(runs), *truth),
-        *("--insize", str(EVALUATION_INSIZE), "--out", str(out / "evaluation")),
-    ]
+
+
+def train_command(records: Path, out: Path, num_steps: int, seed: int) -> list[str]:
+    """Train the network `small`."""
     return [
-        ("1. People to train on", train, [*synthesize, "--num-images", str(config.num_images), "--out", str(train)]),
-        (
-            "2. People whom the network will not see",
-            unseen,
-            [*synthesize, "--num-images", str(config.num_unseen), "--split", "val", "--out", str(unseen)],
-        ),
-        ("3. Records", records / "manifest.json", build),
-        ("4. Are they whole?", None, [sys.executable, "-m", "pipeline", "verify", str(records)]),
-        (
-            "5. Pictures of them",
-            out / "preview",
-            [sys.executable, "-m", "pipeline", "preview", str(records), "--out", str(out / "preview")],
-        ),
-        ("6. Training", None, trainer),
-        ("7. AP on unseen people", None, evaluate),
+        *(sys.executable, "-m", "trainer", "train", "--preset", "small", "--records", str(records), "--out", str(out)),
+        *("--seed", str(seed), "--max-epoch", "1000", "--max-steps", str(num_steps), "--resume"),
     ]
+
+
+def evaluate_command(run: Path, people: Path, out: Path) -> list[str]:
+    """Find the people in a folder of `people_command`, split val."""
+    truth = ["--annotations", str(people / "annotations/person_keypoints_val2017.json"), "--images", str(people / "val2017")]
+    options = ["--insize", str(EVALUATION_INSIZE), "--out", str(out)]
+    return [sys.executable, "-m", "evaluator", "run", "--checkpoint", str(run), *truth, *options]
 
 
 def _run(command: list[str]) -> None:
