@@ -6,6 +6,7 @@ import numpy as np
 
 from pipeline.skeleton import Skeleton, mirror_channels
 
+
 def unmirror(heatmaps: np.ndarray, pafs: np.ndarray, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
     """Fields of the mirror image, (B, J + 1, h, w) and (B, 2 L, h, w) -> the fields of the image itself. Its own inverse."""
     heatmap_channels, paf_channels, signs = mirror_channels(skeleton)

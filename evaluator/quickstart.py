@@ -99,7 +99,14 @@ def people_command(out: Path, num_images: int, split: str, seed: int) -> list[st
 def build_command(people: Path, out: Path, variants: int, seed: int) -> list[str]:
     """Build records of the people in a folder of `people_command`, split train."""
     return [
-        *(sys.executable, "-m", "pipeline", "build", "--annotations", str(people / "annotations/person_keypoints_train2017.json")),
+        *(
+            sys.executable,
+            "-m",
+            "pipeline",
+            "build",
+            "--annotations",
+            str(people / "annotations/person_keypoints_train2017.json"),
+        ),
         *("--images", str(people / "train2017"), "--out", str(out), "--variants", str(variants), "--seed", str(seed)),
         # The reference's augmentation, for pictures of half its size and people who mostly stand upright.
         *("--insize", str(INSIZE), "--min-scale", "0.65", "--max-scale", "0.9", "--rotation-sd-degrees", "5"),

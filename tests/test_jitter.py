@@ -85,7 +85,11 @@ def test_greys_stay_grey(factors):
         colour = matrix @ (level, level, level, 1)
         assert np.ptp(colour) < 1e-3
         assert np.isclose(colour[0], factors[1] * factors[0] * level + 127.5 * (1 - factors[1]), atol=1e-3)
-    assert np.isclose(np.dot(LUMA, colour_matrices(np.array([[1, 1, factors[2]]]))[0] @ (10, 90, 200, 1)), np.dot(LUMA, (10, 90, 200)), atol=1e-3)
+    assert np.isclose(
+        np.dot(LUMA, colour_matrices(np.array([[1, 1, factors[2]]]))[0] @ (10, 90, 200, 1)),
+        np.dot(LUMA, (10, 90, 200)),
+        atol=1e-3,
+    )
 
 
 def test_draws_depend_on_seed_epoch_and_sample_alone():

@@ -18,6 +18,10 @@ def _square_sum(gradient):
     return ops.square(gradient).sum()
 
 
+def _scaled(factor, gradient):
+    return gradient * factor
+
+
 def make_scaler(config: OptimConfig) -> amp.LossScaler:
     """The loss scale of a run; a dynamic one has parameters, which belong into checkpoints (`scaler_state`)."""
     if config.dynamic_loss_scale:
@@ -53,23 +57,22 @@ def make_step(network: Network, optimizer: Optimizer, scaler: amp.LossScaler, wo
 
     gradients_of = ms.value_and_grad(scaled_loss, None, optimizer.weights, has_aux=True)
 
-    add, square = ops.AddN(), ops.HyperMap()
-
-    def total_square(gradients):
-        return add(square(_square_sum, gradients))
+    add, each, together = ops.AddN(), ops.HyperMap(), world.size > 1  # a loop over gradients takes long to compile
 
     @ms.jit
     def step(images, heatmaps, pafs, mask, rates, stop):
         (_, losses), gradients = gradients_of(images, heatmaps, pafs, mask)
         losses = mean(losses)
         # The sum of something that is not finite is not finite either: one check after it speaks for all.
-        gradients = [mean(gradient) for gradient in scaler.unscale(gradients)]
-        norm = ops.sqrt(total_square(gradients))
+        gradients = scaler.unscale(gradients)
+        if together:
+            gradients = each(mean, gradients)
+        norm = ops.sqrt(add(each(_square_sum, gradients)))
         finite = amp.all_finite((losses, norm, *gradients))
         stopping = total(stop) > 0
         if finite:
             if clip_norm:
-                gradients = [gradient * ops.minimum(clip_norm / (norm + 1e-12), 1.0) for gradient in gradients]
+                gradients = each(ops.partial(_scaled, ops.minimum(clip_norm / (norm + 1e-12), 1.0)), gradients)
             losses = ops.depend(losses, optimizer(gradients, rates))
         if dynamic:
             losses = ops.depend(losses, scaler.adjust(finite))

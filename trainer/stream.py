@@ -152,7 +152,13 @@ class _Reading:
     """
 
     def __init__(
-        self, records: Path, shards: list[str], indices: np.ndarray, changes: np.ndarray, row_format: RecordFormat, num_workers: int
+        self,
+        records: Path,
+        shards: list[str],
+        indices: np.ndarray,
+        changes: np.ndarray,
+        row_format: RecordFormat,
+        num_workers: int,
     ) -> None:
         cv2.setNumThreads(1)  # our threads are enough
         self._records, self._format = records, row_format
