@@ -43,6 +43,8 @@ class ExportConfig:
     """MINDIR for MindSpore, ONNX for other engines, AIR for Ascend's converter (from an Ascend device only)."""
     out: Path
     """File to write; must not exist."""
+    raw_weights: bool = False
+    """Take the weights themselves where the checkpoint also has their averages (--ema-decay of training)."""
     height: int | None = None
     """Height of every input in pixels, a multiple of the stride. Default: any."""
     width: int | None = None
@@ -80,7 +82,7 @@ def run(config: ExportConfig) -> int:
     device = choose_device(config.device_target)
     if config.format == "AIR" and device != "Ascend":
         raise UserError("--format AIR: MindSpore writes it on an Ascend device only, this is a CPU; use MINDIR or ONNX here")
-    network = load_network(config.checkpoint)
+    network = load_network(config.checkpoint, average=not config.raw_weights)
     for name in ("height", "width"):
         if (getattr(config, name) or 0) % network.stride_px:
             raise UserError(

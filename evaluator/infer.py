@@ -40,6 +40,8 @@ class InferConfig:
     """Look at the image at these multiples of insize, and average the fields on the finest grid. CMU's are 0.5 1 1.5 2."""
     mirror: bool = False
     """Look at the mirror image too, and average. Takes twice the time."""
+    raw_weights: bool = False
+    """Take the weights themselves where the checkpoint also has their averages (--ema-decay of training)."""
     size_step_px: int = 64
     """The longer side is padded so that it exceeds the shorter one by a multiple of this: few input sizes serve all images."""
 

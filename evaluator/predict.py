@@ -47,7 +47,7 @@ def run(config: PredictConfig) -> int:
     """Raises UserError for input that cannot be used and for an output folder that is not empty."""
     refuse_used(config.out)
     files = list_files(config.images)
-    network, device = load(config.checkpoint, config.device_target)
+    network, device = load(config.checkpoint, config.device_target, average=not config.inference.raw_weights)
     return predict(config, files, network, device)
 
 

@@ -6,6 +6,7 @@ training continues from its newest checkpoint, so that a quickstart that was sto
 
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,8 @@ from pipeline.cli import UserError, guarded, leave, parse
 PROG = "openpose-quickstart"
 # One or two large upright people, apart from each other: what a narrow network can learn in ten minutes on two cores.
 SCENES = {"width": 320, "height": 240, "max-people": 2, "least-height": 0.7, "clutter": 5, "variety": 0}
+# 143 too: while MindSpore computes, Ctrl-C reaches the training as SIGTERM; and while it compiles it dies of it.
+STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
 INSIZE = 184  # of the training crops, in which people are 0.65 to 0.9 times their size in the pictures
 EVALUATION_INSIZE = 200  # the 240-pixel side shrinks to it; in the upper half of that range, where places are more exact
 
@@ -140,7 +143,7 @@ def _run(command: list[str]) -> None:
         process.terminate()
         process.wait()
         raise
-    if code in (130, 143):  # 143 too: while MindSpore computes, Ctrl-C reaches the training as SIGTERM
+    if code in STOPPED:
         raise KeyboardInterrupt
     if code:
         raise UserError(f"the step above failed with exit code {code}")

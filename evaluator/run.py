@@ -38,7 +38,7 @@ def run(config: RunConfig) -> int:
         raise UserError(f"image folder {config.images}: no such folder")
     if config.fields is not None:
         return evaluate_source(config, None, {"fields": _sha256(config.fields, "fields")})
-    network, device = load(config.checkpoint, config.device_target)
+    network, device = load(config.checkpoint, config.device_target, average=not config.inference.raw_weights)
     origin = {"checkpoint": _sha256(network.path, "checkpoint"), "step": network.info.step, "device": device}
     return evaluate_source(config, network, origin)
 
@@ -50,13 +50,13 @@ def _sha256(path: Path, what: str) -> str:
         raise UserError(f"{what} {path}: {error.strerror}") from error
 
 
-def load(checkpoint: Path, device_target: str) -> tuple[FieldNetwork, str]:
+def load(checkpoint: Path, device_target: str, *, average: bool) -> tuple[FieldNetwork, str]:
     """The network of a checkpoint on that device, and the device. Raises UserError for what is not a complete checkpoint."""
     from trainer.checkpoint import load_network  # loads mindspore
     from trainer.device import choose_device
 
     device = choose_device(device_target)
-    return load_network(checkpoint), device
+    return load_network(checkpoint, average=average), device
 
 
 def evaluate_source(config: RunConfig, network: FieldNetwork | None, origin: dict[str, Any] | None = None) -> int:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mindspore as ms
 import numpy as np
 import pytest
 from trainer_data import TINY_OPTIONS, make_records
@@ -16,12 +17,17 @@ from pipeline.cli import UserError, main
 from pipeline.skeleton import COCO18
 from trainer import checkpoint, device, memory
 from trainer.__main__ import COMMANDS
+from trainer.jitter import Jitter
 from trainer.report import Report, cut_log, format_rate
 
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     return make_records(tmp_path_factory.mktemp("data"))
+
+
+RESIDUAL = ["--residual", *["--trunk-channels", "4", "4", "4", "4", "4", "--cpm-channels", "4", "4"]]
+JITTER = ["--mirror", "--colour-jitter", "0.3"]
 
 
 def options(records, out, *more: str) -> list[str]:
@@ -101,13 +107,79 @@ def test_a_run_in_parts_is_byte_for_byte_the_run_in_one(records, whole_run, tmp_
 
 
 def test_the_running_averages_of_batch_norm_continue_too(records, tmp_path):
-    residual = ["--residual", *["--trunk-channels", "4", "4", "4", "4", "4", "--cpm-channels", "4", "4"]]
-    assert train(records, tmp_path / "whole", "--max-steps", "4", *residual) == 0
-    for steps in (2, 4):
-        assert train(records, tmp_path / "run", "--max-steps", str(steps), "--resume", *residual) == 0
+    more = [*RESIDUAL, *JITTER, "--ema-decay", "0.5"]
+    assert train(records, tmp_path / "whole", "--max-steps", "6", *more) == 0
+    for steps in (2, 6):
+        assert train(records, tmp_path / "run", "--max-steps", str(steps), "--resume", *more) == 0
     assert_same_run(tmp_path / "run", tmp_path / "whole")
     tensors = checkpoint.read_newest(tmp_path / "run")[2]
-    assert np.abs(tensors["network.trunk.layers.1.moving_mean"]).min() > 0
+    name = "trunk.layers.1.moving_mean"
+    now, average = (tensors[f"{prefix}.{name}"] for prefix in ("network", "ema"))
+    assert np.abs(now).min() > 0 and np.abs(average).min() > 0 and not np.array_equal(now, average)
+    loaded = checkpoint.load_network(tmp_path / "run").network.parameters_dict()
+    np.testing.assert_array_equal(loaded[name].asnumpy(), average)
+
+
+def test_jitter_changes_what_is_learnt(records, whole_run, tmp_path):
+    assert train(records, tmp_path / "run", "--max-steps", "2", *JITTER) == 0
+    assert log_of(tmp_path / "run")[0]["loss"] != log_of(whole_run)[0]["loss"]
+
+
+@pytest.mark.parametrize("level", ["O2", "O3"])
+def test_half_precision_learns_the_same_in_fewer_digits(records, tmp_path, level):
+    more = ["--max-steps", "4", *RESIDUAL]
+    assert train(records, tmp_path / "full", *more) == 0
+    assert train(records, tmp_path / "half", *more, "--precision", level) == 0
+    full, half = ([entry["loss"] for entry in log_of(tmp_path / name)] for name in ("full", "half"))
+    assert half == pytest.approx(full, rel=0.02) and half != full
+    tensors = checkpoint.read_newest(tmp_path / "half")[2]
+    assert {str(tensor.dtype) for name, tensor in tensors.items() if name.startswith("network.")} == {"float32"}
+
+
+class Poisoned:
+    """Puts a NaN into a cell of the mask of one batch."""
+
+    def __init__(self, jitter, number: int) -> None:
+        self.jitter, self.number, self.seen = jitter, number, 0
+
+    def __call__(self, *arrays):
+        *samples, mask = self.jitter(*arrays)
+        self.seen += 1
+        mask = mask.asnumpy().astype(np.float32)  # all batches, so that the step is compiled once
+        if self.seen == self.number:
+            mask[1, 2, 3] = np.nan
+        return *samples, ms.Tensor(mask)
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_a_nan_in_a_batch(records, tmp_path, capsys, monkeypatch, dynamic):
+    """Left out and counted, or the end by name; the weights never see it."""
+    monkeypatch.setattr("trainer.train.Jitter", lambda *arguments: Poisoned(Jitter(*arguments), 2))
+    more = ["--max-steps", "4", "--ckpt-interval", "1", "--log-interval", "1", "--dynamic-loss-scale" if dynamic else "--mirror"]
+    assert train(records, tmp_path / "run", *more) == (0 if dynamic else 1)
+    said = capsys.readouterr()
+    _, info, tensors, _ = checkpoint.read_newest(tmp_path / "run")
+    assert all(np.isfinite(tensor).all() for tensor in tensors.values())
+    assert re.search(r"step 2: the loss or its gradients are not finite \(images \[\d+(, \d+){3}\]", "".join(said))
+    steps = [(entry["step"], entry["skipped"]) for entry in log_of(tmp_path / "run")]
+    if dynamic:
+        assert (info.step, info.skipped) == (4, 1) and steps == [(1, 0), (3, 1), (4, 1)]
+        assert main("trainer", "", COMMANDS, ["info", str(tmp_path / "run")]) == 0
+        told = capsys.readouterr().out
+        assert "1 of the steps were left out" in told and "loss scale 16384 at the start, 8192 now" in told
+    else:
+        assert info.step == 1 and "step-00000001.safetensors with --resume" in said.err and steps == [(1, 0)]
+
+
+def test_a_stop_while_compiling_ends_at_once_and_loses_nothing(records, whole_run, tmp_path):
+    process = start(records, tmp_path / "run", "--max-steps", "9", "--ckpt-interval", "9")
+    while "compiling" not in process.stdout.readline():
+        assert process.poll() is None, process.stderr.read()
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode in (-signal.SIGTERM, 143) and "Traceback" not in errors
+    assert train(records, tmp_path / "run", "--max-steps", "9", "--resume") == 0
+    assert_same_run(tmp_path / "run", whole_run)
 
 
 def test_averages_and_a_dynamic_loss_scale_continue_too_and_the_evaluator_takes_the_averages(records, tmp_path):
@@ -133,15 +205,14 @@ def test_averages_and_a_dynamic_loss_scale_continue_too_and_the_evaluator_takes_
         np.testing.assert_array_equal(parts[name], tensor, err_msg=name)
     name = "stages.0.pafs.0.weight"
     assert not np.array_equal(whole[f"ema.{name}"], whole[f"network.{name}"])
-    for averaged, prefix in ((True, "ema."), (False, "network.")):
-        loaded = checkpoint.load_network(tmp_path / "whole", averaged=averaged).network.parameters_dict()[name].asnumpy()
+    for average, prefix in ((True, "ema."), (False, "network.")):
+        loaded = checkpoint.load_network(tmp_path / "whole", average=average).network.parameters_dict()[name].asnumpy()
         np.testing.assert_array_equal(loaded, whole[prefix + name])
 
 
 def test_steps_that_are_not_finite_are_left_out_and_counted_under_a_dynamic_loss_scale(records, tmp_path, capsys):
     # The first step throws the weights so far off that nothing behind it is finite; batch normalisation's averages stay clean.
-    residual = ["--residual", *["--trunk-channels", "4", "4", "4", "4", "4", "--cpm-channels", "4", "4"]]
-    options = ("--dynamic-loss-scale", "--lr", "1e38", "--log-interval", "1", *residual)
+    options = ("--dynamic-loss-scale", "--lr", "1e38", "--log-interval", "1", *RESIDUAL)
     assert train(records, tmp_path / "run", "--max-steps", "4", *options) == 0
     _, info, tensors, _ = checkpoint.read_newest(tmp_path / "run")
     assert info.skipped == 3 and capsys.readouterr().out.count("left out, ") == 3

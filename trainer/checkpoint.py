@@ -168,11 +168,11 @@ class LoadedNetwork:
     """A trained network with all that is needed to use it.
 
     skeleton: what its fields mean. insize: side of its training crops in pixels. stride_px: pixels per cell.
-    averaged: with the averages of its weights, if it has them (--ema-decay of training).
+    average: with the averages of its weights, if it has them (--ema-decay of training).
     config: the configuration of its run, flat. info: the whole description. network: the cell, for export.
     """
 
-    def __init__(self, path: Path, *, averaged: bool = True) -> None:
+    def __init__(self, path: Path, *, average: bool = True) -> None:
         from trainer import inference  # loads mindspore: reading a description does not need it
 
         self.path, self.info, tensors = read_path(path)
@@ -185,11 +185,10 @@ class LoadedNetwork:
         except (TypeError, ValueError) as error:
             raise UserError(f"checkpoint {self.path}: its network is not one of this version ({error}); use another") from error
         self.network = inference.build(config, self.skeleton)
-        averages = {NETWORK + name.removeprefix(AVERAGE): tensor for name, tensor in tensors.items() if name.startswith(AVERAGE)}
-        if averages and averaged:
+        weights = averaged(tensors) if average else tensors
+        if weights is not tensors:
             print(f"{self.path}: with the averages of its weights")
-            tensors = {**tensors, **averages}
-        load_tensors(self.network.parameters_dict(), tensors, prefix=NETWORK, source=self.path)
+        load_tensors(self.network.parameters_dict(), weights, prefix=NETWORK, source=self.path)
         self._infer = inference.LastStage(self.network)
 
     def fields(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -209,14 +208,20 @@ class LoadedNetwork:
         return self._infer.fields(images)
 
 
-def load_network(path: Path, *, averaged: bool = True) -> LoadedNetwork:
+def load_network(path: Path, *, average: bool = True) -> LoadedNetwork:
     """The network of a checkpoint file, or of the newest whole checkpoint of a run folder, ready for `fields`.
 
-    With the averages of its weights, if it has them (--ema-decay of training), unless `averaged` is False.
+    With the averages of its weights, if it has them (--ema-decay of training), unless `average` is False.
 
     Raises UserError naming the path and the cause for anything that is not a complete checkpoint.
     """
-    return LoadedNetwork(path, averaged=averaged)
+    return LoadedNetwork(path, average=average)
+
+
+def averaged(tensors: Tensors) -> Tensors:
+    """The same with the averages of the weights, and of what batch normalisation keeps, in their place, if there are any."""
+    averages = {NETWORK + name.removeprefix(AVERAGE): tensor for name, tensor in tensors.items() if name.startswith(AVERAGE)}
+    return {**tensors, **averages} if averages else tensors
 
 
 def load_tensors(parameters: dict, tensors: Tensors, *, prefix: str, source: Path) -> None:

@@ -247,7 +247,8 @@ class TrainConfig:
     vgg_path: Path | None = None
     """MindSpore checkpoint of VGG19, trained on ImageNet, for the trunk."""
     pretrained_model_path: Annotated[Path | None, arg(aliases=["--load-pretrain"])] = None
-    """Checkpoint of this trainer (or its run folder) whose weights to start from; same network and skeleton."""
+    """Checkpoint of this trainer (or its run folder) whose weights to start from, or their averages if it has them; same network and
+    skeleton."""
     resume: bool = False
     """Continue the run in --out from its newest complete checkpoint; start it where there is none."""
     keep_checkpoint_max: int = 5
@@ -267,6 +268,9 @@ class TrainConfig:
     """Device; auto takes Ascend where there is one."""
     device_id: int = 0
     """Which of the Ascend devices."""
+    precision: Literal["O0", "O2", "O3"] = "O0"
+    """In what the network computes; weights, loss and optimiser are float32 always. O0: float32. O2: float16, but batch
+    normalisation. O3: float16. Both want a loss scale, and gain nothing on a CPU."""
     num_parallel_workers: int = 2
     """Threads that read and decode samples ahead of the device; at most the number of cores."""
     check_hashes: bool = False
@@ -291,3 +295,8 @@ class TrainConfig:
             raise ValueError("vgg_path needs the trunk of VGG19; leave it out, or take --preset openpose or openpose-2019")
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, got {self.seed}")
+
+    @property
+    def unfolds(self) -> bool:
+        """As `NetworkConfig.unfolds`; only float32 has the operators."""
+        return self.network.unfolds and self.precision == "O0"

@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from pipeline.cli import UserError, flatten, parse
 from pipeline.skeleton import Skeleton
-from trainer.checkpoint import NETWORK, OPTIMIZER, SUFFIX, CheckpointInfo, Tensors, read_checkpoint, read_info
+from trainer.checkpoint import AVERAGE, NETWORK, OPTIMIZER, SCALER, SUFFIX, CheckpointInfo, Tensors, read_checkpoint, read_info
 from trainer.config import TrainConfig
 
+EMA = "averages of the weights (--ema-decay), which evaluation takes"
 GROUPS = {"vgg (trunk)": "trunk.", "base (CPM layers)": "cpm.", "stage": "stages."}
 RUNNING_AVERAGES = (".moving_mean", ".moving_variance")  # of batch normalisation: nothing that an optimiser learns
 
@@ -75,7 +76,11 @@ def describe(path: Path, info: CheckpointInfo, tensors: Tensors | None, fault: s
     yield f"{path}: {_megabytes(path)}, checksum (CRC32) {'NOT good' if fault else 'good'}"
     if fault:
         yield f"  {fault}"
-    yield f"step {info.step:,}, epoch {info.epoch:,} at sample {info.position:,} of it; seed {info.seed}; loss scale {info.loss_scale:g}"
+    now = (tensors or {}).get(SCALER + "scale")
+    loss_scale = f"loss scale {info.loss_scale:g}" + (f" at the start, {now.item():g} now" if now is not None else "")
+    yield f"step {info.step:,}, epoch {info.epoch:,} at sample {info.position:,} of it; seed {info.seed}; {loss_scale}"
+    if info.skipped:
+        yield f"{info.skipped:,} of the steps were left out, because their numbers were not finite"
     skeleton = Skeleton.from_dict(info.skeleton)
     yield ""
     yield f"skeleton {skeleton.name}: {skeleton.num_joints} joints, {skeleton.num_limbs} limbs"
@@ -123,12 +128,16 @@ def _parameters(tensors: Tensors) -> Iterator[str]:
 
 
 def _remembered(tensors: Tensors) -> Iterator[str]:
-    """What is neither network nor description: the optimiser's memory by kind, and what the report carries."""
+    """What is neither network nor description: averages, the optimiser's memory by kind, and what the report carries."""
     names = [name.removeprefix(NETWORK) for name in tensors if name.startswith(NETWORK)]
     counts: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     for name, tensor in tensors.items():
         if name.startswith(NETWORK):
+            continue
+        if name.startswith(AVERAGE):
+            counts[EMA] += 1
+            sizes[EMA] += tensor.size
             continue
         # A moment is named after its parameter: the kind is what stands before.
         of = next((own for own in names if name.endswith(f".{own}")), None)

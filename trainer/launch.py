@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ import tyro
 
 from pipeline.cli import Terminated, UserError, parse
 from trainer.config import TrainConfig
-from trainer.world import BEAT_FILE
+from trainer.world import BEAT_FILE, LOCAL_SIZE
 
 POLL_S = 0.1
 LAST_WORDS_S = 5.0  # for the other ranks to end by themselves when one has failed
@@ -82,9 +83,19 @@ def run(config: LaunchConfig) -> int:
     training: TrainConfig = parse(TrainConfig, config.command[1:], prog="python -m trainer train")
     if config.rank_table is not None and not config.rank_table.is_file():
         raise UserError(f"rank table {config.rank_table}: no such file")
+    if training.dry_run:  # writes nothing
+        with tempfile.TemporaryDirectory() as logs:
+            _run_job(config, Path(logs), "")
+        return 0
     logs = training.out.with_name(f"{training.out.name}.ranks")
     shutil.rmtree(logs, ignore_errors=True)
     logs.mkdir(parents=True)
+    _run_job(config, logs, f"\nThe job was ended; {logs} holds what every process said. --resume continues it.")
+    return 0
+
+
+def _run_job(config: LaunchConfig, logs: Path, advice: str) -> None:
+    """Start the processes and wait for their end. Raises UserError, with `advice`, where one failed."""
     with _noted_signals() as arrived:
         job = Job(config, logs)
         try:
@@ -94,8 +105,7 @@ def run(config: LaunchConfig) -> int:
     if arrived:
         raise KeyboardInterrupt if arrived[0] == signal.SIGINT else Terminated
     if failure:
-        raise UserError(f"{failure}\nThe job was ended; {logs} holds what every process said. --resume continues it.")
-    return 0
+        raise UserError(failure + advice)
 
 
 class Job:
@@ -128,6 +138,7 @@ class Job:
             "MS_SCHED_HOST": config.master_addr,
             "MS_SCHED_PORT": str(port),
             "PYTHONUNBUFFERED": "1",
+            LOCAL_SIZE: str(config.workers),
             BEAT_FILE: str(self.logs / f"{name}.beat"),
         }
         if config.rank_table is not None:

@@ -47,13 +47,14 @@ def available_bytes(limit: Path = Path("/sys/fs/cgroup/memory.max"), used: Path 
     return available
 
 
-def check(network: Network, *, insize: int, batch_size: int, num_threads: int) -> None:
-    """Raise UserError where the estimate is above what this process holds and can still get."""
-    needed = estimate_bytes(network, insize=insize, batch_size=batch_size, num_threads=num_threads)
-    there = available_bytes() + psutil.Process().memory_info().rss
+def check(network: Network, *, insize: int, batch_size: int, num_threads: int, num_processes: int = 1) -> None:
+    """Raise UserError where the estimate for the processes of this host is above what they hold and can still get."""
+    needed = num_processes * estimate_bytes(network, insize=insize, batch_size=batch_size, num_threads=num_threads)
+    there = available_bytes() + num_processes * psutil.Process().memory_info().rss
     if needed > there:
+        together = f" in {num_processes} processes" if num_processes > 1 else ""
         raise UserError(
-            f"batch_size {batch_size} at insize {insize} needs about {needed / 1e9:.1f} GB of memory on a CPU, "
+            f"batch_size {batch_size} at insize {insize}{together} needs about {needed / 1e9:.1f} GB of memory on a CPU, "
             f"{there / 1e9:.1f} GB are available; use a smaller --batch-size, --preset small or records of a smaller --insize "
             "(--no-check-memory tries all the same)"
         )

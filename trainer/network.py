@@ -55,6 +55,19 @@ class Network(nn.Cell):
             if isinstance(cell, Convolution):
                 cell.unfolded = cell.can_unfold
 
+    def set_precision(self, level: str) -> None:
+        """Compute in float16 from level O2 on, batch normalisation only at O3; call it before the network is compiled.
+
+        Pixels are normalised in float32, and the weights stay float32.
+        """
+        if level == "O0":
+            return
+        for part in (self.trunk, self.cpm, self.stages):
+            part.to_float(ms.float16)
+        for _, cell in self.cells_and_names():
+            if level == "O2" and isinstance(cell, nn.BatchNorm2d):
+                cell.to_float(ms.float32)
+
     def parameter_groups(self) -> dict[str, list[ms.Parameter]]:
         """Parameters by the learning rate that they follow: "vgg" (trunk), "base" (layers between trunk and stages), "stage"."""
         cells = {"vgg": self.trunk, "base": self.cpm, "stage": self.stages}
@@ -68,6 +81,12 @@ def last_fields(outputs: tuple[Fields, ...]) -> Fields:
         heatmaps = heatmaps if later_heatmaps is None else later_heatmaps
         pafs = pafs if later_pafs is None else later_pafs
     return heatmaps, pafs
+
+
+def running_averages(network: Network) -> list[ms.Parameter]:
+    """Its parameters that no gradient moves: what batch normalisation keeps of the batches."""
+    trained = {id(p) for p in network.trainable_params()}
+    return [p for p in network.get_parameters() if id(p) not in trained]
 
 
 def initialise(network: Network, rng: np.random.Generator) -> None:

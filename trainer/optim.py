@@ -8,7 +8,7 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from trainer.config import OptimConfig
-from trainer.network import Network
+from trainer.network import Network, running_averages
 
 BETA1, BETA2, EPSILON, MOMENTUM = 0.9, 0.999, 1e-8, 0.9
 
@@ -36,6 +36,10 @@ def learning_rates(step: int, config: OptimConfig, *, total_steps: int, num_proc
         rate *= (step + 1) / config.lr_warmup_steps
     trunk = 0.0 if step < config.freeze_trunk_steps else rate * config.vgg_lr_factor
     return LearningRates(vgg=trunk, base=rate * config.base_lr_factor, stage=rate)
+
+
+def _follow(share, average, parameter):
+    return ops.assign_add(average, share * (parameter - average))
 
 
 class Optimizer(nn.Cell):
@@ -66,7 +70,9 @@ class Optimizer(nn.Cell):
         else:
             self.velocity = self.weights.clone(prefix="momentum.velocity", init="zeros")
             self.update = ops.ApplyMomentum()
-        self.average = self.weights.clone(prefix="ema", init="same") if config.ema_decay else ()
+        self.each = ops.HyperMap()  # a loop takes longer to compile
+        self.averaged = ms.ParameterTuple([*weights, *running_averages(network)] if config.ema_decay else [])
+        self.average = self.averaged.clone(prefix="ema", init="same") if config.ema_decay else ()
 
     def construct(self, gradients, rates):
         if self.decay:
@@ -84,9 +90,10 @@ class Optimizer(nn.Cell):
         else:
             for i in range(len(self.weights)):
                 self.update(self.weights[i], self.velocity[i], rates[self.group_of[i]], gradients[i], MOMENTUM)
-        for i in range(len(self.average)):
-            ops.assign_add(self.average[i], self.forgets * (self.weights[i] - self.average[i]))
-        return True
+        done = True
+        if self.averaged:
+            done = self.each(ops.partial(_follow, self.forgets), self.average, self.averaged)
+        return done
 
     def decayed(self, gradients, rates):
         """Decay the weights (AdamW), or add their penalty to the gradients."""
@@ -108,10 +115,10 @@ class Optimizer(nn.Cell):
         return {p.name: p for p in (*self.moment1, *self.moment2, self.beta1_power, self.beta2_power)}
 
     def averages(self) -> dict[str, ms.Parameter]:
-        """The averages of the weights, by the names of the weights; none without `ema_decay`."""
-        return {weight.name: average for weight, average in zip(self.weights, self.average, strict=False)}
+        """The averages of the weights and of what batch normalisation keeps, by their names; none without `ema_decay`."""
+        return {parameter.name: average for parameter, average in zip(self.averaged, self.average, strict=True)}
 
     def begin_averages(self) -> None:
         """Take the weights as they are now for their averages."""
         for name, average in self.averages().items():
-            ops.assign(average, next(weight for weight in self.weights if weight.name == name))
+            ops.assign(average, next(p for p in self.averaged if p.name == name))

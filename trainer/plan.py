@@ -3,10 +3,13 @@
 import datetime
 import shutil
 import statistics
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from trainer.checkpoint import SUFFIX
 from trainer.config import OptimConfig
@@ -49,6 +52,8 @@ class Plan:
     """On the disk of the run folder."""
     imgs_per_sec: float | None
     """Of the run that is continued, None where nothing is known."""
+    most_imgs_per_sec: float | None
+    """What the arithmetic allows on a CPU; None on other devices."""
 
     @property
     def num_checkpoints(self) -> int:
@@ -92,10 +97,17 @@ class Plan:
         yield f"time        {self._time()}"
 
     def _time(self) -> str:
-        if self.imgs_per_sec is None:
-            return "not known before the first log line, which gives it as ETA"
-        seconds = self.steps_left * self.num_ranks * self.batch_size / self.imgs_per_sec
-        return f"{datetime.timedelta(seconds=round(seconds))} at {self.imgs_per_sec:.2f} imgs/sec, this run's speed so far"
+        if self.imgs_per_sec is not None:
+            return f"{self._duration(self.imgs_per_sec)} at {self.imgs_per_sec:.2f} imgs/sec, this run's speed so far"
+        if self.most_imgs_per_sec is not None:
+            return (
+                f"more than {self._duration(self.most_imgs_per_sec)} (if the network were one matrix product: "
+                f"{self.most_imgs_per_sec:.2f} imgs/sec); log lines give the ETA"
+            )
+        return "not known before the first log line, which gives it as ETA"
+
+    def _duration(self, imgs_per_sec: float) -> datetime.timedelta:
+        return datetime.timedelta(seconds=round(self.steps_left * self.num_ranks * self.batch_size / imgs_per_sec))
 
 
 def break_points(config: OptimConfig, total_steps: int) -> list[int]:
@@ -103,6 +115,21 @@ def break_points(config: OptimConfig, total_steps: int) -> list[int]:
     points = {0, config.lr_warmup_steps, config.freeze_trunk_steps}
     points |= set(config.lr_steps) if config.lr_schedule == "steps" else {total_steps // 2, total_steps - 1}
     return sorted(step for step in points if 0 <= step < max(total_steps, 1))
+
+
+def most_imgs_per_sec(multiplications: int) -> float:
+    """Samples a second if this CPU did the arithmetic of training as fast as a matrix product, which is timed.
+
+    multiplications: of one image forward. Each comes with an addition, and training does three times as much: forward, gradients
+    of the layers' inputs, gradients of the weights.
+    """
+    matrix = np.ones((1024, 1024), np.float32)
+    seconds = []
+    for _ in range(4):
+        start_s = time.perf_counter()
+        matrix @ matrix
+        seconds.append(time.perf_counter() - start_s)
+    return 2 * len(matrix) ** 3 / min(seconds) / (3 * 2 * multiplications)
 
 
 def past_speed(folder: Path) -> float | None:

@@ -31,9 +31,10 @@ def format_line(entry: dict) -> str:
     """The log line of an entry of log.jsonl."""
     eta = datetime.timedelta(seconds=round(entry["eta_s"]))
     rates = ",".join(f"{name}={format_rate(entry[name])}" for name in RATES)
+    left_out = f", {entry['skipped']} steps left out" if entry["skipped"] else ""
     return (
         f"epoch[{entry['epoch']}], iter[{entry['step']}], loss[{entry['loss']:.4f}], {entry['imgs_per_sec']:.2f} imgs/sec, "
-        f"{rates}, data wait {entry['data_wait']:.1%}, ETA {eta}"
+        f"{rates}, data wait {entry['data_wait']:.1%}, ETA {eta}{left_out}"
     )
 
 
@@ -133,8 +134,8 @@ class Report:
         """Steps since the last line."""
         return self._num_steps
 
-    def log(self, *, step: int, epoch: int, steps_left: int, rates: "LearningRates") -> dict:
-        """Write the line of the steps since the last one; `step` are done. Returns the entry.
+    def log(self, *, step: int, epoch: int, steps_left: int, rates: "LearningRates", skipped: int = 0) -> dict:
+        """Write the line of the steps since the last one; `step` are done, `skipped` of them left out. Returns the entry.
 
         gradient_norm is the mean of those that are known, null if none is. A loss of exactly 0 is written as null: its stage does
         not give those fields.
@@ -150,6 +151,7 @@ class Report:
             **{f"{name}lr": rate for name, rate in rates._asdict().items()},
             "eta_s": steps_left * per_step_s,
             "gradient_norm": self._norms[0] / self._norms[1] if self._norms[1] else None,
+            "skipped": skipped,
             "stage_losses": [[loss or None for loss in stage] for stage in means.tolist()],
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }

@@ -16,7 +16,7 @@ from trainer import checkpoint
 from trainer.checkpoint import AVERAGE, NETWORK, OPTIMIZER, SCALER, CheckpointInfo, Tensors
 from trainer.config import TrainConfig
 from trainer.inference import build
-from trainer.network import IMAGENET_MEAN, IMAGENET_STD, Network, initialise
+from trainer.network import IMAGENET_MEAN, IMAGENET_STD, Network, initialise, running_averages
 from trainer.optim import Optimizer
 from trainer.step import make_scaler, scaler_state
 from trainer.vgg import read_vgg
@@ -47,11 +47,12 @@ class State:
         self.config, self.manifest, self.world = config, manifest, world or World()
         self.skeleton = manifest.format.skeleton
         self.network = build(config.network, self.skeleton)
+        self.network.set_precision(config.precision)
         self.optimizer = Optimizer(self.network, config.optim)
         self.scaler = make_scaler(config.optim)
         self.progress = Progress()
         self.restored: Tensors = {}
-        self._average_statistics = statistics_averaging(self.network, self.world)
+        self._average_statistics = statistics_averaging(self.network, self.optimizer, self.world)
         newest = checkpoint.read_newest(config.out) if config.resume else None
         if newest is None:
             self._begin()
@@ -68,8 +69,9 @@ class State:
         if config.pretrained_model_path is not None:
             path, info, tensors = checkpoint.read_path(config.pretrained_model_path)
             _refuse_other_skeleton(path, info, self.skeleton)
-            checkpoint.load_tensors(self.network.parameters_dict(), tensors, prefix=NETWORK, source=path)
-            print(f"weights from {path}")
+            weights = checkpoint.averaged(tensors)
+            checkpoint.load_tensors(self.network.parameters_dict(), weights, prefix=NETWORK, source=path)
+            print(f"{'weights' if weights is tensors else 'averages of the weights'} from {path}")
         self.optimizer.begin_averages()
 
     def _continue(self, path: Path, info: CheckpointInfo, tensors: Tensors, faults: list[str]) -> None:
@@ -90,11 +92,11 @@ class State:
 
     def statistics(self) -> dict[str, np.ndarray]:
         """The running averages of batch normalisation, which a forward pass changes, by name."""
-        return {p.name: p.asnumpy().copy() for p in untrained(self.network)}
+        return {p.name: p.asnumpy().copy() for p in running_averages(self.network)}
 
     def put_back(self, statistics: dict[str, np.ndarray]) -> None:
         """Undo what a forward pass did to them."""
-        for p in untrained(self.network):
+        for p in running_averages(self.network):
             ops.assign(p, ms.Tensor(statistics[p.name]))
 
     def save(self, extra: Tensors) -> None:
@@ -138,18 +140,15 @@ class State:
         )
 
 
-def untrained(network: Network) -> list[ms.Parameter]:
-    """Its parameters that no gradient moves: the running averages of batch normalisation."""
-    trained = {id(p) for p in network.trainable_params()}
-    return [p for p in network.get_parameters() if id(p) not in trained]
-
-
-def statistics_averaging(network: Network, world: World) -> Callable[[], None]:
-    """What makes batch normalisation's running averages equal in all processes, each of which saw its own part of the batches.
+def statistics_averaging(network: Network, optimizer: Optimizer, world: World) -> Callable[[], None]:
+    """What makes batch normalisation's running averages, and the averages of those, equal in all processes, each of which saw its
+    own part of the batches.
 
     Training does not look at them, so it does not matter how often that is done.
     """
-    statistics = untrained(network)
+    own = running_averages(network)
+    averages = optimizer.averages()
+    statistics = (*own, *(averages[p.name] for p in own if p.name in averages))
     if world.size == 1 or not statistics:
         return lambda: None
     mean = world.averaging()

@@ -13,27 +13,28 @@ import numpy as np
 from pipeline.cli import Terminated, UserError, save_config
 from pipeline.output import write_whole
 from trainer import memory
+from trainer.checkpoint import list_checkpoints
 from trainer.config import TrainConfig
 from trainer.device import choose_device, num_cores
 from trainer.events import EventWriter, require_tensorboard
 from trainer.jitter import Jitter
-from trainer.network import count_parameters
+from trainer.network import count_multiplications, count_parameters
 from trainer.optim import LearningRates, learning_rates
 from trainer.pictures import Pictures
-from trainer.plan import Plan, break_points, free_bytes, kept_bytes, past_speed
+from trainer.plan import Plan, break_points, free_bytes, kept_bytes, most_imgs_per_sec, past_speed
 from trainer.plot import CURVES, SCHEDULE, draw_curves, draw_schedule
 from trainer.report import Report, cut_log
 from trainer.state import Progress, State
 from trainer.step import make_step, scaler_state
-from trainer.stream import Batch, Stream
-from trainer.world import World, beat, join, local_device_id
+from trainer.stream import BLANK, Batch, Stream
+from trainer.world import World, beat, join, local_device_id, local_size
 
 CONFIG, LOCK = "config.yaml", "train.lock"
 
 
 def run(config: TrainConfig) -> int:
     """The command `train`, of one process or of one of several. Raises UserError for what the user can mend."""
-    device = choose_device(config.device_target, local_device_id(config.device_id), unfolds=config.network.unfolds)
+    device = choose_device(config.device_target, local_device_id(config.device_id), unfolds=config.unfolds)
     world = join()
     stream = Stream(
         config.records,
@@ -120,11 +121,12 @@ class Training:
     def __init__(self, config: TrainConfig, stream: Stream, world: World, device: str) -> None:
         self.config, self.stream, self.world, self.device = config, stream, world, device
         self.state = State(config, stream.manifest, world)
-        self.unfolds = device == "CPU" and config.network.unfolds
+        self.unfolds = device == "CPU" and config.unfolds
         if self.unfolds:
             self.state.network.unfold()
         self.jitter = Jitter(config.jitter, stream.format.skeleton)
         self.step = make_step(self.state.network, self.state.optimizer, self.state.scaler, world)
+        self.compiled = False
         self.total_steps = self.state.progress.step + steps_left(self.state.progress, config, stream)
         self.events: EventWriter | None = None
         self.pictures: Pictures | None = None
@@ -164,7 +166,7 @@ class Training:
     def check_memory(self) -> None:
         """Raises UserError where the training would not fit the memory of a CPU, unless the user wants to try."""
         if self.device == "CPU" and self.config.check_memory:
-            memory.check(self.state.network, **self._sizes())
+            memory.check(self.state.network, **self._sizes(), num_processes=local_size())
 
     def plan(self) -> Plan:
         """What is going to be done; looks at the run folder, and changes nothing."""
@@ -181,7 +183,11 @@ class Training:
             available_bytes=memory.available_bytes(), checkpoint_bytes=sum(p.nbytes for group in groups for p in group.values()),
             keep_checkpoint_max=config.keep_checkpoint_max, kept_bytes=kept_bytes(config.out), free_bytes=free_bytes(config.out),
             imgs_per_sec=past_speed(config.out) if progress.step else None,
+            most_imgs_per_sec=self._most_imgs_per_sec() if self.device == "CPU" else None,
         )  # fmt: skip
+
+    def _most_imgs_per_sec(self) -> float:
+        return most_imgs_per_sec(count_multiplications(self.state.network, self.stream.format.targets.insize))
 
     def _sizes(self) -> dict[str, int]:
         """What memory depends on, beside the network."""
@@ -216,7 +222,9 @@ class Training:
         rates, stop = np.array(self._rates(progress.step), np.float32), np.float32(asked_to_stop)
         dynamic = self.config.optim.dynamic_loss_scale
         statistics = self.state.statistics() if dynamic else {}
-        losses, finite, stopping, norm = self.step(*samples, ms.Tensor(rates), ms.Tensor(stop))
+        with nullcontext() if self.compiled else _signals_at_once():
+            losses, finite, stopping, norm = self.step(*samples, ms.Tensor(rates), ms.Tensor(stop))
+        self.compiled = True
         seen = batch.position - (progress.position if batch.epoch == progress.epoch else 0)  # by all processes
         if finite:
             self.report.add(losses.asnumpy(), num_samples=seen, waited_s=waited_s, gradient_norm=float(norm.asnumpy()))
@@ -232,11 +240,11 @@ class Training:
         """A step was not taken: counted under a dynamic loss scale that can still fall, else the end, with the images at fault."""
         progress, state = self.state.progress, self.state
         where = f" of rank {self.world.rank}, or of another" if self.world.size > 1 else ""
-        what = f"step {progress.step + 1}: the loss or its gradients are not finite (images {batch.image_ids.tolist()}{where})"
+        what = f"step {progress.step + 1}: the loss or its gradients are not finite (images {batch.image_ids[batch.image_ids != BLANK].tolist()}{where})"
         if not self.config.optim.dynamic_loss_scale or (scale := float(state.scaler.scale_value.asnumpy())) <= 1:
-            raise UserError(
-                f"{what}; that step was not taken. Lower --lr and continue from the last checkpoint in {self.config.out} with --resume"
-            )
+            newest = next(iter(list_checkpoints(self.config.out)), None)
+            then = f"continue from {newest} with --resume" if newest else "begin anew: there is no checkpoint yet"
+            raise UserError(f"{what}; that step was not taken. Lower --lr and {then}")
         progress.skipped += 1
         if self.world.leads:
             print(f"{what}; left out, {progress.skipped} so far, loss scale now {scale:g}", flush=True)
@@ -253,9 +261,21 @@ class Training:
             epoch=progress.epoch - (progress.position == 0),  # the one that the last batch was of
             steps_left=left,
             rates=self._rates(progress.step - 1),
+            skipped=progress.skipped,
         )
         if self.events is not None:
             self.events.add(entry)
+
+
+@contextmanager
+def _signals_at_once() -> Iterator[None]:
+    """Signals end the process: while the step compiles, which takes long, Python hears of none, and there is nothing to save."""
+    previous = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

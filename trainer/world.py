@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 BEAT_FILE = "OPENPOSE_BEAT_FILE"  # where `launch` wants to read how far a process is
+LOCAL_SIZE = "OPENPOSE_LOCAL_SIZE"  # how many processes `launch` has started on this host
 LAUNCHED_BY = ("MS_ROLE", "RANK_TABLE_FILE")  # msrun's variable, and that of jobs started by hand from a rank table
 
 
@@ -62,6 +63,11 @@ def is_launched() -> bool:
 def local_device_id(default: int) -> int:
     """Which of this host's devices is this process's own: msrun numbers its processes, alone it is `default`."""
     return int(os.environ.get("DEVICE_ID", default)) if is_launched() else default
+
+
+def local_size() -> int:
+    """How many processes of the training run on this host, as far as `launch` has told."""
+    return int(os.environ.get(LOCAL_SIZE, 1))
 
 
 def join() -> World:
