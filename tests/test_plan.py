@@ -14,7 +14,7 @@ from trainer.__main__ import COMMANDS
 from trainer.checkpoint import list_checkpoints, read_newest
 from trainer.config import OptimConfig
 from trainer.optim import LearningRates, learning_rates
-from trainer.plan import Plan, break_points, free_bytes, past_speed
+from trainer.plan import Plan, break_points, free_bytes, most_imgs_per_sec, past_speed
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def some_plan(**changes) -> Plan:
         num_samples=1000, num_variants=2, insize=368, batch_size=10, num_ranks=4, steps_per_epoch=25, steps_done=0, steps_left=50,
         rates=((0, LearningRates(0.0, 2.5e-5, 1e-4)),), schedule="steps", parameters={"vgg": 3, "base": 2, "stage": 5},
         memory_bytes=int(2e9), available_bytes=int(3e9), checkpoint_bytes=int(1e9), keep_checkpoint_max=5, kept_bytes=0,
-        free_bytes=int(100e9), imgs_per_sec=None,
+        free_bytes=int(100e9), imgs_per_sec=None, most_imgs_per_sec=None,
     )  # fmt: skip
     return Plan(**{**values, **changes})
 
@@ -69,6 +69,7 @@ def test_disk_is_that_of_one_checkpoint_more_than_are_kept():
 
 def test_time_follows_from_the_speed_of_all_ranks():
     assert "not known" in line(some_plan(), "time")
+    assert "more than 0:00:10" in line(some_plan(most_imgs_per_sec=200.0), "time")
     assert "0:00:20 at 100.00 imgs/sec" in line(some_plan(imgs_per_sec=100.0), "time")
 
 
@@ -76,6 +77,11 @@ def test_what_cannot_be_known_is_not_claimed():
     assert "not estimated" in line(some_plan(memory_bytes=None), "memory")
     assert "4 ranks x 10 = 40 samples" in line(some_plan(), "batch")
     assert "25 an epoch; 7 done, 50 to go, to step 57" in line(some_plan(steps_done=7), "steps")
+
+
+def test_no_network_is_faster_than_a_matrix_product_of_its_arithmetic():
+    fast, slow = (most_imgs_per_sec(multiplications) for multiplications in (10**6, 10**9))
+    assert fast == pytest.approx(1000 * slow, rel=0.9) and 1e9 < 6 * 10**9 * slow < 1e15
 
 
 def test_the_speed_is_the_median_of_the_newest_lines(tmp_path):
@@ -97,8 +103,8 @@ def test_a_dry_run_tells_what_the_run_then_does_and_writes_nothing(records, tmp_
     assert not out.parent.exists()
     assert train(records, out, "--max-epoch", "2") == 0
     begun = capsys.readouterr().out.split("compiling the first step")[0]
-    # What is available and free may have changed in between.
-    lasting = [[words for words in text.splitlines() if not words.startswith(("memory", "disk"))] for text in (told, begun)]
+    # What is available and free, and how fast the machine is, may have changed in between.
+    lasting = [[words for words in text.splitlines() if not words.startswith(("memory", "disk", "time"))] for text in (told, begun)]
     assert lasting[0] == lasting[1]
     _, info, tensors, _ = read_newest(out)
     num_images = json.loads((records / "manifest.json").read_text())["num_images"]
@@ -147,6 +153,8 @@ def test_a_drawing_that_fails_does_not_end_the_training(records, tmp_path, capsy
 def test_every_field_of_the_plan_is_told():
     base = "\n".join(some_plan(imgs_per_sec=5.0).lines())
     for field in dataclasses.fields(Plan):
+        if field.name == "most_imgs_per_sec":  # told where there is no speed
+            continue
         value = getattr(some_plan(imgs_per_sec=5.0), field.name)
         if isinstance(value, (int, float)):
             changed = some_plan(**{"imgs_per_sec": 5.0, field.name: type(value)(value * 3 + 10**9)})
