@@ -23,6 +23,7 @@ from evaluator.coco import Results
 from evaluator.diagnosis import ERRORS
 from evaluator.gallery import choose, pictures_of, shown
 from evaluator.partial import EVALUATION
+from evaluator.run import choose_images
 from pipeline.cli import UserError, read_json
 from pipeline.coco_file import CocoFile
 from pipeline.skeleton import COCO18, Skeleton, read_skeleton
@@ -89,6 +90,7 @@ def run(config: ReportConfig) -> int:
                 f"{skeletons[0].name!r}; report them apart"
             )
     document = CocoFile(config.annotations, skeletons[0])
+    document = document.only(choose_images(document, _max_images(evaluated)))
     analyses = [analyse(document, each.results, skeletons[0]) for each in evaluated]
     for each, analysis in zip(evaluated, analyses, strict=True):
         _require_same_figures(each, analysis, document)
@@ -151,8 +153,7 @@ def read_evaluation(folder: Path) -> Evaluated:
 def skeleton_of(evaluated: Evaluated) -> Skeleton:
     """That of its evaluation.json; else the checkpoint's, or that of the skeleton file, as its settings name them; COCO's where
     none of them is there, which other annotations than COCO's will refuse."""
-    about = evaluated.folder / EVALUATION
-    if about.is_file() and "skeleton" in (identity := read_json(about, "evaluation")):
+    if "skeleton" in (identity := _identity(evaluated)):
         return Skeleton.from_dict(identity["skeleton"])
     checkpoint, file = (evaluated.settings.get(name) for name in ("checkpoint", "skeleton"))
     if checkpoint and Path(checkpoint).is_dir():
@@ -160,6 +161,21 @@ def skeleton_of(evaluated: Evaluated) -> Skeleton:
     if checkpoint and Path(checkpoint).is_file():
         return Skeleton.from_dict(read_info(Path(checkpoint)).skeleton)
     return read_skeleton(Path(file)) if file and Path(file).is_file() else COCO18
+
+
+def _identity(evaluated: Evaluated) -> dict[str, Any]:
+    """What its evaluation.json says; empty where it has none."""
+    about = evaluated.folder / EVALUATION
+    return read_json(about, "evaluation") if about.is_file() else {}
+
+
+def _max_images(evaluated: list[Evaluated]) -> int | None:
+    """How many images were chosen for these evaluations; None for all."""
+    asked = {each.folder: _identity(each).get("max_images") for each in evaluated}
+    if len(set(asked.values())) > 1:
+        told = ", ".join(f"{folder}: {number or 'all'}" for folder, number in asked.items())
+        raise UserError(f"evaluations of different images (--max-images {told}) cannot be compared; report them apart")
+    return next(iter(asked.values()))
 
 
 def _require_same_figures(evaluated: Evaluated, analysis: Analysis, document: CocoFile) -> None:

@@ -1,5 +1,6 @@
 """A COCO key-point file, checked. The only reader of annotation files: what it lets pass, everything behind it may trust."""
 
+import copy
 from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -42,6 +43,13 @@ class CocoFile:
             if entry.get("category_id") == self.category_id:
                 annotation = self._annotation(entry, skeleton, sizes)
                 self.annotations.setdefault(annotation["image_id"], []).append(annotation)
+
+    def only(self, images: list[dict]) -> "CocoFile":
+        """The same file with some of its images alone."""
+        part = copy.copy(self)
+        part.images = images
+        part.annotations = {image["id"]: self.annotations[image["id"]] for image in images if image["id"] in self.annotations}
+        return part
 
     def _require(self, holds: bool, where: str, value: Any, expected: str) -> None:
         if not holds:

@@ -106,6 +106,18 @@ def test_what_run_and_oracle_write_can_be_reported(tmp_path, capsys):
     assert [run["figures"]["AP"] for run in data["runs"]] == [1, 1] and set(data["pictures"]) == {"10"}
 
 
+def test_an_evaluation_of_some_of_the_images_is_reported_over_them(tmp_path, capsys):
+    annotations, _ = write_set(tmp_path)
+    fields = stored(tmp_path / "f.npz", annotations)
+    for out, more in (("all", []), ("some", ["--max-images", 1])):
+        assert command("run", "--fields", fields, "--annotations", annotations, "--out", tmp_path / out, *more) == 0
+    assert command("report", tmp_path / "some", "--annotations", annotations) == 0
+    assert data_of(tmp_path / "some" / "report.html")["numImages"] == 1
+    capsys.readouterr()
+    assert command("report", tmp_path / "all", tmp_path / "some", "--annotations", annotations) == 1
+    assert "of different images" in capsys.readouterr().err
+
+
 def test_what_does_not_belong_together_is_named(tmp_path, evaluated, capsys):
     annotations, images, first, second = evaluated
 
