@@ -172,7 +172,7 @@ def joint_figures(images: list[ImageErrors], results: Results, skeleton: Skeleto
     distance = np.concatenate([none, *(image.distance_px for image in images)])
     errors = np.concatenate([none, *(image.joint_errors for image in images)])
     found = np.concatenate([none[:, 0], *(image.found_by >= 0 for image in images)]).astype(bool)
-    given = np.array([_given(image, row, results) for image in images for row in image.found_by]).reshape(-1, num_joints)
+    given = np.array([_given(image, row, results) for image in images for row in image.found_by], bool).reshape(-1, num_joints)
     figures = {}
     for place, joint in enumerate(skeleton.source_joints):
         labelled = ~np.isnan(similarity[:, place])

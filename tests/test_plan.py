@@ -104,7 +104,9 @@ def test_a_dry_run_tells_what_the_run_then_does_and_writes_nothing(records, tmp_
     assert train(records, out, "--max-epoch", "2") == 0
     begun = capsys.readouterr().out.split("compiling the first step")[0]
     # What is available and free, and how fast the machine is, may have changed in between.
-    lasting = [[words for words in text.splitlines() if not words.startswith(("memory", "disk", "time"))] for text in (told, begun)]
+    lasting = [
+        [words for words in text.splitlines() if not words.startswith(("memory", "disk", "time"))] for text in (told, begun)
+    ]
     assert lasting[0] == lasting[1]
     _, info, tensors, _ = read_newest(out)
     num_images = json.loads((records / "manifest.json").read_text())["num_images"]
