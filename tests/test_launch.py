@@ -171,13 +171,15 @@ def test_a_dry_run_writes_nothing(records, tmp_path):
     assert code == 0 and "2 ranks x 2 = 4 samples a step" in said and not list(tmp_path.iterdir()), said
 
 
-def test_msrun_itself_may_start_the_processes(records, tmp_path):
+def test_msrun_itself_may_start_the_processes_and_continue_a_run(records, of_two, tmp_path):
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     words = ["--worker_num", "2", "--local_worker_num", "2", "--master_port", "8719", "--join", "True", "--log_dir"]
-    program = [str(tmp_path / "logs"), "python", "-m", "trainer", *train_words(records, tmp_path / "run", 2, "--max-steps", "2")]
-    code, said = ended(start("mindspore.parallel.cluster.run", *words, *program, environment=environment))
-    assert code == 0, said
-    assert checkpoint.read_newest(tmp_path / "run")[1].step == 2
+    for steps in (5, 20):
+        training = train_words(records, tmp_path / "run", 2, "--max-steps", str(steps))
+        program = [str(tmp_path / "logs"), "python", "-m", "trainer", *training]
+        code, said = ended(start("mindspore.parallel.cluster.run", *words, *program, environment=environment))
+        assert code == 0, said
+    assert_same(tmp_path / "run", of_two, 0, step=20)
 
 
 @pytest.mark.parametrize(

@@ -120,5 +120,5 @@ class Optimizer(nn.Cell):
 
     def begin_averages(self) -> None:
         """Take the weights as they are now for their averages."""
-        for name, average in self.averages().items():
-            ops.assign(average, next(p for p in self.averaged if p.name == name))
+        for parameter, average in zip(self.averaged, self.average, strict=True):
+            ops.assign(average, parameter)
