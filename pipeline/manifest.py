@@ -22,6 +22,7 @@ MANIFEST = "manifest.json"
 CARD = "CARD.md"
 SAMPLES = "samples.parquet"
 SHARDS = "shards"
+ADVICE = "give the --out folder of a `python -m pipeline build`"
 SHARD_FILE = "part.mindrecord"
 SHARD_ROWS = "rows.parquet"
 
@@ -76,8 +77,9 @@ def read_manifest(records: Path) -> Manifest:
     """The manifest of a record set. Raises UserError for a folder that is not a complete record set of this schema."""
     path = Path(records) / MANIFEST
     if not path.exists():
-        state = "an unfinished build: run the same build command again" if (Path(records) / SHARDS).exists() else "no record set"
-        raise UserError(f"{records}: {state} (there is no {MANIFEST})")
+        unfinished = (Path(records) / SHARDS).exists()
+        state, then = ("an unfinished build", "run the same build command again") if unfinished else ("no record set", ADVICE)
+        raise UserError(f"{records}: {state} (there is no {MANIFEST}); {then}")
     fields = read_json(path, "manifest")
     version = fields.get("schema_version") if isinstance(fields, dict) else None
     if version != SCHEMA_VERSION:
