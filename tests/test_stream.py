@@ -12,6 +12,7 @@ from trainer_data import make_records
 from pipeline.cli import UserError
 from pipeline.manifest import SHARD_FILE, SHARDS, read_manifest
 from pipeline.reader import read_rows
+from trainer.config import JitterConfig
 from trainer.stream import BLANK, Stream, order
 
 counts, batches, worlds = st.integers(1, 80), st.integers(1, 9), st.integers(1, 5)
@@ -102,6 +103,22 @@ def test_it_can_be_entered_in_the_middle(records):
         following = take(stream, 1, done.epoch, done.position)[0]
         assert (following.epoch, following.position) == (whole[begin + 1].epoch, whole[begin + 1].position)
         np.testing.assert_array_equal(following.images, whole[begin + 1].images)
+
+
+def test_what_is_changed_in_a_sample_follows_it_to_every_rank_and_past_every_stop(records):
+    def changed(batches):
+        """What is done to each image in each epoch."""
+        return {(b.epoch, i): tuple(c) for b in batches for i, c in zip(b.image_ids, b.changes, strict=True) if i != BLANK}
+
+    jitter = JitterConfig(mirror=True, colour_jitter=0.5)
+    whole = take(Stream(records, batch_size=4, seed=5, jitter=jitter), 9)
+    ranks = [take(Stream(records, batch_size=2, seed=5, rank=rank, world=2, jitter=jitter), 9) for rank in range(2)]
+    assert changed(whole) == changed(ranks[0]) | changed(ranks[1])
+    first = whole[0]
+    later = take(Stream(records, batch_size=4, seed=5, jitter=jitter), 8, first.epoch, first.position)
+    assert changed(whole[1:]) == changed(later)
+    by_epoch = [{i: c for (epoch, i), c in changed(whole).items() if epoch == number} for number in (0, 1)]
+    assert by_epoch[0].keys() == by_epoch[1].keys() and by_epoch[0] != by_epoch[1]
 
 
 def test_ranks_share_the_batch_of_one_process(records):
