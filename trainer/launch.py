@@ -15,8 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +23,7 @@ import tyro
 
 from pipeline.cli import Terminated, UserError, parse
 from trainer.config import TrainConfig
+from trainer.signals import collected_signals
 from trainer.world import BEAT_FILE, LOCAL_SIZE
 
 POLL_S = 0.1
@@ -96,7 +95,7 @@ def run(config: LaunchConfig) -> int:
 
 def _run_job(config: LaunchConfig, logs: Path, advice: str) -> None:
     """Start the processes and wait for their end. Raises UserError, with `advice`, where one failed."""
-    with _noted_signals() as arrived:
+    with collected_signals() as arrived:
         job = Job(config, logs)
         try:
             failure = job.watch(arrived)
@@ -223,21 +222,6 @@ class _Follower:
         for line in whole.decode(errors="replace").splitlines():
             if not line.startswith(NOISE) and ERROR not in line:
                 print(line, flush=True)
-
-
-@contextmanager
-def _noted_signals() -> Iterator[list[signal.Signals]]:
-    """Collect SIGINT and SIGTERM instead of stopping at once."""
-    arrived: list[signal.Signals] = []
-    handlers = {
-        number: signal.signal(number, lambda received, _frame: arrived.append(signal.Signals(received)))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield arrived
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 def _die_with_parent() -> None:

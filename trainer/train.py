@@ -24,6 +24,7 @@ from trainer.pictures import Pictures
 from trainer.plan import Plan, break_points, free_bytes, kept_bytes, most_imgs_per_sec, past_speed
 from trainer.plot import CURVES, SCHEDULE, draw_curves, draw_schedule
 from trainer.report import Report, cut_log
+from trainer.signals import noted_signals, signals_at_once
 from trainer.state import Progress, State
 from trainer.step import make_step, scaler_state
 from trainer.stream import BLANK, Batch, Stream
@@ -142,7 +143,7 @@ class Training:
             self._begin()
         batches = self.stream.batches(progress.epoch, progress.position)
         saved_step, stopping = progress.step, False
-        with _noted_signals(quiet=not world.leads) as arrived:
+        with noted_signals(quiet=not world.leads) as arrived:
             # Alone a signal counts at once; several must agree first, so it counts with the next step.
             while not (stopping or (arrived and world.size == 1)) and (left := steps_left(progress, config, self.stream)):
                 stopping = self._one_step(batches, asked_to_stop=bool(arrived))
@@ -222,7 +223,7 @@ class Training:
         rates, stop = np.array(self._rates(progress.step), np.float32), np.float32(asked_to_stop)
         dynamic = self.config.optim.dynamic_loss_scale
         statistics = self.state.statistics() if dynamic else {}
-        with nullcontext() if self.compiled else _signals_at_once():
+        with nullcontext() if self.compiled else signals_at_once():
             losses, finite, stopping, norm = self.step(*samples, ms.Tensor(rates), ms.Tensor(stop))
         self.compiled = True
         seen = batch.position - (progress.position if batch.epoch == progress.epoch else 0)  # by all processes
@@ -265,38 +266,3 @@ class Training:
         )
         if self.events is not None:
             self.events.add(entry)
-
-
-@contextmanager
-def _signals_at_once() -> Iterator[None]:
-    """Signals end the process: while the step compiles, which takes long, Python hears of none, and there is nothing to save."""
-    previous = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _noted_signals(*, quiet: bool) -> Iterator[list[signal.Signals]]:
-    """Collect SIGINT and SIGTERM instead of stopping at once; the second of a kind stops as usual.
-
-    (While MindSpore computes, it turns SIGINT into SIGTERM; so Ctrl-C mostly arrives as that.)
-    """
-    arrived: list[signal.Signals] = []
-    previous = {}
-
-    def note(number, _frame):
-        arrived.append(signal.Signals(number))
-        if not quiet:
-            print(f"{arrived[-1].name}: finishing this step, then saving", flush=True)
-        signal.signal(number, previous[number])
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        previous[number] = signal.signal(number, note)
-    try:
-        yield arrived
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
