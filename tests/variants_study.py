@@ -12,11 +12,10 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from evaluator.quickstart import build_command, evaluate_command, people_command, train_command
+from evaluator.quickstart import JITTER, build_command, evaluate_command, people_command, train_command
 from trainer.report import read_log
 
 NUM_IMAGES, NUM_UNSEEN = 400, 200
-JITTER = ["--mirror", "--colour-jitter", "0.3"]
 
 
 def main() -> None:
