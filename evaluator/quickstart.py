@@ -42,7 +42,7 @@ class QuickstartConfig:
     """Images to evaluate on."""
     variants: int = 4
     """Augmented variants of every training image."""
-    num_steps: int = 2500
+    num_steps: int = 2000
     """Training steps of 8 images."""
     seed: int = 0
     """Seed of data, augmentation and training."""
