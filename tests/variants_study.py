@@ -22,7 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of images, records and runs")
     parser.add_argument("--variants", type=int, nargs="+", default=[1, 4, 16], help="the K to try")
-    parser.add_argument("--num-steps", type=int, default=2500, help="training steps of 8 images")
+    parser.add_argument("--num-steps", type=int, default=1600, help="training steps of 8 images")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     print(f"{'K':>3}  {'jitter':<6}{'AP':>7}{'AP .5':>7}{'AP .75':>7}   loss at the end", flush=True)
