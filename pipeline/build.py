@@ -72,9 +72,9 @@ def run(config: BuildConfig) -> int:
         if config.variants == there.num_variants:
             if not (config.out / CARD).exists():
                 pkgutil.resolve_name(CARD_WRITER)(config.out, there)
-            if (config.out / PLAN).exists():  # killed at its very end
+            if any((config.out / name).exists() for name in (PLAN, LOCK)):  # killed at its very end
                 with _locked(config.out):
-                    (config.out / PLAN).unlink()
+                    (config.out / PLAN).unlink(missing_ok=True)
             print(f"{config.out} is complete already")
             return 0
         print(f"{config.out}: from {there.num_variants} to {config.variants} variants")
@@ -94,12 +94,15 @@ def _claimed(out: Path, plan: dict) -> Iterator[None]:
 
     A complete set, which is to grow, becomes an unfinished one of the new plan.
     """
-    fresh = not out.exists() or not any(out.iterdir())
+    # A build that was killed at its very beginning leaves no more than the lock and what it was writing.
+    fresh = not out.exists() or set(out.iterdir()) <= {out / LOCK, *_half_written(out)}
     complete = (out / MANIFEST).exists()
     if not fresh and not complete and not (out / PLAN).exists():
         raise UserError(f"{out}: not empty and not an unfinished build; give an empty or new folder")
     out.mkdir(parents=True, exist_ok=True)
     with _locked(out):
+        for leftover in _half_written(out):
+            leftover.unlink()
         if fresh or complete:
             _write_whole(out / PLAN, json.dumps(plan, indent=1))
             for outdated in (MANIFEST, CARD):
@@ -126,6 +129,11 @@ def _locked(out: Path) -> Iterator[None]:
             raise UserError(f"{out}: another build is writing there") from error
         yield
         (out / LOCK).unlink()
+
+
+def _half_written(out: Path) -> list[Path]:
+    """Files that a killed build was writing, under the names that they have until they are whole."""
+    return [path for name in (PLAN, SAMPLES, SKIPPED, MANIFEST) for path in (*out.glob(f".{name}"), *out.glob(f".{name}.*"))]
 
 
 def _remove_unfinished(shards: Path) -> None:

@@ -59,14 +59,36 @@ def test_a_build_killed_at_random_moments_ends_with_the_same_bytes(people, tmp_p
     assert tree(config.out) == tree(whole.out)
 
 
-def test_a_build_killed_at_its_very_end_is_tidied(people, tmp_path):
+@pytest.mark.parametrize("left", [(build.LOCK,), (build.PLAN, build.LOCK)])
+def test_a_build_killed_at_its_very_end_is_tidied(people, tmp_path, left):
     config = build_config(people, tmp_path / "set")
     assert build.run(config) == 0
     whole = tree(config.out)
-    (config.out / build.PLAN).write_text("{}")
-    (config.out / build.LOCK).write_text("")
+    for name in left:
+        (config.out / name).write_text("{}")
     assert build.run(config) == 0
     assert tree(config.out) == whole
+
+
+@pytest.mark.parametrize("left", [(build.LOCK,), (build.LOCK, ".build.json.7")])
+def test_a_build_killed_at_its_very_beginning_begins_again(people, tmp_path, left):
+    config = build_config(people, tmp_path / "set")
+    assert build.run(config) == 0
+    whole = tree(config.out)
+    shutil.rmtree(config.out)
+    config.out.mkdir()
+    for name in left:
+        (config.out / name).write_text("{")
+    assert build.run(config) == 0
+    assert tree(config.out) == whole
+
+
+def test_hidden_files_of_somebody_else_are_not_touched(people, tmp_path):
+    config = build_config(people, tmp_path / "set")
+    (config.out / ".git").mkdir(parents=True)
+    with pytest.raises(UserError, match="not empty"):
+        build.run(config)
+    assert (config.out / ".git").exists()
 
 
 def kill(process: subprocess.Popen, target: str) -> None:
