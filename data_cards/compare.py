@@ -24,7 +24,7 @@ class CompareConfig:
     first: Annotated[Path, tyro.conf.Positional]
     """Folder made by `pipeline build`."""
     second: Annotated[Path, tyro.conf.Positional]
-    """Another one."""
+    """The second record set, likewise."""
 
 
 def run(config: CompareConfig) -> int:

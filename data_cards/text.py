@@ -1,13 +1,12 @@
 """The text of CARD.md: a Hugging Face data set card, YAML front matter and sections, from what was measured."""
 
-from typing import Any
-
 import numpy as np
 import yaml
 
 from data_cards import croissant
 from data_cards.facts import Facts, front_matter
 from data_cards.statistics import Histogram
+from pipeline.manifest import count_rules
 from pipeline.records import SCHEMA_VERSION
 
 CONTACT_SHEET = "contact_sheet.jpg"
@@ -76,7 +75,7 @@ def _creation(facts: Facts) -> str:
         "builder": f"version {m.builder_version}, `python -m pipeline build`",
         "digest of all rows": f"`{m.digest}`",
     }
-    rules = [(rule, f"{m.counts.get(name, 0):,}") for name, rule in _rules(m.config).items()]
+    rules = [(rule, f"{m.counts.get(name, 0):,}") for name, rule in count_rules(m.config).items()]
     return f"""## Creation
 
 {_table(("", ""), list(provenance.items()))}
@@ -88,25 +87,6 @@ def _creation(facts: Facts) -> str:
 ### Settings
 
 {_table(("option", "value"), [(f"`{name}`", f"`{value}`") for name, value in m.config.items()])}"""
-
-
-def _rules(config: dict[str, Any]) -> dict[str, str]:
-    """Count of the manifest -> the rule that it counts, in the order of application."""
-    return {
-        "images_in_file": "images in the file",
-        "images_of_other_licences": f"images left out: licence not among the wanted ({', '.join(config['licenses']) or 'all'})",
-        "people_crowd": "crowd regions, into the ignore mask",
-        "people_unlabelled": "people without any labelled joint, into the ignore mask",
-        "people_few_joints": f"people with fewer than {config['min_joints']} labelled joints, into the ignore mask",
-        "people_small": f"people whose area is not above {config['min_area_px']:g} px², or the diagonal of whose joints' box is below "
-        f"{config['min_diagonal_px']:g} px, into the ignore mask",
-        "people_target": "target people",
-        "images_without_target": "images left out: people, but no target among them",
-        "images_people_free_dropped": "images left out: nobody annotated",
-        "people_free": f"images without people kept (share {config['people_free_share']:g})",
-        "images_selected": "images selected",
-        "images_skipped": "of these left out: unreadable",
-    }
 
 
 def _measured(facts: Facts) -> str:

@@ -116,7 +116,9 @@ def _write_pictures(outcome: Outcome, config: Any, folder: Path) -> int:
 def _report(outcome: Outcome, config: Any, num_pictures: int, speed_line: str) -> None:
     num_images, num_all = len(outcome.images), len(outcome.document.images)
     if num_images < num_all:
-        print(f"only {num_images} of the {num_all} images of {config.annotations} were looked at and scored")
+        print(
+            f"only {num_images} of the {num_all} images of {config.annotations}, a random choice that is always the same, were looked at and scored"
+        )
     print(outcome.evaluation.line())
     people_images = outcome.people_images
     print(f"AP {people_images.figures['AP']:.4f} over the {len(people_images.image_oks)} of {num_images} images that show people")

@@ -29,7 +29,9 @@ def draw_found(image: np.ndarray, people: People, skeleton: Skeleton, min_score:
 def compare(image: np.ndarray, people: People, truth: np.ndarray, skeleton: Skeleton, min_score: float, oks: float) -> np.ndarray:
     """Found on the left, true key points float32 (P, J, 3) on the right."""
     num_drawn = int((people.scores >= min_score).sum())
-    found = label(draw_found(image, people, skeleton, min_score), f"found: {num_drawn}, mean OKS {oks:.2f}")
+    found = label(
+        draw_found(image, people, skeleton, min_score), f"found: {num_drawn} of score {min_score:g} or more, mean OKS {oks:.2f}"
+    )
     true = label(draw_people(image, truth, skeleton), f"true: {len(truth)}")
     return sheet([found, true], 2)
 

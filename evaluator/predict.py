@@ -87,7 +87,10 @@ def predict(config: PredictConfig, files: list[Path], network: FieldNetwork, dev
         if not output.num_images:
             raise UserError(f"none of {len(files)} files can be read, such as {files[0]}: {unreadable[str(files[0])]}")
         save_config(config, folder / "config.yaml")
-    print(f"{output.num_people} people in {output.num_images} images: drawings, results.json and images.json in {config.out}")
+    few = f"{output.num_drawn} of them drawn (--draw-min-score {config.draw_min_score:g})"
+    print(
+        f"{output.num_people} people in {output.num_images} images, {few}; drawings, results.json and images.json in {config.out}"
+    )
     return report_unreadable(unreadable, "are left out", allowed=False)
 
 
@@ -114,7 +117,7 @@ class Output:
     def __init__(self, folder: Path, config: PredictConfig, network: FieldNetwork) -> None:
         self.folder, self.config, self.network = folder, config, network
         self.looks = Looks(network, config.inference)
-        self.num_images = self.num_people = 0
+        self.num_images = self.num_people = self.num_drawn = 0
         self._ids = itertools.count(1)
         self._stack = ExitStack()
 
@@ -170,6 +173,7 @@ class Output:
             openpose.write(self.folder / "openpose", picture.name, picture.frame, people)
         self.num_images += 1
         self.num_people += len(people)
+        self.num_drawn += int((people.scores >= self.config.draw_min_score).sum())
 
 
 def _read(picture: Picture) -> np.ndarray:

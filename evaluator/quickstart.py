@@ -72,7 +72,8 @@ def run(config: QuickstartConfig) -> int:
         _run(command)
     print(
         f"\nDone in {(time.monotonic() - start) / 60:.1f} minutes. Look at {config.out}/evaluation/pictures (found | true), "
-        f"{config.out}/preview (what the network was taught) and {config.out}/run/log.jsonl (its losses)."
+        f"{config.out}/preview (what the network was taught) and {config.out}/run/curves.png (how its losses fell). Then find people in your own "
+        f"pictures: python -m evaluator predict --checkpoint {config.out}/run --out found PICTURES"
     )
     return 0
 

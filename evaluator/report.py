@@ -136,6 +136,8 @@ def read_evaluation(folder: Path) -> Evaluated:
     """Raises UserError where `folder` is not a whole evaluation."""
     if not folder.is_dir():
         raise UserError(f"evaluation {folder}: no such folder; give the --out folder of `python -m evaluator run`")
+    if not (folder / "metrics.json").exists():
+        raise UserError(f"evaluation {folder}: there is no metrics.json; give the --out folder of `python -m evaluator run`")
     metrics = read_json(folder / "metrics.json", "metrics of an evaluation")
     if not isinstance(metrics, dict) or not isinstance(metrics.get("figures"), dict):
         raise UserError(f"metrics of an evaluation {folder / 'metrics.json'}: expected an object with the object figures")

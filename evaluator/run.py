@@ -56,7 +56,9 @@ def load(checkpoint: Path, device_target: str, *, average: bool) -> tuple[FieldN
     from trainer.device import choose_device
 
     device = choose_device(device_target)
-    return load_network(checkpoint, average=average), device
+    network = load_network(checkpoint, average=average)
+    print(f"checkpoint {network.path}: step {network.info.step:,}, epoch {network.info.epoch}", flush=True)
+    return network, device
 
 
 def evaluate_source(config: RunConfig, network: FieldNetwork | None, origin: dict[str, Any] | None = None) -> int:

@@ -27,7 +27,18 @@ from pipeline.annotations import Sample, Selection, read_annotations
 from pipeline.cli import UserError, read_json
 from pipeline.config import BuildConfig
 from pipeline.engine import engine
-from pipeline.manifest import CARD, MANIFEST, SAMPLES, SHARD_ROWS, SHARDS, Manifest, content_digest, file_facts, read_manifest
+from pipeline.manifest import (
+    CARD,
+    MANIFEST,
+    SAMPLES,
+    SHARD_ROWS,
+    SHARDS,
+    Manifest,
+    content_digest,
+    count_rules,
+    file_facts,
+    read_manifest,
+)
 from pipeline.reader import shard_facts, shard_faults
 from pipeline.records import SCHEMA_VERSION
 from pipeline.rows import BUILDER_VERSION, Range, build_range, shard_name
@@ -196,7 +207,9 @@ def _plan_ranges(config: BuildConfig, samples: list[Sample]) -> list[Range]:
             if not folder.exists():
                 missing.append(variant)
         if missing:
-            ranges.append(Range(number=number, samples=samples[bounds[number] : bounds[number + 1]], variants=missing))
+            parent = os.getpid() if config.backend == "loky" else None
+            part = samples[bounds[number] : bounds[number + 1]]
+            ranges.append(Range(number=number, samples=part, variants=missing, parent=parent))
     return ranges
 
 
@@ -260,8 +273,8 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 def _print_summary(out: Path, manifest: Manifest) -> None:
-    for name, count in sorted(manifest.counts.items()):
-        print(f"  {name.replace('_', ' '):<28}{count:>10,}")
+    for name, rule in count_rules(manifest.config).items():
+        print(f"{manifest.counts.get(name, 0):>12,}  {rule}")
     for entry in manifest.skipped[:10]:
         print(f"  skipped {entry['file_name']}: {entry['reason']}")
     if len(manifest.skipped) > 10:

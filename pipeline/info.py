@@ -11,7 +11,7 @@ import tyro
 from pipeline.annotations import PersonFilter
 from pipeline.augment import AugmentConfig
 from pipeline.cli import UserError, flatten
-from pipeline.manifest import SAMPLES, Manifest, check_files, read_manifest
+from pipeline.manifest import SAMPLES, Manifest, check_files, count_rules, read_manifest
 from pipeline.targets import TargetConfig
 
 
@@ -59,7 +59,9 @@ def describe(folder: Path, manifest: Manifest) -> list[str]:
         f"  mirrored      {samples['mirrored'].mean():.1%} of the samples",
         *_section("settings", _settings(manifest)),
         *_section("licences (images)", {_licence(manifest, id): f"{(licences == id).sum():,}" for id in np.unique(licences)}),
-        *_section("the build", {name.replace("_", " "): f"{count:,}" for name, count in sorted(manifest.counts.items())}),
+        *_section(
+            "the build", {rule: f"{manifest.counts.get(name, 0):,}" for name, rule in count_rules(manifest.config).items()}
+        ),
     ]
 
 

@@ -73,6 +73,25 @@ class Manifest:
         return json.dumps({**fields, "checksum": _checksum(fields)}, indent=1) + "\n"
 
 
+def count_rules(config: dict[str, Any]) -> dict[str, str]:
+    """Count of the manifest -> the rule that it counts, in the order of application."""
+    return {
+        "images_in_file": "images in the file",
+        "images_of_other_licences": f"images left out: licence not among the wanted ({', '.join(config['licenses']) or 'all'})",
+        "people_crowd": "crowd regions, into the ignore mask",
+        "people_unlabelled": "people without any labelled joint, into the ignore mask",
+        "people_few_joints": f"people with fewer than {config['min_joints']} labelled joints, into the ignore mask",
+        "people_small": f"people whose area is not above {config['min_area_px']:g} px², or the diagonal of whose joints' box is below "
+        f"{config['min_diagonal_px']:g} px, into the ignore mask",
+        "people_target": "target people",
+        "images_without_target": "images left out: people, but no target among them",
+        "images_people_free_dropped": "images left out: nobody annotated",
+        "people_free": f"images without people kept (share {config['people_free_share']:g})",
+        "images_selected": "images selected",
+        "images_skipped": "of these left out: unreadable",
+    }
+
+
 def read_manifest(records: Path) -> Manifest:
     """The manifest of a record set. Raises UserError for a folder that is not a complete record set of this schema."""
     path = Path(records) / MANIFEST

@@ -4,9 +4,11 @@ Each image is decoded once. Every row depends on (seed, image id, variant) alone
 """
 
 import json
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import cv2
 import numpy as np
@@ -19,6 +21,9 @@ from pipeline.cli import UserError
 from pipeline.config import BuildConfig
 from pipeline.images import UnreadableImage, read_image
 from pipeline.records import Row
+
+if TYPE_CHECKING:
+    from pipeline.shards import ShardWriter
 
 BUILDER_VERSION = "0.2.0"
 SAMPLES_SCHEMA = pa.schema(
@@ -46,6 +51,13 @@ class Range:
     number: int
     samples: list[Sample]
     variants: list[int]
+    parent: int | None = None
+    """Id of the process of this machine to which the worker belongs; None on a cluster."""
+
+    @property
+    def is_orphan(self) -> bool:
+        """Whether this is a worker whose build was killed: the folder may be another's by now, or be gone."""
+        return self.parent is not None and self.parent not in (os.getpid(), os.getppid())
 
 
 def shard_name(variant: int, number: int) -> str:
@@ -71,6 +83,8 @@ def build_range(config: BuildConfig, part: Range, folder: Path) -> Built:
     skipped, num_bytes = [], 0
     try:
         for sample in part.samples:
+            if part.is_orphan:
+                _end(writers.values())
             try:
                 image = read_image(config.images / sample.file_name, (sample.width, sample.height))
                 ignore = masks.ignore_mask(sample)
@@ -86,11 +100,20 @@ def build_range(config: BuildConfig, part: Range, folder: Path) -> Built:
                 num_bytes += about["bytes"]
         schema = SAMPLES_SCHEMA.with_metadata({"skipped": json.dumps(skipped)})
         for writer in writers.values():
+            if part.is_orphan:
+                _end(writers.values())
             writer.publish(schema)
     finally:
         for writer in writers.values():
             writer.discard()
     return Built(len(part.samples), len(part.samples) * len(part.variants), len(skipped), num_bytes)
+
+
+def _end(writers: Iterable["ShardWriter"]) -> NoReturn:
+    """End this process, and leave nothing of its work: nobody waits for an answer."""
+    for writer in writers:
+        writer.discard()
+    os._exit(1)
 
 
 def make_crop(

@@ -31,7 +31,7 @@ class ShardWriter:
         self._page_bytes = page_bytes
         # Of its own: the worker of a build that was killed may still be writing the same shard.
         self._temporary = self.folder.with_name(f".writing-{self.folder.name}-{secrets.token_hex(4)}")
-        self._temporary.mkdir(parents=True)
+        self._temporary.mkdir()
         self._writer: FileWriter | None = None
         self._rows: list[Row] = []
         self._about: list[dict] = []

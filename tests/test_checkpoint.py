@@ -1,6 +1,8 @@
 """Checkpoints: whole or refused; the network comes back as it was, with nothing else to say."""
 
 import dataclasses
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,6 +115,13 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkey
         save_checkpoint(path, make_info(step=2), small_tensors())
     monkeypatch.undo()
     assert read_checkpoint(path)[0].step == 1 and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_one_before_a_damaged_one_is_taken_and_the_damaged_one_named(saved_network, tmp_path, capsys):
+    saved = Path(shutil.copy(saved_network[1], tmp_path))
+    (tmp_path / "step-99999999.safetensors").write_bytes(saved.read_bytes()[:-100])
+    assert load_network(tmp_path).path == saved
+    assert "passed over: checkpoint" in (error := capsys.readouterr().err) and "step-99999999.safetensors" in error
 
 
 def test_load_network_gives_the_same_fields_for_a_file_and_its_folder(saved_network):

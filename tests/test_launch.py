@@ -92,7 +92,7 @@ def of_two(records, tmp_path_factory) -> Path:
     """A run of two processes that nothing interrupted."""
     run = tmp_path_factory.mktemp("two") / "run"
     code, said = ended(launch(*train_words(records, run, 2)))
-    assert code == 0 and f"step {STEPS} of epoch" in said and said.count("iter[40]") == 1, said
+    assert code == 0 and f"saved after step {STEPS}, " in said and said.count("iter[40]") == 1, said
     assert_nobody_left(run)
     return run
 

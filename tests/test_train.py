@@ -278,6 +278,25 @@ def test_a_damaged_newest_checkpoint_is_passed_over(records, whole_run, tmp_path
     assert_same_run(run, whole_run)
 
 
+def test_a_run_of_damaged_checkpoints_alone_is_not_begun_anew(records, whole_run, tmp_path, capsys):
+    run = shutil.copytree(whole_run, tmp_path / "run")
+    checkpoint.list_checkpoints(run)[0].write_text("gone")
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    assert train(records, run, "--max-steps", "12", "--resume") == 1
+    error = capsys.readouterr().err
+    assert "none of its checkpoints can be read" in error and "step-00000009.safetensors" in error
+    assert before == {path.name: path.read_bytes() for path in run.iterdir()}
+
+
+def test_options_that_change_on_resuming_are_told(records, whole_run, tmp_path, capsys):
+    run = shutil.copytree(whole_run, tmp_path / "run")
+    capsys.readouterr()
+    assert train(records, run, "--max-steps", "9", "--resume", "--lr", "0.5", "--mirror") == 0
+    out = capsys.readouterr().out
+    assert "other options than then: lr 0.5 (was 0.008), mirror True (was False)" in out and "nothing to do" in out
+    assert train(records, run, "--max-steps", "9", "--resume", "--lr", "0.5", "--mirror") == 0
+
+
 def test_what_would_be_another_run_is_refused(records, whole_run, tmp_path, capsys):
     def refused(*more: str) -> str:
         assert train(records, run, *more) == 1

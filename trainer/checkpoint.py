@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import secrets
+import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,6 +126,17 @@ def _fsync(path: Path) -> None:
         os.close(handle)
 
 
+def checkpoint_faults(folder: Path) -> list[str]:
+    """What is wrong with each checkpoint of a run folder that cannot be read whole."""
+    faults = []
+    for path in sorted(Path(folder).glob(f"*{SUFFIX}")):
+        try:
+            read_checkpoint(path)
+        except UserError as error:
+            faults.append(str(error))
+    return faults
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a run folder, newest (most steps) first, by what stands in them; unreadable files are left out."""
     found = []
@@ -136,9 +148,18 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found, reverse=True)]
 
 
+def _header_fault(path: Path) -> str | None:
+    try:
+        read_info(path)
+    except UserError as error:
+        return str(error)
+    return None
+
+
 def read_newest(folder: Path) -> tuple[Path, CheckpointInfo, Tensors, list[str]] | None:
     """The newest checkpoint of a run folder that is whole, and the faults of newer ones; None if the folder has none."""
-    faults: list[str] = []
+    faults = [_header_fault(path) for path in sorted(Path(folder).glob(f"*{SUFFIX}"))]
+    faults = [fault for fault in faults if fault]
     for path in list_checkpoints(folder):
         try:
             return path, *read_checkpoint(path), faults
@@ -160,7 +181,10 @@ def read_path(path: Path) -> tuple[Path, CheckpointInfo, Tensors]:
         return path, *read_checkpoint(path)
     newest = read_newest(path)
     if newest is None:
-        raise UserError(f"checkpoint {path}: this folder has no complete checkpoint (*{SUFFIX}); give a run folder or a file")
+        faults = "; ".join(checkpoint_faults(path)) or f"there is no *{SUFFIX}"
+        raise UserError(f"checkpoint {path}: this folder has no complete checkpoint ({faults}); give a run folder or a file")
+    for fault in newest[3]:
+        print(f"passed over: {fault}", file=sys.stderr, flush=True)
     return newest[:3]
 
 

@@ -235,7 +235,8 @@ class TrainConfig:
     """Folder of the run: checkpoints, log.jsonl, config.yaml, schedule.png, curves.png. Absent or empty, unless --resume is given."""
     preset: Literal["openpose", "openpose-2019", "lightweight", "small"] = "openpose"
     """Defaults of the other options: network and schedule of Cao et al. 2017, the network of Cao et al. 2019, network and
-    schedule of Osokin 2018 (real-time on a CPU), or a network that a CPU can train."""
+    schedule of Osokin 2018 (finds people in real time on a CPU), or a network that a CPU can train. The defaults that this help
+    shows are those of openpose; RUN/config.yaml and `info` show what a run takes."""
     max_epoch: Annotated[int, arg(aliases=["--max-epoch-train"])] = 60
     """Epochs; an epoch shows every image once."""
     max_steps: int | None = None

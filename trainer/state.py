@@ -1,6 +1,7 @@
 """Everything that a run carries from step to step: where it begins, what a checkpoint of it holds, how it continues."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,10 @@ class State:
         self._average_statistics = statistics_averaging(self.network, self.optimizer, self.world)
         newest = checkpoint.read_newest(config.out) if config.resume else None
         if newest is None:
+            if config.resume and (faults := checkpoint.checkpoint_faults(config.out)):
+                raise UserError(
+                    f"{config.out}: none of its checkpoints can be read ({'; '.join(faults)}); restore one, or give another --out"
+                )
             self._begin()
         else:
             self._continue(*newest)
@@ -72,6 +77,12 @@ class State:
             weights = checkpoint.averaged(tensors)
             checkpoint.load_tensors(self.network.parameters_dict(), weights, prefix=NETWORK, source=path)
             print(f"{'weights' if weights is tensors else 'averages of the weights'} from {path}")
+        elif config.optim.freeze_trunk_steps and config.vgg_path is None:
+            steps = config.optim.freeze_trunk_steps
+            print(
+                f"warning: the trunk has random weights and does not learn in the first {steps:,} steps: give --vgg-path, or "
+                "--freeze-trunk-steps 0"
+            )
         self.optimizer.begin_averages()
 
     def _continue(self, path: Path, info: CheckpointInfo, tensors: Tensors, faults: list[str]) -> None:
@@ -89,6 +100,8 @@ class State:
         self.progress = Progress(info.step, info.epoch, info.position, info.skipped)
         self.restored = tensors
         print(f"continuing from {path}")
+        if changed := _changes(info.config, flatten(self.config)):
+            print(f"other options than then: {', '.join(changed)}")
 
     def statistics(self) -> dict[str, np.ndarray]:
         """The running averages of batch normalisation, which a forward pass changes, by name."""
@@ -160,6 +173,13 @@ def statistics_averaging(network: Network, optimizer: Optimizer, world: World) -
         return True
 
     return average
+
+
+def _changes(then: dict, now: dict) -> list[str]:
+    """Settings that are not those of a checkpoint's run, but for how far and where it goes."""
+    names = sorted((then.keys() & now.keys()) - {"out", "records", "resume", "max_steps", "max_epoch"})
+    pairs = {name: json.loads(json.dumps([then[name], now[name]], default=str)) for name in names}
+    return [f"{name} {now} (was {before})" for name, (before, now) in pairs.items() if before != now]
 
 
 def _refuse_other_skeleton(path: Path, info: CheckpointInfo, skeleton: Skeleton) -> None:

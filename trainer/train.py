@@ -83,7 +83,8 @@ def _refuse_foreign(out: Path, *, resume: bool) -> None:
     """Raises UserError unless `out` is absent, empty, or a run to be resumed."""
     if out.exists() and any(path.name != LOCK for path in out.iterdir()):
         if not resume:
-            raise UserError(f"{out}: not empty; continue that run with --resume, or give another --out")
+            what = "continue that run" if list_checkpoints(out) else "there is no checkpoint in it: start there"
+            raise UserError(f"{out}: not empty; {what} with --resume, or give another --out")
         if not (out / CONFIG).exists():
             raise UserError(f"{out}: not a run of this trainer (there is no {CONFIG}); give another --out")
 
@@ -161,7 +162,10 @@ class Training:
         if self.events is not None:
             self.events.close()
         if world.leads:
-            print(f"{config.out}: step {progress.step:,} of epoch {progress.epoch} saved; {self.report.summary()}", flush=True)
+            print(
+                f"{config.out}: saved after step {progress.step:,}, {progress.position:,} samples into epoch {progress.epoch}; {self.report.summary()}",
+                flush=True,
+            )
         return arrived[0] if arrived else signal.SIGTERM if stopping else None
 
     def check_memory(self) -> None:
@@ -205,7 +209,10 @@ class Training:
             self.events = EventWriter(config.out, step)
         if config.picture_interval:
             self.pictures = Pictures(config.out, config.records, self.stream.manifest, config.network, unfolds=self.unfolds)
-        print("compiling the first step", flush=True)
+        print(
+            "compiling the first step" if self.total_steps > step else "nothing to do: raise --max-steps or --max-epoch",
+            flush=True,
+        )
 
     def _draw_pictures(self, pictures: Pictures) -> None:
         step = self.state.progress.step
