@@ -132,7 +132,7 @@ def test_what_does_not_belong_together_is_named(tmp_path, evaluated, capsys):
     fewer = write_annotations(tmp_path / "fewer.json", {10: ("a.png", 320, 300)}, [(10, person(100, 40))])
     assert "lacks 1 images of the results, such as 20" in error_of(first, "--annotations", fewer)
     assert "no such folder" in error_of(tmp_path / "absent", "--annotations", annotations)
-    assert "metrics.json: No such file" in error_of(images, "--annotations", annotations)
+    assert "there is no metrics.json; give the --out folder" in error_of(images, "--annotations", annotations)
     assert "image folder" in error_of(first, "--annotations", annotations, "--images", tmp_path / "absent")
     assert "none of 2 images can be read" in error_of(first, "--annotations", annotations, "--images", tmp_path)
     letter = tmp_path / "letter.html"
