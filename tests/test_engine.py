@@ -36,7 +36,7 @@ def cluster(folder, num_workers=2, path=str(Path(__file__).parents[1])):
         yield address, processes[1:]
     finally:
         for process in reversed(processes):
-            process.terminate()
+            process.kill()
         for process in processes:
             process.wait(30)
 

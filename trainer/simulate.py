@@ -94,6 +94,7 @@ def write_set(folder: Path, config: SimulateConfig) -> np.ndarray:
     """A complete record set of one variant. Returns the number of the first row behind each of its shards."""
     from pipeline.shards import ShardWriter  # loads mindspore
 
+    (folder / SHARDS).mkdir(parents=True)
     form = RecordFormat(skeleton=COCO18, targets=TargetConfig(insize=INSIZE))
     blank = Crop(
         image=np.zeros((INSIZE, INSIZE, 3), np.uint8), ignore=np.zeros(form.targets.grid_hw, bool),
