@@ -1,9 +1,7 @@
 """Write the card of a record set: CARD.md, croissant.json, pictures/. The build calls it last before the manifest."""
 
 import json
-import os
 import shutil
-import tempfile
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +13,18 @@ import tyro
 from data_cards import charts, croissant, leakage, statistics, text
 from data_cards.facts import Facts
 from data_cards.sources import source_card
-from pipeline import draw, preview, records
-from pipeline.cli import UserError
-from pipeline.manifest import CARD, SHARDS, Manifest, check_files, read_manifest
-from pipeline.reader import ShardReader
+from pipeline import draw
+from pipeline.commands import preview
+from pipeline.errors import UserError
+from pipeline.files import publish, remove_unfinished, temporary_path
+from pipeline.records import codec
+from pipeline.records.manifest import CARD, SHARDS, Manifest, check_files, read_manifest
+from pipeline.records.reader import ShardReader
 
 CROISSANT = "croissant.json"
 PICTURES = "pictures"
 SHEET_SAMPLES = 6
 HALVED_FROM_PX = 300  # larger crops are shown at half their size
-_TEMPORARY = ".card-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,18 +73,21 @@ def write_card(folder: Path, manifest: Manifest, against: tuple[Path, ...] = ())
     facts = Facts(
         manifest=manifest,
         index=index,
-        histograms=statistics.histograms(index, manifest.licences),
+        histograms=statistics.histograms(index, manifest.licenses),
         source=source_card(manifest.sources["annotations"].get("info", {})),
         leakages=tuple(leakage.check(index, other) for other in against),
     )
-    for leftover in folder.glob(f"{_TEMPORARY}*"):  # of one that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=folder) as temporary:
-        _write(Path(temporary), folder, facts)
+    remove_unfinished(folder, CARD)
+    temporary = temporary_path(folder / CARD)
+    temporary.mkdir()
+    try:
+        _write(temporary, folder, facts)
         (folder / CARD).unlink(missing_ok=True)
         shutil.rmtree(folder / PICTURES, ignore_errors=True)
         for name in (PICTURES, CROISSANT, CARD):
-            os.replace(Path(temporary) / name, folder / name)
+            publish(temporary / name, folder / name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return facts.leakages
 
 
@@ -96,7 +99,7 @@ def _write(out: Path, folder: Path, facts: Facts) -> None:
     charts.save(charts.heat_chart(statistics.heat_maps(facts.index), titles), out / PICTURES / text.HEAT)
     charts.save(contact_sheet(folder, facts.manifest), out / PICTURES / text.CONTACT_SHEET)
     document = croissant.describe(
-        facts.manifest, facts.source, name=facts.name, description=facts.summary, licences=facts.licences()
+        facts.manifest, facts.source, name=facts.name, description=facts.summary, licenses=facts.licenses()
     )
     problems = croissant.problems(document)
     assert not problems, problems
@@ -116,9 +119,9 @@ def contact_sheet(folder: Path, manifest: Manifest) -> np.ndarray:
                 with closing(ShardReader(folder / SHARDS / shard.name)) as reader:
                     rows = [reader.read(number) for number in numbers]
                 for row in rows:
-                    title = f"{row['image_id']}, licence {row['licence']}"
+                    title = f"{row['image_id']}, license {row['license']}"
                     pictures.append(preview.sample_picture(form.decode(row), form, title, halved=halved))
-            except (records.DamagedRow, OSError) as error:
+            except (codec.DamagedRow, OSError) as error:
                 raise UserError(f"{folder}: {error}; `python -m pipeline verify` tells more") from error
         start += shard.num_rows
     return draw.sheet(pictures, num_columns=2)

@@ -8,7 +8,7 @@ import numpy as np
 from data_cards.statistics import Histogram
 
 INK, PALE, GRID = (38, 43, 52), (120, 126, 136), (228, 231, 235)
-SERIES_COLOURS = ((46, 105, 178), (236, 146, 52), (90, 160, 90))
+SERIES_COLORS = ((46, 105, 178), (236, 146, 52), (90, 160, 90))
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _ROW_PX, _BAR_PX, _WIDTH_PX, _TOP_PX = 20, 12, 720, 58
 
@@ -33,7 +33,7 @@ def bar_chart(histogram: Histogram) -> np.ndarray:
             count, share = int(histogram.counts[key][row]), float(histogram.shares(key)[row])
             end = left + (round(length * share / most) if most else 0)
             top = y + 4 + i * bar_px
-            canvas.box(left, top, max(end, left + 1 if count else left), top + bar_px - 1, SERIES_COLOURS[i])
+            canvas.box(left, top, max(end, left + 1 if count else left), top + bar_px - 1, SERIES_COLORS[i])
             if count or i == 0:
                 canvas.text(end + 6, top + bar_px // 2 + 4, f"{count:,}  {share:.1%}" if count else "0", 0.34, PALE)
     return canvas.pixels
@@ -49,8 +49,8 @@ def heat_chart(heats: dict[str, np.ndarray], titles: dict[str, str]) -> np.ndarr
         smooth = cv2.GaussianBlur(counts.astype(np.float32), (0, 0), 1.2, borderType=cv2.BORDER_REFLECT)
         share = cv2.resize(smooth / max(float(smooth.max()), 1e-9), (side, side), interpolation=cv2.INTER_CUBIC)
         share = share.clip(0, 1)[..., None] ** 0.8
-        colours = 255 + share * (np.array((23, 55, 120), np.float32) - 255)
-        canvas.paste(x, 46, np.rint(colours).astype(np.uint8))
+        colors = 255 + share * (np.array((23, 55, 120), np.float32) - 255)
+        canvas.paste(x, 46, np.rint(colors).astype(np.uint8))
         canvas.frame(x, 46, x + side, 46 + side)
         canvas.text(x, side + 68, f"{counts.sum():,} people, at most {counts.max(initial=0):,} in a cell", 0.4, PALE)
     return canvas.pixels
@@ -70,8 +70,8 @@ class _Canvas:
     def __init__(self, width: int, height: int) -> None:
         self.pixels = np.full((height, width, 3), 255, np.uint8)
 
-    def box(self, x0: int, y0: int, x1: int, y1: int, colour: tuple[int, int, int]) -> None:
-        self.pixels[y0:y1, x0:x1] = colour
+    def box(self, x0: int, y0: int, x1: int, y1: int, color: tuple[int, int, int]) -> None:
+        self.pixels[y0:y1, x0:x1] = color
 
     def frame(self, x0: int, y0: int, x1: int, y1: int) -> None:
         cv2.rectangle(self.pixels, (x0, y0), (x1 - 1, y1 - 1), PALE)
@@ -79,12 +79,12 @@ class _Canvas:
     def paste(self, x: int, y: int, picture: np.ndarray) -> None:
         self.pixels[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
 
-    def text(self, x: int, y: int, text: str, size: float, colour: tuple[int, int, int]) -> None:
-        cv2.putText(self.pixels, text, (x, y), _FONT, size, colour, 1, cv2.LINE_AA)
+    def text(self, x: int, y: int, text: str, size: float, color: tuple[int, int, int]) -> None:
+        cv2.putText(self.pixels, text, (x, y), _FONT, size, color, 1, cv2.LINE_AA)
 
     def legend(self, x: int, y: int, names: list[str]) -> None:
-        for name, colour in zip(names, SERIES_COLOURS, strict=False):
-            self.box(x, y - 9, x + 10, y + 1, colour)
+        for name, color in zip(names, SERIES_COLORS, strict=False):
+            self.box(x, y - 9, x + 10, y + 1, color)
             self.text(x + 16, y, name, 0.42, PALE)
             x += 16 + _text_width(name, 0.42) + 24
 
@@ -94,6 +94,6 @@ def _text_width(text: str, size: float) -> int:
 
 
 def _ascii(text: str, most: int = 48) -> str:
-    """cv2's letters are ASCII; names of licences and joints are whatever a file says, of any length."""
+    """cv2's letters are ASCII; names of licenses and joints are whatever a file says, of any length."""
     text = text.encode("ascii", "replace").decode()
     return text if len(text) <= most else text[: most - 3] + "..."

@@ -9,14 +9,14 @@ import tyro
 
 from data_cards import leakage, statistics
 from data_cards.card import read_whole
-from pipeline.manifest import Manifest
+from pipeline.records.manifest import Manifest
 
 _WIDTH = 34
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig:
-    """Show two record sets side by side: sizes, settings that differ, people, joints, augmentation, licences, shared images.
+    """Show two record sets side by side: sizes, settings that differ, people, joints, augmentation, licenses, shared images.
 
     Example: python -m data_cards compare records other-records
     """
@@ -37,7 +37,7 @@ def run(config: CompareConfig) -> int:
     for name in dict.fromkeys([*told[0], *told[1]]):
         _print_line(name, *(figures.get(name, "–") for figures in told))
     _print_section("settings that differ", _differing(*manifests))
-    parts = [statistics.histograms(index, manifest.licences) for manifest, index in zip(manifests, indices, strict=True)]
+    parts = [statistics.histograms(index, manifest.licenses) for manifest, index in zip(manifests, indices, strict=True)]
     for first, second in zip(*parts, strict=True):
         for series in first.counts:
             shares = [dict(zip(h.bins, h.shares(series).tolist(), strict=True)) for h in (first, second)]
@@ -70,7 +70,7 @@ def _figures(manifest: Manifest, index: statistics.Index) -> dict[str, str]:
         "joints a person": f"{index.person_joints.mean():.1f}" if len(index.person_joints) else "–",
         "person size, px (5, 50, 95 %)": ", ".join(map(str, sizes[0])),
         "the same in the crops": ", ".join(map(str, sizes[1])),
-        "labelled joints cut off": f"{index.cut.sum() / max(index.labelled.sum(), 1):.1%}",
+        "labeled joints cut off": f"{index.cut.sum() / max(index.labeled.sum(), 1):.1%}",
         "mirrored": f"{index.mirrored.mean():.1%}",
         "cells in the ignore mask": f"{index.masked.mean():.1%}",
         **{name.replace("_", " "): f"{count:,}" for name, count in sorted(manifest.counts.items())},

@@ -6,8 +6,8 @@ from collections import Counter
 from typing import Any
 
 from data_cards.sources import SourceCard
-from pipeline.manifest import MANIFEST, SAMPLES, SHARD_FILE, SHARD_ROWS, SHARDS, Manifest
-from pipeline.records import COLUMNS
+from pipeline.records.codec import COLUMNS
+from pipeline.records.manifest import MANIFEST, SAMPLES, SHARD_FILE, SHARD_ROWS, SHARDS, Manifest
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 PROJECT = "openpose-mindspore"
@@ -55,7 +55,7 @@ SAMPLE_FIELDS = {
     "file_name": ("sc:Text", False, "File of the original image."),
     "shard": ("sc:Text", False, "Folder of the shard that holds the row."),
     "row": ("sc:Integer", False, "Number of the row in its shard."),
-    "licence": ("sc:Integer", False, "Id of the image's licence in the annotation file, 0 where it has none."),
+    "license": ("sc:Integer", False, "Id of the image's license in the annotation file, 0 where it has none."),
     "people": ("sc:Integer", False, "Target people, P."),
     "affine": ("sc:Float", True, "Rows of the 2 x 3 matrix, original pixels to crop pixels."),
     "mirrored": ("sc:Boolean", False, "Whether left and right are exchanged."),
@@ -67,22 +67,22 @@ SAMPLE_FIELDS = {
     "boxes": (
         "sc:Float",
         True,
-        "Of each person: least x, least y, greatest x, greatest y of the labelled joints, original pixels.",
+        "Of each person: least x, least y, greatest x, greatest y of the labeled joints, original pixels.",
     ),
-    "person_joints": ("sc:Integer", True, "Labelled joints of each person."),
-    "labelled": ("sc:Integer", True, "People with this joint labelled, joints in the skeleton's order."),
-    "visible": ("sc:Integer", True, "People with this joint labelled as visible."),
-    "person_joints_inside": ("sc:Integer", True, "Labelled joints of each person inside the crop."),
-    "cut": ("sc:Integer", True, "People whose joint is labelled but outside of the crop, by the original's joint names."),
+    "person_joints": ("sc:Integer", True, "Labeled joints of each person."),
+    "labeled": ("sc:Integer", True, "People with this joint labeled, joints in the skeleton's order."),
+    "visible": ("sc:Integer", True, "People with this joint labeled as visible."),
+    "person_joints_inside": ("sc:Integer", True, "Labeled joints of each person inside the crop."),
+    "cut": ("sc:Integer", True, "People whose joint is labeled but outside of the crop, by the original's joint names."),
     "masked": ("sc:Float", False, "Share of the crop's cells in the ignore mask."),
 }
 ROW_TYPES = {"bytes": "sc:Text", "int64": "sc:Integer", "int32": "sc:Integer"}
 
 
 def describe(
-    manifest: Manifest, source: SourceCard | None, *, name: str, description: str, licences: list[str]
+    manifest: Manifest, source: SourceCard | None, *, name: str, description: str, licenses: list[str]
 ) -> dict[str, Any]:
-    """The whole document. licences: addresses, or names where there is none."""
+    """The whole document. licenses: addresses, or names where there is none."""
     info = manifest.sources["annotations"].get("info", {})
     front = source.front if source else {}
     return {
@@ -91,7 +91,7 @@ def describe(
         "dct:conformsTo": CONFORMS_TO,
         "name": name,
         "description": description,
-        "license": licences,
+        "license": licenses,
         "url": front.get("url") or info.get("url") or f"urn:sha256:{manifest.digest}",
         "creator": {"@type": "sc:Organization", "name": front.get("creator") or info.get("contributor") or PROJECT},
         "datePublished": front.get("published") or _date(info),
@@ -171,7 +171,7 @@ def row_fields(manifest: Manifest) -> dict[str, str]:
         "keypoints": f"uint32 P and J, then float32 (P, {skeleton.num_joints}, 3): x and y in pixels of the crop, v (0, 1, 2).",
         "image_id": "Id of the image in the annotation file.",
         "variant": "Number of the augmented variant.",
-        "licence": "Id of the image's licence in the annotation file.",
+        "license": "Id of the image's license in the annotation file.",
         "crc32": "CRC32 of the blocks and ids.",
     }
 
@@ -192,7 +192,7 @@ def _rows(manifest: Manifest) -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": "rows",
         "name": "rows",
-        "description": "The training samples. MindRecord is read by MindSpore or pipeline.reader, not by Croissant's own loaders.",
+        "description": "The training samples. MindRecord is read by MindSpore or pipeline.records.reader, not by Croissant's own loaders.",
         "key": [{"@id": "rows/image_id"}, {"@id": "rows/variant"}],
         "field": fields,
     }

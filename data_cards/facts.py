@@ -9,13 +9,13 @@ from data_cards import croissant
 from data_cards.leakage import Leakage
 from data_cards.sources import SourceCard
 from data_cards.statistics import Histogram, Index
-from pipeline.manifest import SAMPLES, Manifest
+from pipeline.records.manifest import SAMPLES, Manifest
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M"))
 _FEATURE_TYPES = {"sc:Integer": "int64", "sc:Float": "float64", "sc:Text": "string", "sc:Boolean": "bool"}
 _EXACT_TYPES = {
-    **dict.fromkeys(("variant", "licence", "people", "width", "height"), "int32"),
-    **dict.fromkeys(("person_joints", "person_joints_inside", "labelled", "visible", "cut"), "int32"),
+    **dict.fromkeys(("variant", "license", "people", "width", "height"), "int32"),
+    **dict.fromkeys(("person_joints", "person_joints_inside", "labeled", "visible", "cut"), "int32"),
     **{"boxes": "float32", "masked": "float32", "pixels": "binary"},
 }
 
@@ -52,15 +52,15 @@ class Facts:
             f"of {self.source_name}, each in {m.num_variants} augmented variants, with heatmaps, PAFs and ignore mask"
         )
 
-    def licences(self) -> list[str]:
+    def licenses(self) -> list[str]:
         """Addresses (names where there is none) of what the annotations and the images are under."""
         front = self.source.front if self.source else {}
         own = [front["annotation_license_url"]] if front else []
-        if front.get("image_licences") == "drawn by lot":
+        if front.get("image_licenses") == "drawn by lot":
             return own
-        urls = self.manifest.sources["annotations"].get("licence_urls", {})
-        ids = map(str, np.unique(self.index.licence).tolist())
-        told = [urls.get(id) or self.manifest.licences.get(id) or "not stated by the source" for id in ids]
+        urls = self.manifest.sources["annotations"].get("license_urls", {})
+        ids = map(str, np.unique(self.index.license).tolist())
+        told = [urls.get(id) or self.manifest.licenses.get(id) or "not stated by the source" for id in ids]
         return list(dict.fromkeys([*own, *told]))
 
 
@@ -74,7 +74,7 @@ def front_matter(facts: Facts) -> dict[str, Any]:
     return {
         "license": "other",
         "license_name": "per-image",
-        "license_link": "CARD.md#licences",
+        "license_link": "CARD.md#licenses",
         "pretty_name": facts.name,
         "language": [],
         "annotations_creators": front.get("annotations_creators", ["other"]),

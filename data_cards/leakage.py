@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_cards.statistics import Index
-from pipeline.manifest import read_manifest
+from pipeline.records.manifest import read_manifest
 
 MOST_NAMED = 10
 

@@ -1,6 +1,6 @@
 """What a record set's samples.parquet tells of it: counts, histograms and heat maps. Reads no shard.
 
-Of the original images (people, joints, licences) every image counts once; of the crops every sample counts.
+Of the original images (people, joints, licenses) every image counts once; of the crops every sample counts.
 """
 
 import hashlib
@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import measures
-from pipeline.cli import UserError
-from pipeline.manifest import SAMPLES, Manifest
+from pipeline.build import measures
+from pipeline.errors import UserError
+from pipeline.records.manifest import SAMPLES, Manifest
 
 HEAT_CELLS = 32  # along each side of a heat map
 MOST_PEOPLE = 15
@@ -80,7 +80,7 @@ class Index:
                 f"{path}: built by version {manifest.builder_version}, which did not measure {', '.join(missing)}; "
                 f"build the records anew for a card"
             )
-        for name in ("image_id", "variant", "licence", "people", "mirrored", "bytes", "width", "height", "masked"):
+        for name in ("image_id", "variant", "license", "people", "mirrored", "bytes", "width", "height", "masked"):
             setattr(self, name, table[name].to_numpy(zero_copy_only=False))
         self.pixels = table["pixels"].to_pylist()
         self.joints = manifest.format.skeleton.joints
@@ -88,8 +88,8 @@ class Index:
         self.affine = _flat(table, "affine").reshape(-1, 2, 3)
         self.boxes = _flat(table, "boxes").reshape(-1, 4).astype(np.float64)
         self.person_joints, self.person_joints_inside = (_flat(table, n) for n in ("person_joints", "person_joints_inside"))
-        self.labelled, self.visible, self.cut = (
-            _flat(table, name).reshape(-1, len(self.joints)) for name in ("labelled", "visible", "cut")
+        self.labeled, self.visible, self.cut = (
+            _flat(table, name).reshape(-1, len(self.joints)) for name in ("labeled", "visible", "cut")
         )
         # The lower row of the matrix: mirroring changes the upper one.
         self.scale = np.hypot(self.affine[:, 1, 0], self.affine[:, 1, 1])
@@ -113,7 +113,7 @@ class Index:
 
     @cached_property
     def diagonals_px(self) -> np.ndarray:
-        """float64 (P,): diagonal of the box of the labelled joints, in pixels of the original."""
+        """float64 (P,): diagonal of the box of the labeled joints, in pixels of the original."""
         return np.hypot(*(self.boxes[:, 2:] - self.boxes[:, :2] + 1).T)
 
     @cached_property
@@ -123,7 +123,7 @@ class Index:
 
     @cached_property
     def seen(self) -> np.ndarray:
-        """bool (P,): whether any labelled joint of that person lies in the crop."""
+        """bool (P,): whether any labeled joint of that person lies in the crop."""
         return self.person_joints_inside > 0
 
 
@@ -131,9 +131,9 @@ def _flat(table: pa.Table, name: str) -> np.ndarray:
     return table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
 
 
-def histograms(index: Index, licences: dict[str, str]) -> list[Histogram]:
-    """All of a card's histograms. licences: names by id."""
-    ids = np.unique(index.licence[index.once])
+def histograms(index: Index, licenses: dict[str, str]) -> list[Histogram]:
+    """All of a card's histograms. licenses: names by id."""
+    ids = np.unique(index.license[index.once])
     cut_shares = 1 - index.person_joints_inside / np.maximum(index.person_joints, 1)
     sizes = _classes([f"{px}" for px in _SIZES_PX], "below {}", "{} to {}", "from {}")
     return [
@@ -143,8 +143,8 @@ def histograms(index: Index, licences: dict[str, str]) -> list[Histogram]:
             images=_count(index.people[index.once].clip(0, MOST_PEOPLE), MOST_PEOPLE + 1),
         ).trimmed(),
         _histogram(
-            "joints", "Joints labelled, and labelled as visible", "target people", index.joints, of=int(index.once_person.sum()),
-            labelled=index.labelled[index.once].sum(axis=0), visible=index.visible[index.once].sum(axis=0),
+            "joints", "Joints labeled, and labeled as visible", "target people", index.joints, of=int(index.once_person.sum()),
+            labeled=index.labeled[index.once].sum(axis=0), visible=index.visible[index.once].sum(axis=0),
         ),
         _histogram(
             "person_size", "Person size before and after augmentation: box diagonal in pixels", "people", sizes,
@@ -156,22 +156,22 @@ def histograms(index: Index, licences: dict[str, str]) -> list[Histogram]:
             _classes([f"{d}" for d in _DEGREES], "below {}", "{} to {}", "from {}"), samples=_bin(index.degrees, _DEGREES),
         ).trimmed(),
         _histogram(
-            "truncation", "People cut off by the crop: share of their labelled joints outside", "people in samples",
+            "truncation", "People cut off by the crop: share of their labeled joints outside", "people in samples",
             ("none", *_shares(_CUT_SHARES[1:]), "75 % or more", "all"),
             people=_bin_shares(cut_shares, (*_CUT_SHARES, 1.0), top=True),
         ),
         _histogram(
-            "joints_cut", "Labelled joints outside of the crop", "labelled joints in samples", index.joints,
-            of=index.labelled.sum(axis=0), outside=index.cut.sum(axis=0),
+            "joints_cut", "Labeled joints outside of the crop", "labeled joints in samples", index.joints,
+            of=index.labeled.sum(axis=0), outside=index.cut.sum(axis=0),
         ),
         _histogram(
             "masked_share", "Share of the crop in the ignore mask", "samples", ("none", *_shares(_MASKED_SHARES[1:]), "50 % or more"),
             samples=_bin_shares(index.masked, _MASKED_SHARES),
         ),
         _histogram(
-            "licences", "Licences of the images", "images",
-            tuple(f"{id} {licences.get(str(id), 'not listed in the source')}" for id in ids),
-            images=np.array([(index.licence[index.once] == id).sum() for id in ids], np.int64),
+            "licenses", "Licenses of the images", "images",
+            tuple(f"{id} {licenses.get(str(id), 'not listed in the source')}" for id in ids),
+            images=np.array([(index.license[index.once] == id).sum() for id in ids], np.int64),
         ),
     ]  # fmt: skip
 

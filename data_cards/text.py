@@ -6,8 +6,8 @@ import yaml
 from data_cards import croissant
 from data_cards.facts import Facts, front_matter
 from data_cards.statistics import Histogram
-from pipeline.manifest import count_rules
-from pipeline.records import SCHEMA_VERSION
+from pipeline.records.codec import SCHEMA_VERSION
+from pipeline.records.manifest import count_rules
 
 CONTACT_SHEET = "contact_sheet.jpg"
 HEAT = "where_people_stand.jpg"
@@ -16,7 +16,7 @@ HEAT = "where_people_stand.jpg"
 def card_text(facts: Facts) -> str:
     """The whole of CARD.md."""
     front = yaml.safe_dump(front_matter(facts), sort_keys=False, allow_unicode=True, width=1000)
-    sections = (_summary, _uses, _structure, _creation, _measured, _licences, _leakage, _limits, _citation)
+    sections = (_summary, _uses, _structure, _creation, _measured, _licenses, _leakage, _limits, _citation)
     return f"---\n{front}---\n\n" + "\n\n".join(section(facts).strip() for section in sections) + "\n"
 
 
@@ -31,14 +31,14 @@ What this card says of the set was measured when it was built; what it says of t
 
 ![Samples: crop with skeletons, ignore mask, heatmaps, PAFs](pictures/{CONTACT_SHEET})
 
-Under each crop stand the image's id and its licence's id: the picture is under that licence."""
+Under each crop stand the image's id and its license's id: the picture is under that license."""
 
 
 def _uses(facts: Facts) -> str:
     return f"""## Uses
 
 For training networks that predict the heatmaps and PAFs of this skeleton: `python -m trainer train --records RECORDS`.
-Not for evaluation: crops are augmented, and people without key points are masked.
+Not for evaluation: crops are augmented, and people without keypoints are masked.
 
 {_of_source(facts, "Uses")}"""
 
@@ -105,7 +105,7 @@ mask. A sample has {index.bytes.mean() / 1e3:.1f} KB.
 
 ![Middles of people's boxes](pictures/{HEAT})
 
-The middles of the boxes around the labelled joints of the target people: over the original images, and over the crops."""
+The middles of the boxes around the labeled joints of the target people: over the original images, and over the crops."""
 
 
 def _histogram(histogram: Histogram) -> str:
@@ -121,19 +121,19 @@ def _histogram(histogram: Histogram) -> str:
 {_table(heads, list(zip(map(_cell, histogram.bins), *columns, strict=True)))}"""
 
 
-def _licences(facts: Facts) -> str:
-    urls = facts.manifest.sources["annotations"].get("licence_urls", {})
-    ids, counts = np.unique(facts.index.licence[facts.index.once], return_counts=True)
-    names = [facts.manifest.licences.get(str(id), "not listed in the source") for id in ids]
+def _licenses(facts: Facts) -> str:
+    urls = facts.manifest.sources["annotations"].get("license_urls", {})
+    ids, counts = np.unique(facts.index.license[facts.index.once], return_counts=True)
+    names = [facts.manifest.licenses.get(str(id), "not listed in the source") for id in ids]
     rows = [
         (str(id), _cell(name), _cell(urls.get(str(id), "")), f"{count:,}")
         for id, name, count in zip(ids, names, counts, strict=True)
     ]
-    return f"""## Licences
+    return f"""## Licenses
 
-{_table(("id", "licence", "address", "images"), rows)}
+{_table(("id", "license", "address", "images"), rows)}
 
-{_of_source(facts, "Licences") or "What the annotation file says of the images' licences is all that is known here."}"""
+{_of_source(facts, "Licenses") or "What the annotation file says of the images' licenses is all that is known here."}"""
 
 
 def _leakage(facts: Facts) -> str:
@@ -143,7 +143,7 @@ def _leakage(facts: Facts) -> str:
 
 {told or nothing}
 
-Compared are image ids and the pixels of the originals; an image that was resized or compressed anew is not recognised."""
+Compared are image ids and the pixels of the originals; an image that was resized or compressed anew is not recognized."""
 
 
 def _limits(facts: Facts) -> str:

@@ -5,48 +5,48 @@ from pipeline.cli import Command, leave, main
 COMMANDS = {
     "run": Command(
         help="a checkpoint on annotated images -> COCO figures, pictures",
-        config="evaluator.config:RunConfig",
-        run="evaluator.run:run",
+        config="evaluator.jobs.config:RunConfig",
+        run="evaluator.jobs.run:run",
     ),
     "merge": Command(
         help="the parts that `run --shard` wrote -> exactly the result of the whole",
-        config="evaluator.merge:MergeConfig",
-        run="evaluator.merge:run",
+        config="evaluator.jobs.merge:MergeConfig",
+        run="evaluator.jobs.merge:run",
     ),
     "watch": Command(
         help="each new checkpoint of a running training -> a leaderboard and the best checkpoint",
-        config="evaluator.config:WatchConfig",
-        run="evaluator.watch:run",
+        config="evaluator.jobs.config:WatchConfig",
+        run="evaluator.jobs.watch:run",
     ),
     "oracle": Command(
-        help="targets of the true key points, decoded and scored: the ceiling",
-        config="evaluator.config:OracleConfig",
-        run="evaluator.oracle:run",
+        help="targets of the true keypoints, decoded and scored: the ceiling",
+        config="evaluator.jobs.config:OracleConfig",
+        run="evaluator.ceiling.oracle:run",
     ),
     "stress": Command(
         help="how the decoder's score falls when fields are blurred, weak, noisy, false, missing",
-        config="evaluator.stress:StressConfig",
-        run="evaluator.stress:run",
+        config="evaluator.ceiling.stress:StressConfig",
+        run="evaluator.ceiling.stress:run",
     ),
     "bench-decode": Command(
         help="milliseconds of the decoder, on real poses and in crowds",
-        config="evaluator.bench_decode:BenchDecodeConfig",
-        run="evaluator.bench_decode:run",
+        config="evaluator.ceiling.bench_decode:BenchDecodeConfig",
+        run="evaluator.ceiling.bench_decode:run",
     ),
     "predict": Command(
         help="a checkpoint on any images and videos -> drawings and JSON",
-        config="evaluator.config:PredictConfig",
-        run="evaluator.predict:run",
+        config="evaluator.jobs.config:PredictConfig",
+        run="evaluator.predict.predict:run",
     ),
     "report": Command(
         help="evaluations as one HTML page: curves, joints, errors and what mending them gives, images",
-        config="evaluator.report:ReportConfig",
-        run="evaluator.report:run",
+        config="evaluator.report.report:ReportConfig",
+        run="evaluator.report.report:run",
     ),
     "export": Command(
         help="a checkpoint's network as MINDIR, ONNX or AIR, for other engines",
-        config="evaluator.export:ExportConfig",
-        run="evaluator.export:run",
+        config="evaluator.export.export:ExportConfig",
+        run="evaluator.export.export:run",
     ),
 }
 

@@ -13,7 +13,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.cli import UserError, guarded, leave, parse
+from pipeline.cli import guarded, leave, parse
+from pipeline.errors import UserError
 
 PROG = "openpose-quickstart"
 # One or two large upright people, apart from each other: what a narrow network can learn in ten minutes on two cores.
@@ -21,7 +22,7 @@ SCENES = {"width": 320, "height": 240, "max-people": 2, "least-height": 0.7, "cl
 # 143 too: while MindSpore computes, Ctrl-C reaches the training as SIGTERM; and while it compiles it dies of it.
 STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
 INSIZE = 184  # of the training crops, in which people are 0.65 to 0.9 times their size in the pictures
-JITTER = ["--mirror", "--colour-jitter", "0.3"]  # gains some AP for nothing: tests/variants_study.py
+JITTER = ["--mirror", "--color-jitter", "0.3"]  # gains some AP for nothing: tests/variants_study.py
 EVALUATION_INSIZE = 200  # the 240-pixel side shrinks to it; in the upper half of that range, where places are more exact
 
 
@@ -115,7 +116,7 @@ def build_command(people: Path, out: Path, variants: int, seed: int) -> list[str
         *("--images", str(people / "train2017"), "--out", str(out), "--variants", str(variants), "--seed", str(seed)),
         # The reference's augmentation, for pictures of half its size and people who mostly stand upright.
         *("--insize", str(INSIZE), "--min-scale", "0.65", "--max-scale", "0.9", "--rotation-sd-degrees", "5"),
-        *("--min-person-px", "28", "--max-person-px", "250", "--centre-jitter-px", "25"),
+        *("--min-person-px", "28", "--max-person-px", "250", "--center-jitter-px", "25"),
     ]
 
 

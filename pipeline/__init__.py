@@ -1,1 +1,1 @@
-"""Offline stage: COCO key points -> augmented crops -> targets -> sharded MindRecord files."""
+"""Offline stage: COCO keypoints -> augmented crops -> targets -> sharded MindRecord files."""

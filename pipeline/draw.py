@@ -15,15 +15,15 @@ def draw_people(image: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, *,
     if thickness_px is None:
         thickness_px = max(1, round(min(image.shape[:2]) / 180))
     for person in keypoints:
-        for (start, end), colour in zip(skeleton.limb_joints, skeleton.limb_colours, strict=True):
+        for (start, end), color in zip(skeleton.limb_joints, skeleton.limb_colors, strict=True):
             if person[start, 2] > 0 and person[end, 2] > 0:
                 a, b = _fixed_point(person[start]), _fixed_point(person[end])
-                cv2.line(canvas, a, b, colour, thickness_px, cv2.LINE_AA, _SUBPIXEL_BITS)
-        for joint, colour in zip(person, skeleton.joint_colours, strict=True):
+                cv2.line(canvas, a, b, color, thickness_px, cv2.LINE_AA, _SUBPIXEL_BITS)
+        for joint, color in zip(person, skeleton.joint_colors, strict=True):
             if joint[2] > 0:
                 radius = round((thickness_px + 1) * 2**_SUBPIXEL_BITS)
                 cv2.circle(canvas, _fixed_point(joint), radius, (0, 0, 0), -1, cv2.LINE_AA, _SUBPIXEL_BITS)
-                cv2.circle(canvas, _fixed_point(joint), radius * 3 // 4, colour, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+                cv2.circle(canvas, _fixed_point(joint), radius * 3 // 4, color, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
     return canvas
 
 
@@ -39,30 +39,30 @@ def draw_ignore(image: np.ndarray, ignore: np.ndarray, stride_px: int) -> np.nda
 
 
 def draw_heatmaps(image: np.ndarray, heatmaps: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """The greyed image with all joints' heatmaps, float (J + 1, h, w), each in its joint's colour; the background is left out."""
-    colours = np.array(skeleton.joint_colours, np.float32)
+    """The grayed image with all joints' heatmaps, float (J + 1, h, w), each in its joint's color; the background is left out."""
+    colors = np.array(skeleton.joint_colors, np.float32)
     strength = np.clip(heatmaps[:-1], 0, 1)
     strongest = strength.argmax(axis=0)
-    return _overlay(image, colours[strongest], strength.max(axis=0))
+    return _overlay(image, colors[strongest], strength.max(axis=0))
 
 
 def draw_pafs(image: np.ndarray, pafs: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """The greyed image with the PAFs, float (2 L, h, w): hue is the direction of the strongest limb, brightness its length."""
+    """The grayed image with the PAFs, float (2 L, h, w): hue is the direction of the strongest limb, brightness its length."""
     vectors = pafs.reshape(skeleton.num_limbs, 2, *pafs.shape[1:])
     length = np.hypot(vectors[:, 0], vectors[:, 1])
     strongest = length.argmax(axis=0)[None, None]
     x, y = np.take_along_axis(vectors, strongest, axis=0)[0]
     hue = (np.degrees(np.arctan2(y, x)) % 360 / 2).astype(np.uint8)
     full = np.full_like(hue, 255)
-    colours = cv2.cvtColor(np.stack([hue, full, full], axis=-1), cv2.COLOR_HSV2RGB)
-    canvas = _overlay(image, colours.astype(np.float32), np.clip(np.hypot(x, y), 0, 1))
+    colors = cv2.cvtColor(np.stack([hue, full, full], axis=-1), cv2.COLOR_HSV2RGB)
+    canvas = _overlay(image, colors.astype(np.float32), np.clip(np.hypot(x, y), 0, 1))
     stride_px = image.shape[0] // pafs.shape[1]
     if stride_px <= 4:  # no room for arrows
         return canvas
     for row, column in zip(*np.nonzero(np.hypot(x, y) > 0.3), strict=True):
-        centre = cells_to_pixels(np.array([column, row]), stride_px)
-        tip = centre + stride_px * np.array([x[row, column], y[row, column]])
-        cv2.arrowedLine(canvas, _fixed_point(centre), _fixed_point(tip), (255, 255, 255), 1, cv2.LINE_AA, _SUBPIXEL_BITS)
+        center = cells_to_pixels(np.array([column, row]), stride_px)
+        tip = center + stride_px * np.array([x[row, column], y[row, column]])
+        cv2.arrowedLine(canvas, _fixed_point(center), _fixed_point(tip), (255, 255, 255), 1, cv2.LINE_AA, _SUBPIXEL_BITS)
     return canvas
 
 
@@ -86,13 +86,13 @@ def sheet(pictures: list[np.ndarray], num_columns: int) -> np.ndarray:
     return canvas
 
 
-def _overlay(image: np.ndarray, colours: np.ndarray, strength: np.ndarray) -> np.ndarray:
-    """Colours float (h, w, 3) over the greyed image, as strong as `strength` (h, w) in [0, 1]."""
+def _overlay(image: np.ndarray, colors: np.ndarray, strength: np.ndarray) -> np.ndarray:
+    """Colors float (h, w, 3) over the grayed image, as strong as `strength` (h, w) in [0, 1]."""
     size = image.shape[1], image.shape[0]
-    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) * np.float32(0.5)
-    colours = cv2.resize(colours, size, interpolation=cv2.INTER_NEAREST)
+    gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) * np.float32(0.5)
+    colors = cv2.resize(colors, size, interpolation=cv2.INTER_NEAREST)
     alpha = cv2.resize(strength.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)[..., None]
-    return np.rint(grey * (1 - alpha) + colours * alpha).astype(np.uint8)
+    return np.rint(gray * (1 - alpha) + colors * alpha).astype(np.uint8)
 
 
 def _fixed_point(point: np.ndarray) -> tuple[int, int]:

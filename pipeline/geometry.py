@@ -1,7 +1,7 @@
 """Where a pixel is, where a cell is, and the matrices between them.
 
-Pixel i of an image is the point i: its centre is at i, its edges are at i - 0.5 and i + 0.5 (as in cv2.warpAffine).
-Cell i of a field is centred at pixel (i + 0.5) * stride_px - 0.5. Points are (x, y). An affine matrix is float64 (2, 3)
+Pixel i of an image is the point i: its center is at i, its edges are at i - 0.5 and i + 0.5 (as in cv2.warpAffine).
+Cell i of a field is centered at pixel (i + 0.5) * stride_px - 0.5. Points are (x, y). An affine matrix is float64 (2, 3)
 and maps column vectors (x, y, 1).
 """
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def cells_to_pixels(cell: np.ndarray, stride_px: int) -> np.ndarray:
-    """Centre in input pixels of a (fractional) cell coordinate; any shape."""
+    """Center in input pixels of a (fractional) cell coordinate; any shape."""
     return (np.asarray(cell) + 0.5) * stride_px - 0.5
 
 
@@ -18,8 +18,8 @@ def pixels_to_cells(pixel: np.ndarray, stride_px: int) -> np.ndarray:
     return (np.asarray(pixel) + 0.5) / stride_px - 0.5
 
 
-def cell_centres(num_cells: int, stride_px: int) -> np.ndarray:
-    """float32 (num_cells,): the centres in input pixels of all cells along one side."""
+def cell_centers(num_cells: int, stride_px: int) -> np.ndarray:
+    """float32 (num_cells,): the centers in input pixels of all cells along one side."""
     return cells_to_pixels(np.arange(num_cells), stride_px).astype(np.float32)
 
 
@@ -45,7 +45,7 @@ def translation(dx: float, dy: float) -> np.ndarray:
 
 
 def resizing(scale_x: float, scale_y: float) -> np.ndarray:
-    """Resize that keeps the image's corners: pixel edges, not centres, are scaled (as in cv2.resize)."""
+    """Resize that keeps the image's corners: pixel edges, not centers, are scaled (as in cv2.resize)."""
     return np.array([[scale_x, 0, scale_x / 2 - 0.5], [0, scale_y, scale_y / 2 - 0.5]], dtype=np.float64)
 
 
@@ -66,7 +66,7 @@ def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def transform_keypoints(matrix: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
-    """Key points float32 (..., 3) through an affine matrix; v is kept, unlabelled points (v = 0) stay at the origin."""
+    """Keypoints float32 (..., 3) through an affine matrix; v is kept, unlabeled points (v = 0) stay at the origin."""
     moved = keypoints.astype(np.float32, copy=True)
     moved[..., :2] = np.where(keypoints[..., 2:] > 0, transform_points(matrix, keypoints[..., :2]), 0)
     return moved

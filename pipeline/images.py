@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # key points refer to the stored pixels, not to the EXIF view
+FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # keypoints refer to the stored pixels, not to the EXIF view
 
 
 class UnreadableImage(Exception):
@@ -42,7 +42,7 @@ def _decode(data: bytes) -> np.ndarray | None:
 
 
 def _is_truncated(data: bytes) -> bool:
-    """Decoders fill what is missing with grey and do not complain.
+    """Decoders fill what is missing with gray and do not complain.
 
     In a JPEG's entropy-coded data 0xFF is always followed by 0 or a restart marker, so an end marker behind the last start of
     scan is the image's own end; an embedded preview's lies before it.

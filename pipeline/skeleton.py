@@ -1,4 +1,4 @@
-"""The one description of a body: joints, limbs, mirror pairs, order in the JSON, OKS sigmas, colours.
+"""The one description of a body: joints, limbs, mirror pairs, order in the JSON, OKS sigmas, colors.
 
 Encoder, network, decoder, metrics and drawings all take a `Skeleton`; nothing else knows a joint number.
 """
@@ -7,12 +7,9 @@ import colorsys
 import dataclasses
 import functools
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
-import yaml
-
-from pipeline.cli import UserError
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -21,7 +18,7 @@ Pairs = tuple[tuple[str, str], ...]
 class Skeleton:
     """Joints and limbs of one kind of body.
 
-    `source_joints` are the key points in the order of the annotation file; `joints` are those the network predicts.
+    `source_joints` are the keypoints in the order of the annotation file; `joints` are those the network predicts.
     A joint that is not in the source is the middle of two others: `derived` holds (joint, first, second).
     `sigmas` are the OKS constants of `source_joints` (COCO's are published in pycocotools, `Params.kpt_oks_sigmas`).
     """
@@ -100,14 +97,14 @@ class Skeleton:
         return np.array([self.joints.index(j) if j in self.joints else -1 for j in self.source_joints])
 
     @functools.cached_property
-    def joint_colours(self) -> tuple[tuple[int, int, int], ...]:
+    def joint_colors(self) -> tuple[tuple[int, int, int], ...]:
         """RGB per joint: hues spread over the circle, so that left and right never share one."""
         return _hues(self.num_joints)
 
     @functools.cached_property
-    def limb_colours(self) -> tuple[tuple[int, int, int], ...]:
-        """RGB per limb: the colour of the joint that it points to."""
-        return tuple(self.joint_colours[end] for _, end in self.limb_joints)
+    def limb_colors(self) -> tuple[tuple[int, int, int], ...]:
+        """RGB per limb: the color of the joint that it points to."""
+        return tuple(self.joint_colors[end] for _, end in self.limb_joints)
 
     def to_dict(self) -> dict:
         """Plain lists and strings, for a manifest, a checkpoint or a JSON file."""
@@ -148,52 +145,10 @@ def mirror_channels(skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray, np.ndar
     return heatmaps, np.array(channels, np.intp), np.array(signs, np.float32)
 
 
-def read_skeleton(path: Path | None) -> Skeleton:
-    """The skeleton of a YAML or JSON file with the fields of `Skeleton`; COCO's where there is none. Raises UserError."""
-    if path is None:
-        return COCO18
-    try:
-        return Skeleton.from_dict(yaml.safe_load(Path(path).read_text()))
-    except OSError as error:
-        raise UserError(f"skeleton file {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"skeleton file {path}: neither YAML nor JSON: {error}") from error
-    except (ValueError, TypeError) as error:
-        raise UserError(f"skeleton file {path}: {error}") from error
-
-
-def _tuples(value):
+def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _hues(count: int) -> tuple[tuple[int, int, int], ...]:
     rgb = (colorsys.hsv_to_rgb(i / count, 0.85, 1.0) for i in range(count))
-    return tuple(tuple(round(255 * channel) for channel in colour) for colour in rgb)
-
-
-def _both_sides(*joints: str) -> tuple[str, ...]:
-    return tuple(f"{side}_{joint}" for joint in joints for side in ("left", "right"))
-
-
-COCO18 = Skeleton(
-    name="coco18",
-    joints=(
-        "nose", "neck",
-        "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
-        "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
-        "right_eye", "left_eye", "right_ear", "left_ear",
-    ),
-    limbs=(
-        ("neck", "right_hip"), ("right_hip", "right_knee"), ("right_knee", "right_ankle"),
-        ("neck", "left_hip"), ("left_hip", "left_knee"), ("left_knee", "left_ankle"),
-        ("neck", "right_shoulder"), ("right_shoulder", "right_elbow"), ("right_elbow", "right_wrist"), ("right_shoulder", "right_ear"),
-        ("neck", "left_shoulder"), ("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist"), ("left_shoulder", "left_ear"),
-        ("neck", "nose"), ("nose", "right_eye"), ("nose", "left_eye"), ("right_eye", "right_ear"), ("left_eye", "left_ear"),
-    ),
-    mirror_pairs=tuple(
-        (f"left_{joint}", f"right_{joint}") for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle", "eye", "ear")
-    ),
-    source_joints=("nose", *_both_sides("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")),
-    sigmas=(0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089),
-    derived=(("neck", "left_shoulder", "right_shoulder"),),
-)  # fmt: skip
+    return tuple(tuple(round(255 * channel) for channel in color) for color in rgb)

@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import pytest
+from pipeline_data import build_config
 
-from pipeline import build, synthesize
-from pipeline.augment import AugmentConfig
-from pipeline.config import BuildConfig
-from pipeline.synthesize import SynthesizeConfig
-from pipeline.targets import TargetConfig
+from pipeline.build import build
+from pipeline.synthetic import synthesize
+from pipeline.synthetic.synthesize import SynthesizeConfig
 
 
 @pytest.fixture(scope="session")
@@ -22,21 +21,6 @@ def people(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def annotations(people) -> Path:
     return people / "annotations" / "person_keypoints_train2017.json"
-
-
-def build_config(people: Path, out: Path, **options) -> BuildConfig:
-    """A small build of `people`: 128-pixel crops, two shards per variant, one process."""
-    defaults = dict(
-        annotations=people / "annotations" / "person_keypoints_train2017.json",
-        images=people / "train2017",
-        out=out,
-        variants=2,
-        shards=2,
-        jobs=1,
-        targets=TargetConfig(insize=128),
-        augmentation=AugmentConfig(),
-    )
-    return BuildConfig(**{**defaults, **options})
 
 
 @pytest.fixture(scope="session")

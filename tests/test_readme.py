@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 import tyro
 
-from pipeline.synthesize import SynthesizeConfig
-from pipeline.synthesize import run as synthesize
-from trainer import vgg
+from pipeline.synthetic.synthesize import SynthesizeConfig
+from pipeline.synthetic.synthesize import run as synthesize
+from trainer.weights import vgg19
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -29,7 +29,7 @@ STAGES = ("pipeline", "trainer", "evaluator", "data_cards")
 # Of every command, and of pip, dask and msrun, which the README names too.
 FOREIGN = {"--help", "--config", "--preset", "--quiet", "--editable", "--nthreads", "--nworkers", "--join"}
 # What makes a command of the README small; behind its own words, where the last of an option counts.
-TINY_NETWORK = shlex.split("--num-stages 2 --stage-channels 4 --stage1-hidden-channels 4 --cpm-channels 4 --kernel-size 3")
+TINY_NETWORK = shlex.split("--num-stages 2 --stage-channels 4 --stage1-hidden-channels 4 --neck-channels 4 --kernel-size 3")
 SMALL = {
     "build": shlex.split("--insize 64 --jobs 1 --min-joints 1 --min-area-px 0"),
     "bench-build": shlex.split("--insize 64 --num-images 2 --variants 1"),
@@ -37,7 +37,7 @@ SMALL = {
     "train": [*TINY_NETWORK, *shlex.split("--max-steps 2 --batch-size 2 --no-check-memory")],
     "bench-stream": shlex.split("--seconds 0.1 --insize 64"),
     "bench-step": [
-        *shlex.split("--insize 64 --num-steps 1 --only forward --architecture openpose --trunk-channels"),
+        *shlex.split("--insize 64 --num-steps 1 --only forward --architecture openpose --backbone-channels"),
         *["4"] * 10,
         *TINY_NETWORK,
     ],
@@ -79,7 +79,7 @@ def workspace(tmp_path_factory) -> Path:
     rng, channels = np.random.default_rng(0), (3, 64, 64, 128, 128, 256, 256, 256, 256, 512, 512)
     weights = [
         {"name": f"layers.{place}.weight", "data": ms.Tensor(rng.normal(0, 0.02, (after, before, 3, 3)).astype(np.float32))}
-        for place, before, after in zip(vgg.PLACES, channels, channels[1:], strict=False)
+        for place, before, after in zip(vgg19.PLACES, channels, channels[1:], strict=False)
     ]
     ms.save_checkpoint(weights, str(folder / "vgg19.ckpt"))
     return folder

@@ -1,4 +1,4 @@
-"""What a training run can be told: network, optimiser, run, and the presets. Loads nothing heavy."""
+"""What a training run can be told: network, optimizer, run, and the presets. Loads nothing heavy."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,112 +6,19 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-NUM_HALVINGS = 3  # the trunk's poolings, or convolutions of stride 2
-STRIDE_PX = 2**NUM_HALVINGS
-NUM_VGG_CONVOLUTIONS = 10
-NUM_MOBILENET_LAYERS = 12
+from trainer.networks.config import NetworkConfig
+
 MAX_LOSS_SCALE = 2.0**24  # float16 needs no more, and the inverse of a very large one is flushed to zero
-MIN_UNFOLDED_CHANNELS = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
-    """Shape of the network. The defaults are the network of CVPR 2017: with COCO's 18 joints 52.3 M parameters."""
-
-    architecture: Literal["openpose", "openpose-2019", "lightweight"] = "openpose"
-    """Network of Cao et al. 2017, of Cao et al. 2019, or of Osokin 2018; the preset of that name gives it its published shape."""
-    trunk_channels: tuple[int, ...] = (64, 64, 128, 128, 256, 256, 256, 256, 512, 512)
-    """Channels of the trunk's layers: VGG19's first ten (pretrained weights need the default); residual: three or more;
-    lightweight: MobileNet's first twelve."""
-    cpm_channels: tuple[int, ...] = (256, 128)
-    """Channels of the layers between trunk and stages (lightweight: one number); the last are the features that every stage
-    sees."""
-    num_stages: int = 6
-    """Stages; the first sees features only, each later one refines the fields of those before."""
-    num_paf_stages: int = 0
-    """openpose-2019: how many of the stages, the first ones, are for PAFs; the others are for heatmaps."""
-    stage_channels: int = 128
-    """Channels inside the stages."""
-    stage1_channels: int | None = None
-    """Channels inside the first stage (openpose-2019: the first for PAFs and the first for heatmaps); None: stage_channels."""
-    stage1_hidden_channels: int = 512
-    """Channels of the 1x1 convolution in front of the fields, in the same stages as stage1_channels."""
-    hidden_channels: int | None = None
-    """Channels of the 1x1 convolution in front of the fields of the other stages; None: stage_channels."""
-    kernel_size: int = 7
-    """openpose: kernel of the five wide convolutions of every later stage; odd."""
-    residual: bool = False
-    """openpose: learn faster from random weights: batch normalisation, convolutions of stride 2 for the trunk's poolings, and
-    a shortcut over every two convolutions of the same channels (He et al., CVPR 2016)."""
-
-    def __post_init__(self) -> None:
-        self._check_architecture()
-        for name in ("stage_channels", "stage1_hidden_channels", "num_stages", "stage1_channels", "hidden_channels"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if not self.cpm_channels:
-            raise ValueError("cpm_channels must be at least one number, got none")
-        if min(*self.trunk_channels, *self.cpm_channels) < 1:
-            raise ValueError(f"channels must be at least 1, got {self.trunk_channels} and {self.cpm_channels}")
-        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd, so that the fields keep their size, got {self.kernel_size}")
-
-    def _check_architecture(self) -> None:
-        """What only some architectures have, and how many layers their trunks have."""
-        count, name = len(self.trunk_channels), self.architecture
-        needed = NUM_MOBILENET_LAYERS if name == "lightweight" else NUM_VGG_CONVOLUTIONS
-        if self.residual and count < NUM_HALVINGS:
-            raise ValueError(f"trunk_channels must be at least {NUM_HALVINGS} numbers for a residual trunk, got {count}")
-        if not self.residual and count != needed:
-            raise ValueError(
-                f"trunk_channels must be {needed} numbers for architecture {name}, got {count}; take --preset {name}"
-            )
-        if name == "lightweight" and len(self.cpm_channels) != 1:
-            raise ValueError(f"cpm_channels must be one number for architecture lightweight, got {self.cpm_channels}")
-        if name != "openpose" and (self.residual or self.kernel_size != NetworkConfig.kernel_size):
-            option = "residual" if self.residual else "kernel_size"
-            raise ValueError(f"{option} is of architecture openpose only; leave it out, or take --preset {name}")
-        if name == "openpose-2019" and not 1 <= self.num_paf_stages < self.num_stages:
-            raise ValueError(
-                f"num_paf_stages must be at least 1 and below num_stages {self.num_stages}, got {self.num_paf_stages}; "
-                "take --preset openpose-2019"
-            )
-        if name != "openpose-2019" and self.num_paf_stages:
-            raise ValueError(f"num_paf_stages is of architecture openpose-2019 only, got {self.num_paf_stages}; leave it out")
-
-    @property
-    def first_channels(self) -> int:
-        """Channels inside the first stage of its kind."""
-        return self.stage1_channels or self.stage_channels
-
-    @property
-    def later_hidden_channels(self) -> int:
-        """Channels in front of the fields of the later stages."""
-        return self.hidden_channels or self.stage_channels
-
-    @property
-    def unfolds(self) -> bool:
-        """Whether a CPU computes it by convolutions of 1x1 alone (see `trainer.layers.Convolution`): where all can be made so.
-
-        Narrow networks gain little and would compile twice as long.
-        """
-        return self.architecture != "lightweight" and not self.residual and self.stage_channels >= MIN_UNFOLDED_CHANNELS
-
-    @property
-    def has_vgg_trunk(self) -> bool:
-        """Whether the weights of VGG19 fit the trunk."""
-        return self.architecture != "lightweight" and not self.residual
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """How weights follow gradients: the rule, and one learning rate for trunk, CPM layers and stages each."""
+    """How weights follow gradients: the rule, and one learning rate for backbone, neck and stages each."""
 
     optimizer: Literal["adam", "adamw", "momentum"] = "adam"
     """Adam (Kingma and Ba, ICLR 2015), AdamW (Loshchilov and Hutter, ICLR 2019), or gradient descent with momentum 0.9."""
     weight_decay: float = 0.0
-    """Of weights, not of biases and normalisation. adamw: apart from the gradient; else added to it, as an L2 penalty."""
+    """Of weights, not of biases and normalization. adamw: apart from the gradient; else added to it, as an L2 penalty."""
     clip_norm: float = 0.0
     """If above 0, gradients whose norm over all weights is larger are shortened to it."""
     ema_decay: float = 0.0
@@ -129,11 +36,11 @@ class OptimConfig:
     scale_lr: bool = False
     """Multiply the learning rates by the number of processes that train together, as the model zoo does unasked."""
     vgg_lr_factor: float = 0.25
-    """Learning rate of the trunk, as a share of lr."""
+    """Learning rate of the backbone, as a share of lr."""
     base_lr_factor: float = 0.25
-    """Learning rate of the CPM layers, as a share of lr."""
-    freeze_trunk_steps: int = 2_000
-    """Steps at the beginning in which the trunk does not learn (its learning rate is 0)."""
+    """Learning rate of the neck, as a share of lr."""
+    freeze_backbone_steps: int = 2_000
+    """Steps at the beginning in which the backbone does not learn (its learning rate is 0)."""
     loss_scale: float = 16_384.0
     """Factor on the loss while gradients are computed, against underflow in half precision."""
     dynamic_loss_scale: bool = False
@@ -150,7 +57,7 @@ class OptimConfig:
             raise ValueError(f"loss_scale must be at most 2^24 = {MAX_LOSS_SCALE:.0f}, got {self.loss_scale:g}")
         if self.dynamic_loss_scale and self.loss_scale < 1:
             raise ValueError(f"loss_scale must be at least 1 for dynamic_loss_scale, got {self.loss_scale}")
-        for name in ("vgg_lr_factor", "base_lr_factor", "lr_warmup_steps", "freeze_trunk_steps", "weight_decay", "clip_norm"):
+        for name in ("vgg_lr_factor", "base_lr_factor", "lr_warmup_steps", "freeze_backbone_steps", "weight_decay", "clip_norm"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if any(step < 1 for step in self.lr_steps) or list(self.lr_steps) != sorted(set(self.lr_steps)):
@@ -163,12 +70,12 @@ class JitterConfig:
 
     mirror: bool = False
     """Mirror half of the samples, drawn anew in every epoch."""
-    colour_jitter: float = 0.0
+    color_jitter: float = 0.0
     """Multiply brightness, contrast and saturation of each sample by factors up to so far from 1 (0.3, say)."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.colour_jitter <= 1:
-            raise ValueError(f"colour_jitter must be in [0, 1], got {self.colour_jitter}")
+        if not 0 <= self.color_jitter <= 1:
+            raise ValueError(f"color_jitter must be in [0, 1], got {self.color_jitter}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +91,7 @@ class TrainConfig:
 
     PRESETS: ClassVar = {
         "openpose": {},
-        # Channels: the BODY_25 model that its authors published (trainer/openpose2019.py).
+        # Channels: the BODY_25 model that its authors published (trainer/networks/openpose2019.py).
         "openpose-2019": {
             "architecture": "openpose-2019",
             "num_stages": 6,
@@ -197,8 +104,8 @@ class TrainConfig:
         # Schedule: its author's train.py, which begins with MobileNet's ImageNet weights; without them raise lr.
         "lightweight": {
             "architecture": "lightweight",
-            "trunk_channels": (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512),
-            "cpm_channels": (128,),
+            "backbone_channels": (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512),
+            "neck_channels": (128,),
             "num_stages": 2,
             "stage_channels": 128,
             "stage1_hidden_channels": 512,
@@ -207,12 +114,12 @@ class TrainConfig:
             "lr_gamma": 0.333,
             "lr_steps": (80_000, 160_000, 208_000),
             "max_epoch": 280,
-            "freeze_trunk_steps": 0,
+            "freeze_backbone_steps": 0,
         },
         "small": {
             "residual": True,
-            "trunk_channels": (16, 48, 64, 64, 64, 64, 64),
-            "cpm_channels": (64, 64),
+            "backbone_channels": (16, 48, 64, 64, 64, 64, 64),
+            "neck_channels": (64, 64),
             "num_stages": 2,
             "stage_channels": 48,
             "stage1_hidden_channels": 96,
@@ -223,7 +130,7 @@ class TrainConfig:
             "lr_warmup_steps": 50,
             "vgg_lr_factor": 1.0,
             "base_lr_factor": 1.0,
-            "freeze_trunk_steps": 0,
+            "freeze_backbone_steps": 0,
             "ckpt_interval": 500,
             "log_interval": 20,
         },
@@ -246,7 +153,7 @@ class TrainConfig:
     seed: int = 0
     """Seed of the initial weights and of the order of samples."""
     vgg_path: Path | None = None
-    """MindSpore checkpoint of VGG19, trained on ImageNet, for the trunk."""
+    """MindSpore checkpoint of VGG19, trained on ImageNet, for the backbone."""
     pretrained_model_path: Annotated[Path | None, arg(aliases=["--load-pretrain"])] = None
     """Checkpoint of this trainer (or its run folder) whose weights to start from, or their averages if it has them; same network and
     skeleton."""
@@ -270,8 +177,8 @@ class TrainConfig:
     device_id: int = 0
     """Which of the Ascend devices."""
     precision: Literal["O0", "O2", "O3"] = "O0"
-    """In what the network computes; weights, loss and optimiser are float32 always. O0: float32. O2: float16, but batch
-    normalisation. O3: float16. Both want a loss scale, and gain nothing on a CPU."""
+    """In what the network computes; weights, loss and optimizer are float32 always. O0: float32. O2: float16, but batch
+    normalization. O3: float16. Both want a loss scale, and gain nothing on a CPU."""
     num_parallel_workers: int = 2
     """Threads that read and decode samples ahead of the device; at most the number of cores."""
     check_hashes: bool = False
@@ -292,8 +199,8 @@ class TrainConfig:
             raise ValueError(f"picture_interval must be 0 (no pictures) or more, got {self.picture_interval}")
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
-        if self.vgg_path is not None and not self.network.has_vgg_trunk:
-            raise ValueError("vgg_path needs the trunk of VGG19; leave it out, or take --preset openpose or openpose-2019")
+        if self.vgg_path is not None and not self.network.has_vgg_backbone:
+            raise ValueError("vgg_path needs the backbone of VGG19; leave it out, or take --preset openpose or openpose-2019")
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, got {self.seed}")
 

@@ -2,7 +2,7 @@
 
 On CPUs with AVX-512 oneDNN picks its reference kernel for MindSpore's convolutions, 40 to 80 times slower than the one
 that it picks for AVX2. It reads the environment once, at its first operation, so importing this module sets the variable;
-a value that the user has set wins. A network of which only convolutions of 1x1 remain (`Network.unfold`) is faster with
+a value that the user has set wins. A network of which only convolutions of 1x1 remain (`cpu_convolution.unfold`) is faster with
 AVX-512; for that one `choose_device` takes the limit away again.
 """
 
@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pipeline.cli import UserError
+from pipeline.errors import UserError
 
 DeviceTarget = Literal["auto", "CPU", "Ascend"]
 INSTRUCTION_SET_VARIABLE = "ONEDNN_MAX_CPU_ISA"
@@ -50,7 +50,7 @@ def num_cores() -> int:
 def choose_device(target: DeviceTarget = "auto", device_id: int = 0, *, unfolds: bool = False) -> str:
     """Set the device of this process and return its name: Ascend where there is one, CPU otherwise.
 
-    unfolds: the process will compute nothing but networks after `Network.unfold`, without any other convolution.
+    unfolds: the process will compute nothing but networks after `cpu_convolution.unfold`, without any other convolution.
 
     Raises UserError where "Ascend" is asked for and not there. Call it before any other use of mindspore.
     """

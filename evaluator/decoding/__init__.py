@@ -1,0 +1,1 @@
+"""Fields to people. Imports `pipeline.skeleton`, NumPy and OpenCV alone, so that it runs without MindSpore."""

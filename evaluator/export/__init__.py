@@ -1,0 +1,1 @@
+"""The command `export`: a checkpoint's network for other engines. Imports `trainer` and `evaluator.decoding`."""

@@ -1,0 +1,1 @@
+"""Resumable evaluation jobs: `run`, `merge`, `watch`. Imports inference, metrics and drawings."""

@@ -1,0 +1,1 @@
+"""COCO metrics, OKS and error analysis of results. Imports `evaluator.decoding` and `pipeline`."""

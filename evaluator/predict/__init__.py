@@ -1,0 +1,1 @@
+"""The command `predict`: people in images and videos. Imports inference and drawings."""

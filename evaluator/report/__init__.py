@@ -1,0 +1,1 @@
+"""The command `report`: evaluations as one HTML page. Imports `evaluator.metrics` and `evaluator.jobs`."""

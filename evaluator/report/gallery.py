@@ -1,0 +1,106 @@
+"""The images of a report: which ones, with what was found and what is true in them, as plain values for the page."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from evaluator.metrics.coco_eval import Results
+from evaluator.metrics.diagnosis import ERRORS, GOOD, JOINT_ERRORS, UNKNOWN, ImageErrors
+from pipeline.datasets.selection import add_derived_joints
+from pipeline.images import UnreadableImage, read_image
+from pipeline.skeleton import Skeleton
+
+PICTURE_PX = 640  # the longer side of a picture in the page
+JPEG_QUALITY = 80
+
+
+def choose(images: Mapping[int, ImageErrors], count: int) -> dict[int, list[str]]:
+    """Ids of the images to show, with the groups they are in: the best, the median and the worst `count` by the mean OKS of their
+    people, and of each kind of error the quarter of `count` images with the most of it."""
+    ranked = sorted((i for i in images if len(images[i].people)), key=lambda i: (-float(images[i].oks.mean()), i))
+    middle = max(0, (len(ranked) - count) // 2)
+    groups = {
+        "best": ranked[:count],
+        "median": ranked[middle : middle + count],
+        "worst": ranked[max(0, len(ranked) - count) :][::-1],
+    }
+    counts = {image_id: image.count() for image_id, image in images.items()}
+    for kind in ERRORS:
+        most = sorted((i for i in images if counts[i][kind]), key=lambda i: (-counts[i][kind], i))
+        groups[f"most {kind}"] = most[: -(-count // 4)]
+    chosen: dict[int, list[str]] = {}
+    for name, ids in groups.items():
+        for image_id in ids:
+            chosen.setdefault(image_id, []).append(name)
+    return chosen
+
+
+def pictures_of(images: Sequence[dict], folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """JPEG data URLs by image id, no side longer than PICTURE_PX, and by file name the reasons why others cannot be read.
+
+    One is read at a time.
+    """
+    pictures, unreadable = {}, {}
+    for image in images:
+        try:
+            pixels = read_image(folder / image["file_name"], (image["width"], image["height"]))
+        except UnreadableImage as error:
+            unreadable[image["file_name"]] = str(error)
+            continue
+        scale = PICTURE_PX / max(pixels.shape[:2])
+        if scale < 1:
+            size = tuple(max(1, round(side * scale)) for side in pixels.shape[1::-1])
+            pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        done, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        assert done, image["file_name"]
+        pictures[str(image["id"])] = "data:image/jpeg;base64," + base64.b64encode(data).decode()
+    return pictures, unreadable
+
+
+def shown(image: ImageErrors, groups: Sequence[str], entry: dict, results: Results, skeleton: Skeleton) -> dict[str, Any]:
+    """One image for the page. Points are [x, y, v] of each of the skeleton's joints in pixels of the image."""
+    person_of = {int(row): person for person, row in enumerate(image.found_by) if row >= 0}
+    found = []
+    for row, (place, fate) in enumerate(zip(image.places, image.fates, strict=True)):
+        person = person_of.get(row)
+        points = np.reshape(results[place]["keypoints"], (-1, 3))
+        found.append(
+            {"fate": fate, "score": round(results[place]["score"], 3), "oks": round(float(image.best_oks[row]), 3)}
+            | _points(points, image, person, skeleton)
+        )
+    true = [
+        {"missed": bool(image.found_by[person] < 0), "oks": round(float(image.oks[person]), 3)}
+        | _points(annotation["keypoints"], image, person, skeleton)
+        for person, annotation in enumerate(image.people)
+    ]
+    return {
+        "id": image.image_id,
+        "file": entry["file_name"],
+        "size": [entry["width"], entry["height"]],
+        "groups": groups,
+        "oks": round(float(image.oks.mean()), 4) if len(image.people) else None,
+        "counts": {kind: count for kind, count in image.count().items() if count},
+        "found": found,
+        "true": true,
+    }
+
+
+def _points(source: np.ndarray, image: ImageErrors, person: int | None, skeleton: Skeleton) -> dict[str, list]:
+    """Points of a body, its joints' errors by name ("" for none), and their similarities (None where unknown)."""
+    points = add_derived_joints(np.asarray(source, np.float64)[None], skeleton, one_is_enough=True)[0]
+    errors, similarity = [""] * skeleton.num_joints, [None] * skeleton.num_joints
+    names = [*JOINT_ERRORS, ""]
+    for place, joint in enumerate(skeleton.source_indices):
+        code = UNKNOWN if person is None else int(image.joint_errors[person, place])
+        if joint >= 0 and code != UNKNOWN:
+            errors[joint] = names[min(code, GOOD)]
+            similarity[joint] = round(float(image.similarity[person, place]), 3)
+    return {
+        "points": [[round(float(x), 1), round(float(y), 1), int(v > 0)] for x, y, v in points],
+        "errors": errors,
+        "similarity": similarity,
+    }

@@ -1,0 +1,1 @@
+"""Commands that read record sets or measure the build: `info`, `preview`, benchmarks. May import every other part of `pipeline`."""

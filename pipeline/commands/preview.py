@@ -1,0 +1,77 @@
+"""Pictures of the rows of a record set, for looking at what the network will be taught."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import numpy as np
+import tyro
+
+from pipeline import draw
+from pipeline.errors import UserError
+from pipeline.files import new_folder
+from pipeline.geometry import resizing, transform_keypoints
+from pipeline.records import codec
+from pipeline.records.manifest import SHARDS, check_files, read_manifest
+from pipeline.records.reader import read_rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewConfig:
+    """Draw rows of a record set: the crop with its skeletons, the ignore mask, the heatmaps and the PAFs side by side.
+
+    Example: python -m pipeline preview records --out pictures --num-samples 20
+    """
+
+    records: Annotated[Path, tyro.conf.Positional]
+    """Folder made by `build`."""
+    out: Path
+    """Folder of the pictures; absent or empty."""
+    num_samples: int = 12
+    """How many rows, spread evenly over the set."""
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, got {self.num_samples}")
+
+
+def run(config: PreviewConfig) -> int:
+    """The command `preview`. Raises UserError for a folder that is no complete record set."""
+    manifest = read_manifest(config.records)
+    if faults := check_files(config.records, manifest, hashes=False):
+        raise UserError(f"{config.records}: {faults[0]}; `verify` tells more")
+    wanted = set(np.linspace(0, manifest.num_samples - 1, min(config.num_samples, manifest.num_samples)).round().astype(int))
+    with new_folder(config.out) as folder:
+        start = 0
+        for shard in manifest.shards:
+            chosen = {number - start for number in wanted if start <= number < start + shard.num_rows}
+            rows = read_rows(config.records / SHARDS / shard.name) if chosen else ()
+            for number, row in enumerate(rows):
+                if number in chosen:
+                    name = f"{row['image_id']:012d}-v{row['variant']:03d}.png"
+                    sample = manifest.format.decode(row)
+                    title = f"image {row['image_id']}, {len(sample.keypoints)} people"
+                    picture = sample_picture(sample, manifest.format, title)
+                    cv2.imwrite(str(folder / name), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+            start += shard.num_rows
+    print(f"{len(wanted)} pictures in {config.out}")
+    return 0
+
+
+def sample_picture(sample: codec.Decoded, row_format: codec.RecordFormat, title: str, *, halved: bool = False) -> np.ndarray:
+    """One decoded row -> uint8 RGB: crop with skeletons | ignore mask | heatmaps | PAFs, each under its name.
+
+    `halved`: at half the size, if the stride can be halved.
+    """
+    skeleton, image, stride_px, keypoints = row_format.skeleton, sample.image, row_format.targets.stride_px, sample.keypoints
+    if halved and stride_px % 2 == 0:
+        image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
+        stride_px, keypoints = stride_px // 2, transform_keypoints(resizing(0.5, 0.5), keypoints)
+    pictures = [
+        draw.label(draw.draw_people(image, keypoints, skeleton), title),
+        draw.label(draw.draw_ignore(image, sample.ignore, stride_px), f"ignored: {sample.ignore.mean():.0%}"),
+        draw.label(draw.draw_heatmaps(image, sample.heatmaps, skeleton), "heatmaps"),
+        draw.label(draw.draw_pafs(image, sample.pafs, skeleton), "PAFs (hue: direction)"),
+    ]
+    return draw.sheet(pictures, num_columns=len(pictures))

@@ -1,0 +1,34 @@
+"""Progress with rate and time left: a bar on a terminal, a line every 30 seconds elsewhere."""
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import IO, Any
+
+from tqdm import tqdm
+
+LINE_INTERVAL_S = 30.0
+
+
+class _Lines(tqdm):
+    """Writes whole lines, for log files and schedulers."""
+
+    @staticmethod
+    def status_printer(file: IO[str]) -> Callable[[str], None]:
+        def write_line(text: str) -> None:
+            if text.strip():
+                file.write(text.rstrip() + "\n")
+                file.flush()
+
+        return write_line
+
+
+def progress_bar(iterable: Iterable | None = None, *, desc: str, unit: str, total: int | None = None, initial: int = 0) -> tqdm:
+    """Iterate over `iterable`, or use as a context manager and call `update(n)`. `initial` units were done by an earlier run.
+
+    Work that ends within one interval prints nothing when stderr is not a terminal.
+    """
+    options: dict[str, Any] = {"desc": desc, "unit": unit, "total": total, "initial": initial}
+    if sys.stderr is not None and sys.stderr.isatty():
+        return tqdm(iterable, **options, leave=False)
+    interval_s = LINE_INTERVAL_S
+    return _Lines(iterable, **options, mininterval=interval_s, maxinterval=interval_s, delay=interval_s, ncols=100, ascii=True)

@@ -1,0 +1,1 @@
+"""Drawn people: a COCO-format data set made from nothing. Imports the shared vocabulary of `pipeline`."""

@@ -1,0 +1,217 @@
+"""Exported networks, run by ONNX Runtime and by MindSpore's own loader, give the checkpoint's fields and know what they mean."""
+
+import ast
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import mindspore as ms
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from mindspore import nn
+from trainer_data import TINY, make_info
+
+from evaluator.__main__ import COMMANDS
+from evaluator.decoding.decode import DecodeConfig
+from evaluator.export import export, operators
+from evaluator.export.export import TOLERANCE
+from evaluator.inference.infer import find_people, image_fields
+from pipeline.cli import main
+from pipeline.errors import UserError
+from pipeline.skeleton import Skeleton
+from pipeline.skeletons import COCO18
+from trainer.networks.config import NetworkConfig
+from trainer.networks.inference import LastStage, build
+from trainer.run import checkpoint
+from trainer.run.checkpoint import load_network
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "tests" / "onnx_example.py"
+SMALL = {"num_stages": 2, "stage_channels": 8, "stage1_hidden_channels": 8}
+NETWORKS = {
+    "plain": TINY,
+    "residual": NetworkConfig(residual=True, backbone_channels=(4, 6, 8, 8, 8), neck_channels=(8, 4), kernel_size=3, **SMALL),
+    # PReLU, the concatenation of three, PAFs that are an output and feed the heatmaps too.
+    "openpose-2019": NetworkConfig(
+        architecture="openpose-2019",
+        backbone_channels=(4,) * 10,
+        neck_channels=(8, 4),
+        num_paf_stages=1,
+        hidden_channels=8,
+        **SMALL,
+    ),
+    # ELU, convolutions that are depthwise or dilated.
+    "lightweight": NetworkConfig(architecture="lightweight", backbone_channels=(4,) * 12, neck_channels=(8,), **SMALL),
+}
+
+
+def command(*words):
+    return main("python -m evaluator", "", COMMANDS, list(map(str, words)))
+
+
+def randomise(network) -> None:
+    """Weights that keep a signal to the end, batch norms that do something, fields of about 1: what differs is seen."""
+    rng = np.random.default_rng(0)
+    for parameter in network.get_parameters():
+        fan_in = max(1, int(np.prod(parameter.shape[1:])))
+        values = (
+            rng.standard_normal(parameter.shape) * np.sqrt(2 / fan_in)
+            if parameter.ndim > 1
+            else rng.uniform(0.1, 0.4, parameter.shape)
+        )
+        parameter.set_data(ms.Tensor(values.astype(np.float32)))
+
+
+@pytest.fixture(scope="module", params=["plain", "residual"])
+def saved(request, tmp_path_factory):
+    """Checkpoint of one of NETWORKS with random weights."""
+    config = NETWORKS[request.param]
+    network = build(config, COCO18)
+    randomise(network)
+    path = tmp_path_factory.mktemp(request.param) / "step-00000007.safetensors"
+    tensors = {checkpoint.NETWORK + name: p.asnumpy() for name, p in network.parameters_dict().items()}
+    checkpoint.save_checkpoint(path, make_info(network=dataclasses.asdict(config)), tensors)
+    return path
+
+
+def images_of(*shape):
+    return np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+
+
+def assert_same_fields(found, expected):
+    for a, b in zip(found, expected, strict=True):
+        assert np.abs(b).max() > 0.1, "fields that are all but zero would prove nothing"
+        np.testing.assert_allclose(a, b, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("saved", NETWORKS, indirect=True)
+def test_onnx_of_any_size_agrees_with_the_checkpoint_and_describes_itself(tmp_path, saved, capsys):
+    out = tmp_path / "new" / "openpose.onnx"
+    assert command("export", "--checkpoint", saved, "--format", "ONNX", "--out", out) == 0
+    assert [file.name for file in out.parent.iterdir()] == ["openpose.onnx"]
+    assert "any x any x any x 3" in capsys.readouterr().out
+    session, network = onnxruntime.InferenceSession(str(out)), load_network(saved)
+    for shape in ((1, 64, 64, 3), (1, 8, 48, 3), (3, 40, 24, 3)):
+        images = images_of(*shape)
+        assert_same_fields(session.run(["heatmaps", "pafs"], {"images": images}), network.fields(images))
+    about = session.get_modelmeta().custom_metadata_map
+    assert Skeleton.from_dict(json.loads(about["skeleton"])) == COCO18
+    assert (about["stride_px"], about["insize"]) == ("8", "64")
+    assert json.loads(about["normalization"])["mean"] == [1, 2, 3]
+    assert DecodeConfig(**json.loads(about["decoding"])) == DecodeConfig()
+
+
+def test_onnx_of_one_size_says_so_and_refuses_others(tmp_path, saved):
+    out = tmp_path / "o.onnx"
+    words = ("--checkpoint", saved, "--format", "ONNX", "--out", out, "--height", 48, "--width", 64, "--batch-size", 2)
+    words += ("--peak-threshold", 0.25)
+    assert command("export", *words) == 0
+    session, images = onnxruntime.InferenceSession(str(out)), images_of(2, 48, 64, 3)
+    assert session.get_inputs()[0].shape == [2, 48, 64, 3]
+    assert [value.shape for value in session.get_outputs()] == [[2, 19, 6, 8], [2, 38, 6, 8]]
+    assert_same_fields(session.run(None, {"images": images}), load_network(saved).fields(images))
+    assert json.loads(session.get_modelmeta().custom_metadata_map["decoding"])["peak_threshold"] == 0.25
+    with pytest.raises(Exception, match="invalid dimensions"):
+        session.run(None, {"images": images[:1]})
+
+
+@pytest.mark.parametrize(("saved", "sides"), [("plain", ("--height", 48, "--width", 64)), ("residual", ())], indirect=["saved"])
+def test_mindir_is_loaded_again_by_mindspore(tmp_path, saved, sides):
+    out = tmp_path / "o.mindir"
+    assert command("export", "--checkpoint", saved, "--format", "MINDIR", "--out", out, *sides) == 0
+    cell, images = nn.GraphCell(ms.load(str(out))), images_of(2, 48, 64, 3)
+    assert_same_fields([fields.asnumpy() for fields in cell(ms.Tensor(images))], load_network(saved).fields(images))
+    about = json.loads((tmp_path / "o.mindir.json").read_text())
+    assert about["skeleton"]["name"] == "coco18" and about["stride_px"] == 8
+    assert about["input"]["shape"] == ([None, 48, 64, 3] if sides else [None] * 3 + [3])
+
+
+def test_layers_that_onnx_needs_spelt_out_come_back():
+    network = build(NETWORKS["lightweight"], COCO18)
+    layers = [cell for _, cell in network.cells_and_names()]
+    assert any(isinstance(cell, nn.ELU) for cell in layers)
+    x = ms.Tensor(np.linspace(-30, 30, 601, dtype=np.float32))
+    np.testing.assert_allclose(operators.SpeltOutELU()(x).asnumpy(), nn.ELU()(x).asnumpy(), atol=1e-6)
+    with pytest.raises(KeyboardInterrupt), operators.exportable(network):
+        assert not any(isinstance(cell, nn.ELU) for _, cell in network.cells_and_names())
+        raise KeyboardInterrupt
+    assert [id(cell) for _, cell in network.cells_and_names()] == [id(cell) for cell in layers]
+
+
+@pytest.mark.parametrize("saved", ["plain"], indirect=True)
+def test_a_network_that_is_not_the_checkpoints_is_not_written(tmp_path, saved, monkeypatch, capsys):
+    other = build(TINY, COCO18)
+    monkeypatch.setattr(export, "_cell", lambda network: LastStage(other))
+    assert command("export", "--checkpoint", saved, "--format", "ONNX", "--out", tmp_path / "o.onnx") == 1
+    assert "heatmaps of the exported network differ by" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("saved", ["plain"], indirect=True)
+def test_mistakes_are_named_and_leave_nothing(tmp_path, saved, capsys):
+    def error_of(*words):
+        assert command("export", "--checkpoint", saved, *words) == 1
+        error = capsys.readouterr().err
+        assert "Traceback" not in error
+        return error
+
+    there = tmp_path / "there.mindir"
+    there.touch()
+    assert "there already" in error_of("--format", "MINDIR", "--out", there)
+    assert "multiple of the network's stride 8, got 60" in error_of("--format", "ONNX", "--out", tmp_path / "o", "--width", 60)
+    sides = ("--height", 64, "--width", 64, "--batch-size", 1)
+    assert "on an Ascend device only" in error_of("--format", "AIR", "--out", tmp_path / "o.air", *sides)
+    with pytest.raises(SystemExit):
+        command("export", "--checkpoint", saved, "--format", "AIR", "--out", tmp_path / "o.air")
+    assert "AIR holds one size of input" in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert [file.name for file in tmp_path.iterdir()] == ["there.mindir"]
+
+
+def test_without_onnx_the_cure_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"onnxruntime: pip install '\.\[export\]'"):
+        export._require_onnx()
+
+
+@pytest.mark.parametrize("saved", ["plain"], indirect=True)
+def test_the_example_finds_the_evaluators_people_without_mindspore(tmp_path, saved):
+    assert len(EXAMPLE.read_text().splitlines()) <= 36
+    blocked = f"import sys, runpy; sys.modules['mindspore'] = None; sys.argv = sys.argv[1:]; runpy.run_path({str(EXAMPLE)!r})"
+    out, picture = tmp_path / "o.onnx", tmp_path / "picture.png"
+    assert command("export", "--checkpoint", saved, "--format", "ONNX", "--out", out) == 0
+    # Random weights make noise, of which the decoder's own settings would take no peak; the example follows those of the file.
+    decoding, model = DecodeConfig(noise_factor=0), onnx.load(str(out))
+    onnx.helper.set_model_props(model, {**_properties(model), "decoding": json.dumps(dataclasses.asdict(decoding))})
+    onnx.save(model, str(out))
+    image = cv2.resize(images_of(9, 11, 3), (150, 99), interpolation=cv2.INTER_CUBIC)
+    cv2.imwrite(str(picture), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    done = subprocess.run([sys.executable, "-c", blocked, EXAMPLE, out, picture], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    network = load_network(saved)
+    people = find_people(image_fields(network, image), COCO18, decoding)
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(people) > 0
+    for line, person, score in zip(lines, people.keypoints, people.scores, strict=True):
+        text, joints = line.split(" ", 1)
+        assert float(text) == pytest.approx(float(score), abs=2e-3)
+        joints = ast.literal_eval(joints)
+        assert set(joints) == {COCO18.joints[j] for j in np.flatnonzero(person[:, 2])}
+        for name, place in joints.items():
+            # The evaluator keeps joints inside of the image.
+            np.testing.assert_allclose(np.clip(place, 0, (149, 98)), person[COCO18.index(name), :2], atol=0.11)
+
+
+def _properties(model):
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def test_the_readme_shows_the_example():
+    readme = (ROOT / "README.md").read_text()
+    if "onnx_example.py" not in readme:
+        pytest.skip("the README does not show tests/onnx_example.py")
+    assert EXAMPLE.read_text() in readme

@@ -1,0 +1,291 @@
+"""The report: a page that stands alone, whose figures are the evaluation's, and that works when it is clicked through."""
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+from contextlib import contextmanager
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from evaluator_data import STANDING, person, shift_to, stored, write_annotations, write_set
+
+from evaluator.__main__ import COMMANDS
+from evaluator.metrics.analysis import analyze
+from evaluator.metrics.coco_eval import evaluate
+from evaluator.metrics.diagnosis import ERRORS
+from evaluator.report import gallery, report
+from pipeline.cli import main
+from pipeline.datasets.coco import CocoFile
+from pipeline.files import write_json
+from pipeline.skeletons import COCO18
+
+
+def command(*words):
+    return main("python -m evaluator", "", COMMANDS, list(map(str, words)))
+
+
+def entry(points, image_id, score):
+    return {"image_id": image_id, "category_id": 7, "keypoints": points.ravel().tolist(), "score": score}
+
+
+def write_evaluation(folder, annotations, results, **settings):
+    """What `run` writes."""
+    folder.mkdir()
+    figures = evaluate(CocoFile(annotations, COCO18), results, COCO18).figures
+    write_json(folder / "results.json", results)
+    write_json(folder / "metrics.json", {"figures": figures, "unreadable_images": {}})
+    (folder / "config.yaml").write_text(yaml.safe_dump({"annotations": str(annotations), **settings}))
+    return folder
+
+
+@pytest.fixture
+def evaluated(tmp_path):
+    """Annotations, images and two evaluations of `write_set`: one all but right, one with errors of several kinds."""
+    annotations, images = write_set(tmp_path, names=("a</script><b>.png", "b.png", "c.png"))
+    (images / "a<").mkdir()
+    cv2.imwrite(str(images / "a<" / "script><b>.png"), np.full((300, 320, 3), 40, np.uint8))
+    area = CocoFile(annotations, COCO18).annotations[10][0]["area"]
+    jittered = shift_to(0.7, person(100, 40), area)
+    inverted = person(200, 90, 1.2)
+    hands = [COCO18.source_joints.index(f"{side}_wrist") for side in ("left", "right")]
+    inverted[hands] = inverted[hands[::-1]]
+    right = [entry(person(100, 40), 10, 4), entry(person(240, 50, 0.8), 10, 3), entry(person(200, 90, 1.2), 20, 2)]
+    wrong = [entry(jittered, 10, 4), entry(inverted, 20, 2), entry(person(380, 200, 0.4), 20, 1), entry(person(150, 90), 30, 9)]
+    first = write_evaluation(tmp_path / "first", annotations, right)
+    return annotations, images, first, write_evaluation(tmp_path / "second", annotations, wrong, checkpoint="/no/such")
+
+
+def data_of(page):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.DOTALL)[1])
+
+
+def test_the_page_stands_alone_and_tells_the_evaluations_figures(evaluated, capsys):
+    annotations, images, first, second = evaluated
+    assert command("report", first, second, "--annotations", annotations, "--images", images) == 0
+    page = first / "report.html"
+    printed = capsys.readouterr().out
+    assert f"{page}: 0." in printed and re.search(r"jitter +17 +0\.\d{4} +0\.\d{4}", printed)
+    text = page.read_text()
+    addresses = set(re.findall(r"https?://[^\s\"']+", text))
+    assert addresses == {"http://www.w3.org/2000/svg"}, "a name space, and nothing that would be loaded"
+    assert not re.search(r"<(link|script|img)[^>]+(src|href)=\"(?!data:)", text)
+    data = data_of(page)
+    assert [run["figures"] for run in data["runs"]] == [
+        json.loads((f / "metrics.json").read_text())["figures"] for f in (first, second)
+    ]
+    assert set(data["pictures"]) == {"10", "20", "30"}
+    assert all(url.startswith("data:image/jpeg;base64,") for url in data["pictures"].values())
+    counts = {name: figures["count"] for name, figures in data["runs"][1]["errors"].items() if figures["count"]}
+    assert counts == {"inversion": 2, "jitter": 17, "false": 1, "missed": 1}
+    assert [file.name for file in first.iterdir() if file.name.startswith(".")] == []
+
+
+def test_without_images_skeletons_stand_on_gray_and_an_earlier_report_is_replaced(evaluated):
+    annotations, _, first, _ = evaluated
+    for _ in range(2):
+        assert command("report", first, "--annotations", annotations, "--gallery", 1) == 0
+    assert data_of(first / "report.html")["pictures"] == {}
+
+
+def test_what_run_and_oracle_write_can_be_reported(tmp_path, capsys):
+    annotations, images = write_set(tmp_path)
+    fields = stored(tmp_path / "f.npz", annotations)
+    assert command("run", "--fields", fields, "--annotations", annotations, "--out", tmp_path / "ap") == 0
+    assert command("oracle", "--annotations", annotations, "--out", tmp_path / "ceiling") == 0
+    (images / "b.png").unlink()
+    words = ("--annotations", annotations, "--images", images, "--out", tmp_path / "page.html")
+    assert command("report", tmp_path / "ap", tmp_path / "ceiling", *words) == 0
+    assert "unreadable image b.png: No such file or directory; shown on gray" in capsys.readouterr().err
+    data = data_of(tmp_path / "page.html")
+    assert [run["figures"]["AP"] for run in data["runs"]] == [1, 1] and set(data["pictures"]) == {"10"}
+
+
+def test_an_evaluation_of_some_of_the_images_is_reported_over_them(tmp_path, capsys):
+    annotations, _ = write_set(tmp_path)
+    fields = stored(tmp_path / "f.npz", annotations)
+    for out, more in (("all", []), ("some", ["--max-images", 1])):
+        assert command("run", "--fields", fields, "--annotations", annotations, "--out", tmp_path / out, *more) == 0
+    assert command("report", tmp_path / "some", "--annotations", annotations) == 0
+    assert data_of(tmp_path / "some" / "report.html")["numImages"] == 1
+    capsys.readouterr()
+    assert command("report", tmp_path / "all", tmp_path / "some", "--annotations", annotations) == 1
+    assert "of different images" in capsys.readouterr().err
+
+
+def test_what_does_not_belong_together_is_named(tmp_path, evaluated, capsys):
+    annotations, images, first, second = evaluated
+
+    def error_of(*words):
+        assert command("report", *words) == 1
+        error = capsys.readouterr().err
+        assert "Traceback" not in error
+        return error
+
+    write_json(second / "results.json", json.loads((first / "results.json").read_text()))
+    assert "its metrics say AP" in error_of(second, "--annotations", annotations)
+    fewer = write_annotations(tmp_path / "fewer.json", {10: ("a.png", 320, 300)}, [(10, person(100, 40))])
+    assert "lacks 1 images of the results, such as 20" in error_of(first, "--annotations", fewer)
+    assert "no such folder" in error_of(tmp_path / "absent", "--annotations", annotations)
+    assert "there is no metrics.json; give the --out folder" in error_of(images, "--annotations", annotations)
+    assert "image folder" in error_of(first, "--annotations", annotations, "--images", tmp_path / "absent")
+    assert "none of 2 images can be read" in error_of(first, "--annotations", annotations, "--images", tmp_path)
+    letter = tmp_path / "letter.html"
+    letter.write_text("mine")
+    assert "not a report" in error_of(first, "--annotations", annotations, "--out", letter)
+    assert letter.read_text() == "mine" and not (first / "report.html").exists()
+    (first / "config.yaml").write_text("[")
+    assert "not YAML" in error_of(first, "--annotations", annotations)
+    with pytest.raises(SystemExit):
+        command("report", first, "--annotations", annotations, "--gallery", -1)
+
+
+def test_the_skeleton_is_that_of_the_evaluations_file(tmp_path, evaluated):
+    _, _, first, _ = evaluated
+    other = dataclasses.replace(COCO18, name="other", sigmas=tuple(2 * s for s in COCO18.sigmas))
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(other.to_dict()))))
+    (first / "config.yaml").write_text(yaml.safe_dump({"skeleton": str(tmp_path / "other.yaml")}))
+    assert report.skeleton_of(report.read_evaluation(first)) == other
+    (first / "config.yaml").write_text(yaml.safe_dump({"skeleton": None, "checkpoint": str(tmp_path)}))
+    assert report.skeleton_of(report.read_evaluation(first)) == COCO18
+
+
+def test_the_gallery_holds_best_median_worst_and_the_most_of_each_kind(tmp_path):
+    images = {number: (f"{number}.jpg", 900, 300) for number in range(1, 41)}
+    people = [(number, person(200, 40)) for number in images]
+    document = CocoFile(write_annotations(tmp_path / "a.json", images, people), COCO18)
+    area = document.annotations[1][0]["area"]
+    results = [entry(shift_to(1 - number / 50, points, area), number, 1) for number, points in people]
+    analysis = analyze(document, results, COCO18)
+    chosen = gallery.choose(analysis.images, 4)
+    by_group = {}
+    for image_id, groups in chosen.items():
+        for group in groups:
+            by_group.setdefault(group, []).append(image_id)
+    assert by_group["best"] == [1, 2, 3, 4] and by_group["median"] == [19, 20, 21, 22]
+    assert sorted(by_group["worst"]) == [37, 38, 39, 40] and by_group["most jitter"] == [8]
+    assert set(by_group) <= {"best", "median", "worst", *(f"most {kind}" for kind in ERRORS)}
+    assert len(gallery.choose(analysis.images, 0)) == 0
+
+
+def test_pictures_are_small_and_unreadable_ones_are_left_out(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (1500, 2500, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "large.png"), noise)
+    images = [{"id": n, "file_name": name, "width": 2500, "height": 1500} for n, name in enumerate(("large.png", "absent.png"))]
+    pictures, unreadable = gallery.pictures_of(images, tmp_path)
+    assert list(pictures) == ["0"] and unreadable == {"absent.png": "No such file or directory"}
+    assert len(pictures["0"]) < 400_000, "even of noise, which nothing compresses"
+
+
+@contextmanager
+def chromium():
+    browser, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    if not browser or not driver:
+        pytest.skip("needs Chromium and its driver (Debian: apt-get install chromium chromium-driver)")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for word in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1300,1000"):
+        options.add_argument(word)
+    if os.geteuid() == 0:
+        options.add_argument("--no-sandbox")  # Chromium's sandbox does not run as root
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    window = webdriver.Chrome(service=webdriver.ChromeService(driver), options=options)
+    try:
+        yield window
+    finally:
+        window.quit()
+
+
+def test_clicked_through_in_chromium(evaluated):
+    annotations, images, first, second = evaluated
+    assert command("report", first, second, "--annotations", annotations, "--images", images) == 0
+    with chromium() as window:
+        window.get((first / "report.html").resolve().as_uri())
+
+        def all_of(selector):
+            return window.find_elements("css selector", selector)
+
+        def click(selector):
+            element = all_of(selector)[0]
+            window.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+            element.click()
+
+        def choose(selector, value):
+            window.execute_script(
+                "const node = document.querySelector(arguments[0]); node.value = arguments[1];"
+                "node.dispatchEvent(new Event('input', {bubbles: true}))", selector, value,
+            )  # fmt: skip
+
+        def cards():
+            return [int(card.get_attribute("data-id")) for card in all_of(".card")]
+
+        def view_box():
+            [found, true] = all_of("#panes svg")
+            assert found.get_dom_attribute("viewBox") == true.get_dom_attribute("viewBox"), "both panes show the same place"
+            return [float(number) for number in found.get_dom_attribute("viewBox").split()]
+
+        figures = json.loads((first / "metrics.json").read_text())["figures"]
+        assert [tile.text for tile in all_of(".tile b")] == [f"{value:.3f}" for value in figures.values()]
+        click("#runs button:nth-child(2)")
+        figures = json.loads((second / "metrics.json").read_text())["figures"]
+        assert [tile.text for tile in all_of(".tile b")] == [f"{value:.3f}" for value in figures.values()]
+        assert len(all_of("#compare tbody tr")) == 10 + 2 * len(ERRORS)
+
+        shown = len(all_of(".curve:not(.other)"))
+        click("#legend button[data-oks='0.55']")
+        assert len(all_of(".curve:not(.other)")) == shown + 1 >= 4
+        click("#legend button[data-oks='0.50']")
+        assert len(all_of(".curve:not(.other)")) == shown
+
+        click("#joints th:nth-child(1)")
+        click("#joints th:nth-child(1)")
+        names = [cell.text for cell in all_of("#joints td:first-child")]
+        assert names == sorted(COCO18.source_joints, reverse=True)
+        assert len(names) == len(STANDING)
+
+        assert sorted(cards()) == [10, 20, 30]
+        choose("#kind", "jitter")
+        assert cards() == [10]
+        choose("#kind", "")
+        choose("#low", "0.6")
+        assert cards() == [20]
+        choose("#low", "0")
+        choose("#group", "most missed")
+        assert cards() == [10]
+        choose("#group", "")
+
+        click(".card[data-id='10']")
+        assert len(all_of("#large[open] [data-pane=found] .ring")) == len(all_of("#large [data-pane=true] .ring")) == 17
+        assert len(all_of("#large [data-pane=true] .body.missed")) == 1
+        assert "a</script><b>.png" in all_of("#title")[0].text
+        whole = view_box()
+        assert whole == [-0.5, -0.5, 320, 300]
+        click("#closer")
+        assert view_box()[2] == pytest.approx(320 / 1.5)
+        window.execute_script(
+            "document.querySelector('#panes svg').dispatchEvent("
+            "new WheelEvent('wheel', {deltaY: -1, clientX: 300, clientY: 400, cancelable: true}))"
+        )
+        assert view_box()[2] == pytest.approx(320 / 1.5 / 1.25)
+        click("#whole")
+        assert view_box() == whole
+        click("#next")
+        assert "a</script>" not in all_of("#title")[0].text
+        click("#close")
+        assert not all_of("#large[open]")
+
+        assert len(all_of(".card .body.false")) == 1
+        click("#strays")
+        assert not all_of(".card .body.false")
+        assert (
+            window.execute_script(
+                "return performance.getEntriesByType('resource').filter(e => !e.name.startsWith('data:')).length"
+            )
+            == 0
+        )
+        assert window.get_log("browser") == []

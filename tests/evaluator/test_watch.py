@@ -1,0 +1,242 @@
+"""Every checkpoint of a training is evaluated once, the best is kept, nothing half-written is read, and a stop loses nothing."""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from job_data import write_images
+from trainer_data import TINY, make_info, small_tensors
+
+from evaluator.jobs.config import WatchConfig
+from evaluator.jobs.watch import TRAINING_LOCK, Watch, link_or_copy
+from pipeline.errors import UserError
+from pipeline.skeletons import COCO18
+from trainer.run import checkpoint
+from trainer.run.checkpoint import read_info, save_checkpoint
+
+FIGURES = {100: 0.2, 200: 0.5, 300: 0.5, 400: 0.1}
+
+
+@pytest.fixture
+def place(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "images").mkdir()
+    (tmp_path / "a.json").write_text("{}")
+    return tmp_path
+
+
+def config_of(place, **options):
+    defaults = dict(
+        run=place / "run", annotations=place / "a.json", images=place / "images", out=place / "out", idle_minutes=0.0,
+        poll_seconds=0.1,
+    )  # fmt: skip
+    return WatchConfig(**{**defaults, **options})
+
+
+def save(place, step, value=1.0):
+    path = place / "run" / f"step-{step:08d}.safetensors"
+    save_checkpoint(path, make_info(step=step), small_tensors(value))
+    return path
+
+
+class Evaluator:
+    """Writes the figures of FIGURES instead of evaluating; `before` and `after` may do harm."""
+
+    def __init__(self, before=lambda step: None, code=0):
+        self.steps, self.before, self.code = [], before, code
+
+    def __call__(self, held, out):
+        step = read_info(held).step
+        self.before(step)
+        self.steps.append(step)
+        if not self.code:
+            out.mkdir(exist_ok=True)
+            metrics = {"figures": {"AP": FIGURES[step]}, "num_images": 2, "num_images_in_file": 2}
+            (out / "metrics.json").write_text(json.dumps({**metrics, "unreadable_images": {}, "speed": {}}))
+        return self.code
+
+
+def watch(config, evaluate):
+    job = Watch(config, evaluate)
+    with job.claimed():
+        job.loop()
+    return json.loads((config.out / "leaderboard.json").read_text())
+
+
+def test_all_checkpoints_are_evaluated_in_order_and_the_best_is_kept(place):
+    for step in FIGURES:
+        save(place, step, value=step)
+    evaluate = Evaluator()
+    board = watch(config_of(place), evaluate)
+    assert evaluate.steps == [100, 200, 300, 400]
+    assert [entry["step"] for entry in board["checkpoints"]] == [200, 300, 100, 400] and board["best"] == 200
+    best = place / "out" / "best.safetensors"
+    assert read_info(best).step == 200
+    assert best.samefile(place / "run" / "step-00000200.safetensors")
+    assert not list((place / "out" / "held").iterdir())
+
+
+def test_the_best_outlives_its_removal_by_the_training(place):
+    paths = [save(place, step) for step in (100, 200)]
+    watch(config_of(place), Evaluator())
+    for path in paths:
+        path.unlink()
+    save(place, 400)
+    board = watch(config_of(place), evaluate := Evaluator())
+    assert evaluate.steps == [400] and board["best"] == 200 and len(board["checkpoints"]) == 3
+    assert checkpoint.read_checkpoint(place / "out" / "best.safetensors")[0].step == 200
+
+
+def test_a_checkpoint_may_vanish_while_it_is_evaluated(place):
+    path = save(place, 100)
+    board = watch(config_of(place), Evaluator(before=lambda step: path.unlink()))
+    assert board["best"] == 100 and read_info(place / "out" / "best.safetensors").step == 100
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.9])
+def test_half_written_and_damaged_ones_are_passed_over_until_they_are_whole(place, cut, capsys):
+    path = save(place, 100)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(cut * len(whole))])
+    flipped = save(place, 200)
+    data = bytearray(flipped.read_bytes())
+    data[-3] ^= 4
+    flipped.write_bytes(data)
+    board = watch(config_of(place), evaluate := Evaluator())
+    assert evaluate.steps == [] and board == {**board, "best": None, "checkpoints": []}
+    assert "step-00000200.safetensors: damaged" in capsys.readouterr().err
+    path.write_bytes(whole)
+    assert watch(config_of(place), evaluate)["best"] == 100
+
+
+@pytest.mark.parametrize("moment", ["evaluating", "entering"])
+def test_a_watch_that_was_killed_goes_on(place, moment, monkeypatch):
+    for step in (100, 200):
+        save(place, step)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
+        if moment == "entering":
+            job = Watch(config_of(place), Evaluator())
+            with job.claimed():
+                patch.setattr(job, "_write_board", killed)
+                job.loop()
+        watch(config_of(place), Evaluator(before=lambda step: step == 200 and killed()))
+    for path in (place / "run").iterdir():
+        path.unlink()
+    board = watch(config_of(place), evaluate := Evaluator())
+    assert evaluate.steps == ([200] if moment == "evaluating" else [100, 200])
+    assert [entry["step"] for entry in board["checkpoints"]] == [200, 100]
+    assert read_info(place / "out" / "best.safetensors").step == 200
+    assert not list((place / "out" / "held").iterdir())
+
+
+def test_it_stops_after_so_many(place):
+    for step in FIGURES:
+        save(place, step)
+    board = watch(config_of(place, max_evaluations=2, idle_minutes=None), Evaluator())
+    assert len(board["checkpoints"]) == 2
+
+
+@contextlib.contextmanager
+def training(place):
+    with (place / "run" / TRAINING_LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def test_it_stops_when_the_training_is_over_and_not_before(place):
+    from trainer.loop.train import LOCK
+
+    assert LOCK == TRAINING_LOCK
+    boards = []
+    config = config_of(place, stop_with_training=True, idle_minutes=None)
+    with training(place):
+        save(place, 100)
+        thread = threading.Thread(target=lambda: boards.append(watch(config, Evaluator())))
+        thread.start()
+        time.sleep(0.5)
+        save(place, 200)
+        time.sleep(0.5)
+        assert thread.is_alive()
+        save(place, 300)
+    thread.join(20)
+    assert len(boards[0]["checkpoints"]) == 3
+
+
+def test_one_that_cannot_be_evaluated_is_said_to_have_failed(place):
+    save(place, 100)
+    board = watch(config_of(place), Evaluator(code=1))
+    assert board["best"] is None and board["checkpoints"][0]["failed"] == "exit code 1"
+    assert not (place / "out" / "best.safetensors").exists()
+    assert watch(config_of(place), Evaluator())["best"] == 100, "what failed gets another chance"
+
+
+def test_other_settings_another_training_and_other_folders_are_refused(place):
+    save(place, 100)
+    watch(config_of(place), Evaluator())
+    with pytest.raises(UserError, match="metric: AP there, AR now"):
+        watch(config_of(place, metric="AR"), Evaluator())
+    save(place, 100, value=5.0)
+    with pytest.raises(UserError, match="another checkpoint of step 100"):
+        watch(config_of(place), Evaluator())
+    (place / "other").mkdir()
+    (place / "other" / "notes.txt").touch()
+    with pytest.raises(UserError, match="not of a watch"):
+        watch(config_of(place, out=place / "other"), Evaluator())
+
+
+def test_two_watches_do_not_share_a_folder(place):
+    first = Watch(config_of(place), Evaluator())
+    with first.claimed(), pytest.raises(UserError, match="another watch"):
+        watch(config_of(place), Evaluator())
+
+
+def test_a_file_is_copied_where_it_cannot_be_linked(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("x")
+
+    def refuse(*_):
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    link_or_copy(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_text() == "x" and not (tmp_path / "b").samefile(tmp_path / "a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_the_command_evaluates_real_checkpoints_and_stops_on_a_signal(tmp_path):
+    """A network of random weights that finds nobody, in the processes that a user gets."""
+    from trainer.networks.inference import build
+
+    annotations, images = write_images(tmp_path, count=3)
+    run, out = tmp_path / "run", tmp_path / "out"
+    run.mkdir()
+    network = build(TINY, COCO18)
+    tensors = {checkpoint.NETWORK + name: np.asarray(p.asnumpy()) for name, p in network.parameters_dict().items()}
+    save_checkpoint(run / "step-00000007.safetensors", make_info(), tensors)
+    words = ["--run", run, "--annotations", annotations, "--images", images, "--out", out, "--pictures", 0, "--poll-seconds", 0.2]
+    process = subprocess.Popen([sys.executable, "-m", "evaluator", "watch", *map(str, words)], stderr=subprocess.PIPE, text=True)
+    board = out / "leaderboard.json"
+    give_up = time.monotonic() + 90
+    while not (board.exists() and json.loads(board.read_text())["best"] == 7):
+        assert process.poll() is None and time.monotonic() < give_up
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 143 and "Traceback" not in process.communicate()[1]
+    assert {path.name for path in out.iterdir()} == {
+        "leaderboard.json",
+        "best.safetensors",
+        "held",
+        "step-00000007",
+        "watch.lock",
+    }

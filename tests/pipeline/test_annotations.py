@@ -1,0 +1,217 @@
+"""Reading COCO files: what is a target, what is ignored, and how bad files are refused."""
+
+import copy
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+
+from pipeline.datasets import coco
+from pipeline.datasets.selection import PersonFilter, add_derived_joints, read_annotations
+from pipeline.errors import UserError
+from pipeline.samples import masks
+from pipeline.skeletons import COCO18
+
+FULL = [v for i in range(17) for v in (20 + i, 30 + i, 2)]
+NONE = [0] * 51
+
+
+def person(id=1, image_id=1, keypoints=FULL, area=2000.0, **more) -> dict:
+    x0 = 10
+    box = [[x0, 10, x0 + 40, 10, x0 + 40, 60, x0, 60]]
+    fields = dict(id=id, image_id=image_id, category_id=1, iscrowd=0, area=area, bbox=[x0, 10, 40, 50], segmentation=box)
+    return {**fields, "keypoints": list(keypoints), **more}
+
+
+def document(*people, num_images=1) -> dict:
+    images = [dict(id=i + 1, file_name=f"{i + 1}.jpg", width=100, height=80, license=4) for i in range(num_images)]
+    category = dict(id=1, name="person", keypoints=list(COCO18.source_joints))
+    return dict(images=images, annotations=list(people), categories=[category], licenses=[dict(id=4, name="BY")])
+
+
+def read(tmp_path, content, **options):
+    path = tmp_path / "a.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return read_annotations(path, skeleton=COCO18, person_filter=PersonFilter(**options))
+
+
+def test_neck_is_the_middle_of_the_shoulders(tmp_path):
+    (sample,) = read(tmp_path, document(person())).samples
+    left, right, neck = (sample.keypoints[0, COCO18.index(name)] for name in ("left_shoulder", "right_shoulder", "neck"))
+    np.testing.assert_array_equal(neck, [(left[0] + right[0]) / 2, (left[1] + right[1]) / 2, 2])
+
+
+def test_neck_with_one_shoulder():
+    source = np.array(FULL, float).reshape(1, 17, 3)
+    source[0, COCO18.source_joints.index("left_shoulder")] = 0
+    neck = COCO18.index("neck")
+    assert add_derived_joints(source, COCO18, one_is_enough=False)[0, neck].tolist() == [0, 0, 0]
+    right = source[0, COCO18.source_joints.index("right_shoulder")]
+    assert add_derived_joints(source, COCO18, one_is_enough=True)[0, neck].tolist() == right.tolist()
+
+
+def test_keypoints_keep_their_fractions(tmp_path):
+    points = list(FULL)
+    points[0] = 20.375
+    (sample,) = read(tmp_path, document(person(keypoints=points))).samples
+    assert sample.keypoints[0, COCO18.index("nose"), 0] == 20.375 and sample.keypoints.dtype == np.float32
+
+
+def test_exactly_five_joints_and_more_than_the_area_make_a_target(tmp_path):
+    five, four = FULL[:15] + [0] * 36, FULL[:12] + [0] * 39
+    people = [person(1, keypoints=five), person(2, keypoints=four), person(3, area=1024.0), person(4, area=1024.5)]
+    selection = read(tmp_path, document(*people))
+    assert len(selection.samples[0].keypoints) == 2 and len(selection.samples[0].ignored) == 2
+    assert (selection.counts["people_few_joints"], selection.counts["people_small"]) == (1, 1)
+
+
+def test_the_diagonal_counts_on_request(tmp_path):
+    # FULL goes from 20, 30 to 36, 46: 17 x 17 pixels.
+    diagonal = np.hypot(17, 17)
+    for least, count in ((diagonal - 0.01, 1), (diagonal + 0.01, 0)):
+        selection = read(tmp_path, document(person(), person(2, image_id=2, area=5e3), num_images=2), min_diagonal_px=least)
+        assert selection.counts.get("people_target", 0) == 2 * count and selection.counts.get("people_small", 0) == 2 * (
+            1 - count
+        )
+
+
+def test_images_without_target_are_left_out_and_people_free_ones_kept_on_request(tmp_path):
+    content = document(person(1, 1), person(2, 2, keypoints=NONE), num_images=10)
+    assert [s.image_id for s in read(tmp_path, content).samples] == [1]
+    selection = read(tmp_path, content, people_free_share=0.75)
+    assert len(selection.samples) == 4 and selection.counts["people_free"] == 3
+    assert 2 not in [s.image_id for s in selection.samples], "somebody unlabeled is there"
+
+
+def test_ignore_mask_is_the_unlabeled_and_the_crowd_less_the_targets(tmp_path):
+    def square(x, y):
+        return [[x, y, x + 20, y, x + 20, y + 20, x, y + 20]]
+
+    crowd = {"size": [80, 100], "counts": [80 * 50, 80 * 50]}  # the right half
+    target = person(1, segmentation=square(60, 10))
+    unlabeled = person(2, keypoints=NONE, segmentation=square(10, 10))
+    mass = person(3, keypoints=NONE, iscrowd=1, segmentation=crowd)
+    (sample,) = read(tmp_path, document(target, unlabeled, mass)).samples
+    mask = masks.ignore_mask(sample)
+    expected = np.zeros((80, 100), bool)
+    expected[:, 50:] = True
+    expected[10:30, 60:80] = False
+    expected[10:30, 10:30] = True
+    np.testing.assert_array_equal(mask, expected)
+
+
+def test_nothing_to_ignore_gives_no_mask(tmp_path):
+    assert masks.ignore_mask(read(tmp_path, document(person())).samples[0]) is None
+
+
+@given(st.integers(0, 2**31), st.floats(0, 1))
+def test_compressed_rle_is_read_as_pycocotools_writes_it(seed, density):
+    rng = np.random.default_rng(seed)
+    mask = rng.random((80, 100)) < density
+    mask[:, rng.integers(100) :] = False  # a long run, too
+    code = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
+    flat = mask.ravel(order="F")
+    edges = np.flatnonzero(np.diff(flat.astype(int), prepend=0, append=2))
+    expected = np.diff(edges, prepend=0)
+    assert coco._decompress_rle(code) == expected.tolist()
+
+
+@pytest.mark.parametrize("counts", ["@", "0", "00o", "\x00", "\u00ff", "P" * 1000, "`2" * 4000])
+def test_unsound_compressed_rle_is_named(tmp_path, counts):
+    crowd = person(2, keypoints=NONE, iscrowd=1, segmentation={"size": [80, 100], "counts": counts})
+    with pytest.raises(UserError, match=r"annotation .*: segmentation must be an RLE whose counts add up to 8000 pixels"):
+        read(tmp_path, document(person(), crowd))
+
+
+def changed(path: list, value) -> dict:
+    content = document(person())
+    place = content
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not COCO"),
+        ({"images": []}, "not COCO"),
+        (changed(["categories", 0, "keypoints"], ["nose"]), "skeleton"),
+        (changed(["categories"], []), "skeleton"),
+        (changed(["annotations", 0, "keypoints"], FULL[:-1]), "annotation 1: keypoints must be 51"),
+        (changed(["annotations", 0, "keypoints", 3], float("nan")), "annotation 1: keypoints"),
+        (changed(["annotations", 0, "keypoints", 3], 1e400), "annotation 1: keypoints"),
+        (changed(["annotations", 0, "keypoints", 2], 3), "v of keypoints"),
+        (changed(["annotations", 0, "image_id"], 77), "image_id"),
+        (changed(["annotations", 0, "area"], None), "area"),
+        (changed(["annotations", 0, "bbox"], [1, 2, 3]), "bbox"),
+        (changed(["annotations", 0, "segmentation"], [[1, 2]]), "segmentation"),
+        (changed(["annotations", 0, "segmentation"], {"size": [1, 1], "counts": [1]}), "segmentation"),
+        (changed(["annotations", 0, "segmentation"], [[0, 0, 1e8, 1e8, 10, 0]]), "segmentation"),
+        (changed(["annotations", 0, "bbox"], [0, 0, 1e8, 1e8]), "bbox"),
+        (changed(["images", 0, "width"], 10**9), "width"),
+        (changed(["images", 0, "file_name"], "../secret.jpg"), "file_name"),
+        (changed(["images", 0, "file_name"], "/etc/passwd"), "file_name"),
+        (changed(["images", 0, "width"], 0), "width"),
+        (changed(["images", 0, "id"], "one"), "id"),
+        (changed(["images"], document(num_images=1)["images"] * 2), "twice"),
+    ],
+)
+def test_bad_files_are_refused_by_name(tmp_path, content, named):
+    with pytest.raises(UserError, match=named) as error:
+        read(tmp_path, content)
+    assert "a.json" in str(error.value)
+
+
+def places(node, path=()):
+    """Every path into a JSON document."""
+    yield path
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, child in children:
+        yield from places(child, (*path, key))
+
+
+BASE = document(person(), person(2, keypoints=NONE, iscrowd=1, segmentation={"size": [80, 100], "counts": [4000, 4000]}))
+PATHS = [path for path in places(BASE) if path]
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.text(max_size=5),
+    st.just([]),
+    st.just({}),
+    st.just("\0"),
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(PATHS), VALUES)
+def test_mutated_files_give_samples_or_a_user_error(tmp_path, path, value):
+    content = copy.deepcopy(BASE)
+    place = content
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    try:
+        selection = read(tmp_path, content)
+    except UserError:
+        return
+    for sample in selection.samples:
+        assert np.isfinite(sample.keypoints).all()
+        mask = masks.ignore_mask(sample)
+        assert mask is None or mask.shape == (sample.height, sample.width)
+
+
+def test_missing_file_is_a_message_and_an_exit_code(tmp_path):
+    words = ["build", "--annotations", str(tmp_path / "no.json"), "--images", str(tmp_path), "--out", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-m", "pipeline", *words], capture_output=True, text=True)
+    assert done.returncode == 1 and "no.json" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,264 @@
+"""Nothing is lost, nothing damaged goes unnoticed: kills at random moments, full disks, and every fault that a set may have."""
+
+import contextlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from pipeline_data import PIPELINE, build_config, tree, words_of
+
+from pipeline.__main__ import COMMANDS
+from pipeline.build import build
+from pipeline.cli import main
+from pipeline.errors import UserError
+from pipeline.records import verify
+from pipeline.records.manifest import MANIFEST, read_manifest
+from pipeline.records.verify import VerifyConfig
+from trainer.data.stream import Stream
+
+NUM_KILLS = 25
+
+
+def test_a_build_killed_at_random_moments_ends_with_the_same_bytes(people, tmp_path):
+    many = {"variants": 4, "shards": 6, "jobs": 2}
+    whole = build_config(people, tmp_path / "whole", **many)
+    assert build.run(whole) == 0
+    config = build_config(people, tmp_path / "killed", **many)
+    rng, kills, finished = random.Random(0), 0, 0
+    while kills < NUM_KILLS:
+        process = subprocess.Popen(
+            [*PIPELINE, *words_of(config)], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        target = rng.choice(["all", "parent", "worker"])
+        if rng.random() < 0.7:  # when work has begun: a shard is being written
+            wait_for(lambda process=process: process.poll() is not None or list(config.out.glob("shards/.writing-*")))
+            time.sleep(rng.uniform(0, 0.3))
+        else:
+            time.sleep(rng.uniform(0, 2.5))
+        if process.poll() is None:
+            kill(process, target)
+            kills += 1
+        code = process.wait(60)
+        if code == 0:
+            finished += 1
+            assert tree(config.out) == tree(whole.out)
+            shutil.rmtree(config.out)
+        elif (config.out / MANIFEST).exists():  # killed after the last file was in place
+            for name, content in tree(whole.out).items():
+                assert (config.out / name).read_bytes() == content, "an unfinished set looks like a finished one"
+    wait_for(lambda: not group(process.pid))
+    assert build.run(config) == 0
+    assert tree(config.out) == tree(whole.out)
+
+
+@pytest.mark.parametrize("left", [(build.LOCK,), (build.PLAN, build.LOCK)])
+def test_a_build_killed_at_its_very_end_is_tidied(people, tmp_path, left):
+    config = build_config(people, tmp_path / "set")
+    assert build.run(config) == 0
+    whole = tree(config.out)
+    for name in left:
+        (config.out / name).write_text("{}")
+    assert build.run(config) == 0
+    assert tree(config.out) == whole
+
+
+@pytest.mark.parametrize("left", [(build.LOCK,), (build.LOCK, ".build.json.7")])
+def test_a_build_killed_at_its_very_beginning_begins_again(people, tmp_path, left):
+    config = build_config(people, tmp_path / "set")
+    assert build.run(config) == 0
+    whole = tree(config.out)
+    shutil.rmtree(config.out)
+    config.out.mkdir()
+    for name in left:
+        (config.out / name).write_text("{")
+    assert build.run(config) == 0
+    assert tree(config.out) == whole
+
+
+def test_hidden_files_of_somebody_else_are_not_touched(people, tmp_path):
+    config = build_config(people, tmp_path / "set")
+    (config.out / ".git").mkdir(parents=True)
+    with pytest.raises(UserError, match="not empty"):
+        build.run(config)
+    assert (config.out / ".git").exists()
+
+
+def kill(process: subprocess.Popen, target: str) -> None:
+    with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+        if target == "all":
+            os.killpg(process.pid, signal.SIGKILL)
+        elif target == "parent":
+            process.kill()
+        elif children := psutil.Process(process.pid).children(recursive=True):
+            children[-1].kill()
+        else:
+            process.kill()
+
+
+def group(pid: int) -> list[psutil.Process]:
+    """Living processes of a process group."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == pid and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def wait_for(condition, timeout_s: float = 60) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, megabytes: int):
+    """A file system of that size, where this process may mount one."""
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], capture_output=True)
+    if done.returncode:
+        pytest.skip("may not mount a tmpfs here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_an_error_and_the_next_run_continues(people, tmp_path):
+    with small_disk(tmp_path / "disk", 12):
+        config = build_config(people, tmp_path / "disk" / "set", variants=4, shards=16)
+        done = subprocess.run([*PIPELINE, *words_of(config)], capture_output=True, text=True)
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert "cannot be written" in done.stderr and "MB are free there" in done.stderr
+        assert not (config.out / MANIFEST).exists() and not list(config.out.rglob(".*"))
+        finished = set(tree(config.out))
+        assert any("shards/" in name for name in finished), "what was finished is kept"
+        subprocess.run(["mount", "-o", "remount,size=200m", str(tmp_path / "disk")], check=True)
+        assert build.run(config) == 0
+        whole = build_config(people, tmp_path / "whole", variants=4, shards=16)
+        build.run(whole)
+        assert tree(config.out) == tree(whole.out)
+
+
+def test_a_file_size_limit_is_an_error_and_leaves_nothing_half_written(people, tmp_path):
+    config = build_config(people, tmp_path / "set")
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # noqa: E731
+    done = subprocess.run([*PIPELINE, *words_of(config)], capture_output=True, text=True, preexec_fn=limit)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "error:" in done.stderr
+    assert not config.out.exists()
+
+
+def test_two_builds_at_once_the_second_refuses(people, tmp_path):
+    config = build_config(people, tmp_path / "set", variants=8, shards=8)
+    first = subprocess.Popen([*PIPELINE, *words_of(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: (config.out / build.LOCK).exists())
+    time.sleep(0.1)
+    if first.poll() is None:
+        with pytest.raises(UserError, match="another build is writing there"):
+            build.run(config)
+    assert first.wait(60) == 0
+
+
+# ---- faults of a finished set
+
+SHARD = "shards/v001-s00001"
+OTHER = "shards/v001-s00000"
+
+
+def flip(path: Path) -> None:
+    """Change one bit: in a shard of the last byte of the first row's image, found by the JPEG's end; elsewhere in the middle."""
+    data = bytearray(path.read_bytes())
+    place = data.find(b"\xff\xd9") - 1 if path.name == "part.mindrecord" else len(data) // 2
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def swap_shards(folder: Path) -> None:
+    for a, b in ((OTHER, "shards/x"), (SHARD, OTHER), ("shards/x", SHARD)):
+        (folder / a).rename(folder / b)
+
+
+def edit(folder: Path, **changes) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**manifest, **changes}, indent=1))
+
+
+FILES = [f"{SHARD}/part.mindrecord", f"{SHARD}/part.mindrecord.db", f"{SHARD}/rows.parquet", "samples.parquet"]
+FAULTS = {
+    **{f"flipped bit in {name}": (lambda f, name=name: flip(f / name), name) for name in FILES},
+    **{f"truncated {name}": (lambda f, name=name: truncate(f / name), name) for name in FILES},
+    **{f"missing {name}": (lambda f, name=name: (f / name).unlink(), name) for name in FILES},
+    "missing shard": (lambda f: shutil.rmtree(f / SHARD), SHARD),
+    "extra file": (lambda f: (f / SHARD / "notes.txt").write_text("mine"), f"{SHARD}/notes.txt"),
+    "extra shard": (lambda f: shutil.copytree(f / SHARD, f / "shards/v002-s00000"), "shards/v002-s00000"),
+    "two shards swapped": (swap_shards, "shards/v001-s0000"),
+    "edited manifest: seed": (lambda f: edit(f, seed=99), "edited or damaged"),
+    "edited manifest: counts": (lambda f: edit(f, counts={}), "edited or damaged"),
+    "flipped bit in manifest": (lambda f: flip(f / MANIFEST), MANIFEST),
+    "truncated manifest": (lambda f: truncate(f / MANIFEST), "not JSON"),
+    "missing manifest": (lambda f: (f / MANIFEST).unlink(), "unfinished build"),
+    "schema of another version": (lambda f: edit(f, schema_version=99), "schema version 99"),
+}
+UNSEEN_BY_SIZES = {name for name in FAULTS if name.startswith("flipped bit in s")}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_fault_is_found_and_named(records, tmp_path, capfd, fault):
+    damage, named = FAULTS[fault]
+    copy = tmp_path / "set"
+    shutil.copytree(records, copy)
+    damage(copy)
+    assert main("test", "", COMMANDS, ["verify", str(copy), "--jobs", "1"]) == 1
+    said = capfd.readouterr()
+    assert named in said.out + said.err
+    # The trainer looks at manifest and sizes, by option at everything.
+    with contextlib.nullcontext() if fault in UNSEEN_BY_SIZES else pytest.raises(UserError, match=named.replace(".", r"\.")):
+        Stream(copy, batch_size=2, seed=0)
+    with pytest.raises(UserError, match=named.replace(".", r"\.")):
+        Stream(copy, batch_size=2, seed=0, check_hashes=True)
+
+
+def test_a_manifest_whose_settings_make_no_sense_is_refused(records, tmp_path, monkeypatch):
+    shutil.copytree(records, tmp_path / "set")
+    monkeypatch.setattr("pipeline.records.manifest._checksum", lambda fields: None)
+    edit(tmp_path / "set", skeleton={}, checksum=None)
+    with pytest.raises(UserError, match="damaged manifest: a skeleton has the fields"):
+        read_manifest(tmp_path / "set")
+
+
+def test_a_whole_set_has_no_faults(records, capfd):
+    assert verify.run(VerifyConfig(records=records, jobs=1)) == 0
+    Stream(records, batch_size=2, seed=0, check_hashes=True)
+
+
+def print_table() -> None:
+    """Print the table of faults: `python tests/test_faults.py RECORDS`."""
+    import tempfile
+
+    for fault, (damage, _) in FAULTS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "set"
+            shutil.copytree(sys.argv[1], copy)
+            damage(copy)
+            done = subprocess.run([*PIPELINE, "verify", str(copy)], capture_output=True, text=True)
+            lines = [line.replace(f"{copy}", "RECORDS") for line in (done.stdout + done.stderr).splitlines()]
+            said = next((line for line in lines if "FAULT" in line or "error" in line), "nothing")
+            print(f"| {fault} | {done.returncode} | {said} |")
+
+
+if __name__ == "__main__":
+    print_table()

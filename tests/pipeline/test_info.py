@@ -1,0 +1,119 @@
+"""`trainer info`: it tells what is in the file, marks what is not the preset's, and names what is damaged."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from pipeline.cli import flatten, main, parse
+from pipeline.skeletons import COCO18
+from trainer.__main__ import COMMANDS
+from trainer.commands.info import preset_settings
+from trainer.config import TrainConfig
+from trainer.run.checkpoint import CheckpointInfo, save_checkpoint
+
+ROOT = Path(__file__).parents[2]
+OPTIONS = ["--preset", "small", "--records", "records", "--out", "runs/it", "--lr", "0.02", "--stage-channels", "9"]
+
+
+def write(path: Path, step: int) -> None:
+    config = parse(TrainConfig, OPTIONS, prog="train")
+    info = CheckpointInfo(
+        step=step, epoch=3, position=24, seed=5, loss_scale=1024.0, config=flatten(config), network=flatten(config.network),
+        skeleton=COCO18.to_dict(), targets={"insize": 64, "stride_px": 8}, normalization={"mean": (1.0, 2.0, 3.0)},
+        records_digest="abc123",
+    )  # fmt: skip
+    sizes = {"backbone.a.weight": (2, 3), "backbone.a.moving_mean": (5,), "neck.b.weight": (7,), "stages.0.c.weight": (2, 2)}
+    tensors = {f"network.{name}": np.ones(shape, np.float32) for name, shape in sizes.items()}
+    moments = {
+        f"optimizer.adam.moment1.{name}": np.ones(shape, np.float32) for name, shape in sizes.items() if "moving" not in name
+    }
+    save_checkpoint(path, info, {**tensors, **moments, "optimizer.adam.beta1_power": np.array(0.25, np.float32)})
+
+
+def info(capsys, path: Path) -> tuple[int, str]:
+    code = main("trainer", "", COMMANDS, ["info", str(path)])
+    return code, "".join(capsys.readouterr())
+
+
+def flip_last_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def test_everything_in_the_file_is_told(tmp_path, capsys):
+    path = tmp_path / "step-00000012.safetensors"
+    write(path, 12)
+    code, text = info(capsys, path)
+    assert code == 0 and "checksum (CRC32) good" in text
+    for told in ("step 12, epoch 3 at sample 24", "seed 5", "loss scale 1024", "skeleton coco18: 18 joints, 19 limbs", "abc123"):
+        assert told in text
+    for told in (
+        "parameters: 17 in 3 tensors",
+        "vgg (backbone): 6 in",
+        "base (neck): 7 in",
+        "stage: 4 in",
+        "normalization: 5 in",
+    ):
+        assert told in text
+    assert "adam.moment1: 17 numbers in 3 tensors" in text and "adam.beta1_power = 0.25" in text
+    assert sum(array.size for array in load_file(path).values()) == 17 + 5 + 17 + 1
+    fields = {field.name for field in dataclasses.fields(TrainConfig)} - {"network", "optim"}
+    assert all(f"{name}: " in text for name in fields)
+
+
+def test_what_differs_from_the_preset_is_marked_and_nothing_else(tmp_path, capsys):
+    write(tmp_path / "a.safetensors", 1)
+    lines = info(capsys, tmp_path / "a.safetensors")[1].splitlines()
+    marked = [line.split() for line in lines if line.startswith("  * ")]
+    assert [(words[1], words[2], words[-1]) for words in marked] == [
+        ("stage_channels:", "9", "48)"),
+        ("lr:", "0.02", "0.008)"),
+    ]
+
+
+@pytest.mark.parametrize("preset", TrainConfig.PRESETS)
+def test_a_presets_own_settings_are_those_that_the_command_would_take(preset):
+    usual = preset_settings({"preset": preset, "records": "r", "out": "o"})
+    assert {name: tuple(v) if isinstance(v := usual[name], list) else v for name in TrainConfig.PRESETS[preset]} == dict(
+        TrainConfig.PRESETS[preset]
+    )
+
+
+def test_a_folder_shows_all_and_names_the_damaged(tmp_path, capsys):
+    for step in (5, 10, 20):
+        write(tmp_path / f"step-{step:08d}.safetensors", step)
+    flip_last_byte(tmp_path / "step-00000020.safetensors")
+    (tmp_path / "step-00000030.safetensors").write_bytes(b"\x09")
+    code, text = info(capsys, tmp_path)
+    assert code == 1
+    state = {words[0]: words[-1] for line in text.splitlines()[:5] if (words := line.split())[0].startswith("step-")}
+    assert state == {
+        f"step-{step:08d}.safetensors": what for step, what in {5: "good", 10: "good", 20: "DAMAGED", 30: "DAMAGED"}.items()
+    }
+    assert "step-00000020.safetensors: damaged" in text and "step-00000030.safetensors: truncated" in text
+    assert "step 10, epoch 3" in text and "step 20, epoch" not in text
+
+
+def test_a_damaged_file_tells_what_can_still_be_read(tmp_path, capsys):
+    write(tmp_path / "a.safetensors", 7)
+    flip_last_byte(tmp_path / "a.safetensors")
+    code, text = info(capsys, tmp_path / "a.safetensors")
+    assert code == 1 and "NOT good" in text and "step 7" in text and "parameters:" not in text
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path, capsys):
+    assert info(capsys, tmp_path / "absent")[0] == 1
+    code, text = info(capsys, tmp_path)
+    assert code == 1 and "no checkpoint" in text and "Traceback" not in text
+
+
+def test_it_loads_no_mindspore(tmp_path):
+    write(tmp_path / "a.safetensors", 7)
+    code = f"import sys\nfrom trainer.commands.info import *\nrun(InfoConfig(checkpoint=Path({str(tmp_path)!r})))\nsys.exit('mindspore' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0

@@ -1,0 +1,60 @@
+"""How many variants does training need? AP on unseen synthetic people after equally many steps, for several K, jittered or not.
+
+    python tests/variants_study.py --out study
+
+The quickstart's people and network, but few images, so that each is seen as often as in a real training. Two cores need
+about six minutes for each of the six trainings. Run again after a stop, it continues.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+from pathlib import Path
+
+from evaluator.quickstart import JITTER, build_command, evaluate_command, people_command, train_command
+from trainer.run.log import read_log
+
+NUM_IMAGES, NUM_UNSEEN = 400, 200
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of images, records and runs")
+    parser.add_argument("--variants", type=int, nargs="+", default=[1, 4, 16], help="the K to try")
+    parser.add_argument("--num-steps", type=int, default=1600, help="training steps of 8 images")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    print(f"{'K':>3}  {'jitter':<6}{'AP':>7}{'AP .5':>7}{'AP .75':>7}   loss at the end", flush=True)
+    for variants in options.variants:
+        for jitter in (False, True):
+            metrics, loss = study(options.out, variants, jitter, options.num_steps)
+            values = "".join(f"{metrics[name]:>7.3f}" for name in ("AP", "AP .5", "AP .75"))
+            print(f"{variants:>3}  {'yes' if jitter else 'no':<6}{values}   {loss:.5f}", flush=True)
+
+
+def study(out: Path, variants: int, jitter: bool, num_steps: int) -> tuple[dict, float]:
+    """One training and its evaluation, unless they are there. Returns the metrics and the last logged loss."""
+    name = f"k{variants:02d}{'-jitter' if jitter else ''}"
+    train, unseen, records, run, found = (
+        out / folder for folder in ("train", "unseen", f"records-{variants}", f"run-{name}", f"evaluation-{name}")
+    )
+    _do(out, train, people_command(train, NUM_IMAGES, "train", 0))
+    _do(out, unseen, people_command(unseen, NUM_UNSEEN, "val", 0))
+    _do(out, records / "manifest.json", build_command(train, records, variants, 0))
+    if not found.exists():
+        _do(out, None, train_command(records, run, num_steps, 0) + (JITTER if jitter else []))
+    _do(out, found, evaluate_command(run, unseen, found))
+    metrics = json.loads((found / "metrics.json").read_text())["figures"]
+    return metrics, read_log(run)[-1]["loss"]
+
+
+def _do(out: Path, output: Path | None, command: list[str]) -> None:
+    if output is None or not output.exists():
+        with open(out / "study.log", "a") as log:
+            print("$", shlex.join(command), file=log, flush=True)
+            subprocess.run(command, stdout=log, stderr=log, check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""A small build of a drawn data set, and helpers for commands of `pipeline`."""
+
+import sys
+from pathlib import Path
+
+from pipeline.build.config import BuildConfig
+from pipeline.samples.augment import AugmentConfig
+from pipeline.samples.targets import TargetConfig
+
+PIPELINE = [sys.executable, "-m", "pipeline"]
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def words_of(config) -> list[str]:
+    """The same build as a command."""
+    return [
+        *("build", "--annotations", str(config.annotations), "--images", str(config.images), "--out", str(config.out)),
+        *("--variants", str(config.variants), "--shards", str(config.shards), "--jobs", str(config.jobs), "--insize", "128"),
+    ]
+
+
+def build_config(people: Path, out: Path, **options) -> BuildConfig:
+    """A small build of `people`: 128-pixel crops, two shards per variant, one process."""
+    defaults = dict(
+        annotations=people / "annotations" / "person_keypoints_train2017.json",
+        images=people / "train2017",
+        out=out,
+        variants=2,
+        shards=2,
+        jobs=1,
+        targets=TargetConfig(insize=128),
+        augmentation=AugmentConfig(),
+    )
+    return BuildConfig(**{**defaults, **options})
+
+
+PUPPET = {
+    "name": "puppet5",
+    "joints": ["middle", "left_string", "right_string", "left_hook", "right_hook"],
+    "limbs": [["middle", "left_hook"], ["middle", "right_hook"], ["left_hook", "left_string"], ["right_hook", "right_string"]],
+    "mirror_pairs": [["left_string", "right_string"], ["left_hook", "right_hook"]],
+    "source_joints": ["right_string", "left_string", "right_hook", "left_hook"],
+    "sigmas": [0.06, 0.06, 0.1, 0.1],
+    "derived": [["middle", "left_hook", "right_hook"]],
+}

@@ -1,0 +1,174 @@
+"""Checkpoints: whole or refused; the network comes back as it was, with nothing else to say."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from trainer_data import TINY, make_info, small_tensors
+
+from pipeline.cli import flatten
+from pipeline.errors import UserError
+from pipeline.skeletons import COCO18
+from trainer.run import checkpoint
+from trainer.run.checkpoint import load_network, read_checkpoint, save_checkpoint
+
+
+@pytest.fixture(scope="module")
+def saved_network(tmp_path_factory):
+    from trainer.networks.inference import build
+    from trainer.networks.network import initialize
+
+    network = build(TINY, COCO18)
+    initialize(network, np.random.default_rng(0))
+    path = tmp_path_factory.mktemp("run") / "step-00000007.safetensors"
+    tensors = {checkpoint.NETWORK + name: p.asnumpy() for name, p in network.parameters_dict().items()}
+    save_checkpoint(path, make_info(), tensors)
+    return network, path
+
+
+def test_what_is_saved_is_read(tmp_path):
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, make_info(), small_tensors())
+    info, tensors = read_checkpoint(path)
+    assert checkpoint.read_info(path).step == info.step == 7 and info.config == {"lr": 0.1, "lr_steps": [5]}
+    assert tensors.keys() == small_tensors().keys()
+    for name, tensor in small_tensors().items():
+        np.testing.assert_array_equal(tensors[name], tensor)
+        assert tensors[name].shape == tensor.shape
+    assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"], "nothing temporary stays"
+
+
+def test_every_flipped_byte_and_every_truncation_is_refused(tmp_path):
+    path, bad = tmp_path / "c.safetensors", tmp_path / "bad.safetensors"
+    save_checkpoint(path, make_info(), small_tensors())
+    whole = path.read_bytes()
+    info, _ = read_checkpoint(path)
+    rng = np.random.default_rng(0)
+    padding = len(whole[: 8 + int.from_bytes(whole[:8], "little")].rstrip()), 8 + int.from_bytes(whole[:8], "little")
+    for place in rng.choice(len(whole), 300, replace=False):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << int(rng.integers(8))
+        bad.write_bytes(flipped)
+        if padding[0] <= place < padding[1]:
+            continue  # blanks behind the header mean nothing
+        with pytest.raises(UserError, match="bad"):
+            read_checkpoint(bad)
+    for length in [0, 1, 7, 8, 100, len(whole) // 2, len(whole) - 1]:
+        bad.write_bytes(whole[:length])
+        with pytest.raises(UserError, match="bad"):
+            read_checkpoint(bad)
+    bad.write_bytes(whole)
+    assert read_checkpoint(bad)[0] == info
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint at all", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
+def test_what_is_not_a_checkpoint_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "thing.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"thing\.ckpt"):
+        load_network(path)
+    with pytest.raises(UserError, match="absent"):
+        load_network(tmp_path / "absent.ckpt")
+    with pytest.raises(UserError, match="no complete checkpoint"):
+        load_network(tmp_path)
+
+
+def test_newest_is_found_by_its_contents_and_a_damaged_one_is_passed_over(tmp_path):
+    for name, step in (("zzz", 1), ("aaa", 30), ("mmm", 20)):
+        save_checkpoint(tmp_path / f"{name}.safetensors", make_info(step=step), small_tensors(step))
+    (tmp_path / "broken.safetensors").write_bytes(b"half")
+    path, info, tensors, faults = checkpoint.read_newest(tmp_path)
+    assert (path.stem, info.step, tensors["network.a"][0, 0]) == ("aaa", 30, 30.0)
+    assert len(faults) == 1 and "broken" in faults[0]
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(damaged)
+    path, info, _, faults = checkpoint.read_newest(tmp_path)
+    assert (path.stem, info.step) == ("mmm", 20) and len(faults) == 2 and "aaa" in faults[1]
+
+
+def test_pruning_keeps_the_newest(tmp_path):
+    for step in (5, 40, 3, 20):
+        save_checkpoint(tmp_path / f"{100 - step}.safetensors", make_info(step=step), small_tensors())
+    checkpoint.prune_checkpoints(tmp_path, keep=2)
+    assert [checkpoint.read_info(p).step for p in checkpoint.list_checkpoints(tmp_path)] == [40, 20]
+
+
+def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, make_info(step=1), small_tensors())
+    monkeypatch.setattr(checkpoint.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk")))
+    with pytest.raises(OSError, match="disk"):
+        save_checkpoint(path, make_info(step=2), small_tensors())
+    monkeypatch.undo()
+    assert read_checkpoint(path)[0].step == 1 and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_one_before_a_damaged_one_is_taken_and_the_damaged_one_named(saved_network, tmp_path, capsys):
+    saved = Path(shutil.copy(saved_network[1], tmp_path))
+    (tmp_path / "step-99999999.safetensors").write_bytes(saved.read_bytes()[:-100])
+    assert load_network(tmp_path).path == saved
+    assert "passed over: checkpoint" in (error := capsys.readouterr().err) and "step-99999999.safetensors" in error
+
+
+def test_load_network_gives_the_same_fields_for_a_file_and_its_folder(saved_network):
+    network, path = saved_network
+    images = np.random.default_rng(1).integers(0, 256, (2, 48, 64, 3), np.uint8)
+    import mindspore as ms
+
+    heatmaps, pafs = (t.asnumpy() for t in network(ms.Tensor(images))[-1])
+    for place in (path, path.parent):
+        loaded = load_network(place)
+        assert (loaded.skeleton, loaded.insize, loaded.stride_px, loaded.config["lr"]) == (COCO18, 64, 8, 0.1)
+        got = loaded.fields(images)
+        assert got[0].shape == (2, 19, 6, 8) and got[1].shape == (2, 38, 6, 8) and got[0].dtype == np.float32
+        np.testing.assert_allclose(got[0], heatmaps, atol=1e-5)
+        np.testing.assert_allclose(got[1], pafs, atol=1e-5)
+        assert loaded.fields(images[:1, :32])[0].shape == (1, 19, 4, 8), "another size needs nothing"
+    with pytest.raises(ValueError, match="multiples of 8"):
+        loaded.fields(images[:, :47])
+
+
+def test_tensors_of_another_network_are_refused_by_name(saved_network, tmp_path):
+    _, path = saved_network
+    info, tensors = read_checkpoint(path)
+    name = next(n for n in tensors if "stages.1" in n and n.endswith("weight"))
+    for changed, message in (
+        ({n: t for n, t in tensors.items() if n != name}, "lacks"),
+        ({**tensors, "network.extra": tensors[name]}, "unknown extra"),
+        ({**tensors, name: tensors[name][:1]}, "shape"),
+    ):
+        save_checkpoint(tmp_path / "c.safetensors", info, changed)
+        with pytest.raises(UserError, match=message):
+            load_network(tmp_path / "c.safetensors")
+
+
+@pytest.mark.parametrize("fields", [{"group_channels": 8}, {"num_stages": 0}])
+def test_a_network_of_another_version_is_refused(tmp_path, fields):
+    path = tmp_path / "step.safetensors"
+    save_checkpoint(path, make_info(network={**dataclasses.asdict(TINY), **fields}), small_tensors())
+    with pytest.raises(UserError, match=f"{path}: its network is not one of this version.*{next(iter(fields))}"):
+        checkpoint.load_network(path)
+
+
+def test_settings_of_the_network_that_an_older_checkpoint_does_not_have_are_the_defaults(saved_network, tmp_path):
+    network, path = saved_network
+    _, tensors = read_checkpoint(path)
+    old = {
+        name: getattr(TINY, name)
+        for name in (
+            "backbone_channels",
+            "neck_channels",
+            "num_stages",
+            "stage_channels",
+            "stage1_hidden_channels",
+            "kernel_size",
+        )
+    }
+    save_checkpoint(tmp_path / "old.safetensors", make_info(network={**old, "residual": False}), tensors)
+    loaded = load_network(tmp_path / "old.safetensors")
+    assert loaded.info.network == flatten(TINY), "as a new checkpoint would have them, so that a run continues from it"
+    names = [p.name for p in network.get_parameters()]
+    assert [p.name for p in loaded.network.get_parameters()] == names

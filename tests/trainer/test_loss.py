@@ -1,0 +1,70 @@
+"""The loss: hand-worked values, the mask, and parts of a batch that average to the whole."""
+
+import mindspore as ms
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainer.loop.loss import stage_losses
+from trainer.networks.network import last_fields
+
+NUM_HEATMAPS, NUM_PAFS, GRID = 3, 4, (2, 3)
+
+
+def random_case(seed: int, batch: int):
+    rng = np.random.default_rng(seed)
+    heatmaps = rng.integers(0, 256, (batch, NUM_HEATMAPS, *GRID)).astype(np.uint8)
+    pafs = rng.integers(-127, 128, (batch, NUM_PAFS, *GRID)).astype(np.int8)
+    mask = rng.integers(0, 2, (batch, *GRID)).astype(np.uint8)
+    outputs = [
+        (rng.normal(size=heatmaps.shape).astype(np.float32), rng.normal(size=pafs.shape).astype(np.float32)) for _ in range(2)
+    ]
+    return outputs, heatmaps, pafs, mask
+
+
+def losses_of(outputs, heatmaps, pafs, mask) -> np.ndarray:
+    outputs = tuple(tuple(map(ms.Tensor, stage)) for stage in outputs)
+    return stage_losses(outputs, ms.Tensor(heatmaps), ms.Tensor(pafs), ms.Tensor(mask)).asnumpy()
+
+
+def test_hand_worked():
+    heatmaps, pafs = np.full((1, 1, 1, 2), 255, np.uint8), np.full((1, 2, 1, 2), -127, np.int8)
+    outputs = [(np.full((1, 1, 1, 2), 0.5, np.float32), np.zeros((1, 2, 1, 2), np.float32))]
+    # Errors: 0.5 and 1 everywhere; then one of the two cells is ignored.
+    np.testing.assert_allclose(losses_of(outputs, heatmaps, pafs, np.array([[[0, 0]]], np.uint8)), [[0.25, 1.0]], rtol=1e-6)
+    np.testing.assert_allclose(losses_of(outputs, heatmaps, pafs, np.array([[[0, 1]]], np.uint8)), [[0.125, 0.5]], rtol=1e-6)
+    np.testing.assert_array_equal(losses_of(outputs, heatmaps, pafs, np.array([[[1, 1]]], np.uint8)), [[0, 0]])
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**32), batch=st.integers(1, 4))
+def test_agrees_with_the_formula_in_float64(seed, batch):
+    outputs, heatmaps, pafs, mask = random_case(seed, batch)
+    counts = 1.0 - mask[:, None]
+    expected = [[np.mean(counts * (h - heatmaps / 255.0) ** 2), np.mean(counts * (p - pafs / 127.0) ** 2)] for h, p in outputs]
+    np.testing.assert_allclose(losses_of(outputs, heatmaps, pafs, mask), expected, rtol=1e-5)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_ignored_cells_do_not_matter_and_halves_average_to_the_whole(seed):
+    outputs, heatmaps, pafs, mask = random_case(seed, 4)
+    whole = losses_of(outputs, heatmaps, pafs, mask)
+    halves = [
+        losses_of([(h[part], p[part]) for h, p in outputs], heatmaps[part], pafs[part], mask[part])
+        for part in (slice(0, 2), slice(2, 4))
+    ]
+    np.testing.assert_allclose(np.mean(halves, axis=0), whole, rtol=1e-5)
+    changed = [(np.where(mask[:, None], h + 9, h), np.where(mask[:, None], p - 9, p)) for h, p in outputs]
+    np.testing.assert_allclose(losses_of(changed, heatmaps, pafs, mask), whole, rtol=1e-6)
+
+
+def test_a_branch_that_a_stage_does_not_have_costs_nothing_and_the_newest_fields_are_the_result():
+    outputs, heatmaps, pafs, mask = random_case(0, 2)
+    both = losses_of(outputs, heatmaps, pafs, mask)
+    (first_heatmaps, first_pafs), (second_heatmaps, second_pafs) = ([ms.Tensor(f) for f in stage] for stage in outputs)
+    pafs_first = ((None, first_pafs), (second_heatmaps, None))
+    losses = stage_losses(pafs_first, ms.Tensor(heatmaps), ms.Tensor(pafs), ms.Tensor(mask)).asnumpy()
+    np.testing.assert_array_equal(losses, [[0, both[0, 1]], [both[1, 0], 0]])
+    assert last_fields(pafs_first) == (second_heatmaps, first_pafs)
+    assert last_fields(((first_heatmaps, first_pafs), (second_heatmaps, second_pafs))) == (second_heatmaps, second_pafs)

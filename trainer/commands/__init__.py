@@ -1,0 +1,1 @@
+"""Commands beside training: `info`, `plot`, `simulate`, benchmarks. May import every other part of `trainer`."""

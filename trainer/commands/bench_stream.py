@@ -1,0 +1,195 @@
+"""The command `bench-stream`: how fast samples reach the device, streamed from records and augmented on the fly, in one run."""
+
+import contextlib
+import io
+import itertools
+import json
+import shutil
+import tempfile
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+
+from pipeline.build.build import run as build
+from pipeline.build.config import BuildConfig
+from pipeline.build.worker import make_crop
+from pipeline.datasets.selection import PersonFilter, read_annotations
+from pipeline.errors import UserError
+from pipeline.files import read_json
+from pipeline.images import UnreadableImage, read_image
+from pipeline.records.manifest import SAMPLES
+from pipeline.samples import masks
+from pipeline.samples.targets import TargetConfig
+from pipeline.skeletons import read_skeleton
+
+# What one core is asked to feed: the model zoo's OpenPose on one Ascend 910, and a device three times as fast.
+DEVICE_RATES = (35, 100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchStreamConfig:
+    """Samples a second: from JPEG records, from raw records, and augmented on the fly by the code that builds the records.
+
+    Builds small record sets of these images in a temporary folder.
+
+    Example: python -m trainer bench-stream --annotations person_keypoints_val2017.json --images val2017
+    """
+
+    annotations: Path
+    """COCO keypoint annotation file."""
+    images: Path
+    """Folder of its images."""
+    skeleton: Path | None = None
+    """Keypoints other than COCO's: YAML or JSON as for `python -m pipeline build`."""
+    num_images: int = 512
+    """Samples of an epoch: the first images that have a target person, again and again if they are fewer."""
+    insize: int = 368
+    """Side of the crops in pixels."""
+    batch_size: int = 16
+    """Samples in a batch."""
+    num_parallel_workers: int = 2
+    """Threads of the stream."""
+    seconds: float = 10.0
+    """How long to measure each."""
+    device_ms: tuple[float, ...] = ()
+    """Also train for so many milliseconds a batch, the device's time, which is slept: how long does each step wait for data?"""
+
+    def __post_init__(self) -> None:
+        for name in ("num_images", "insize", "batch_size", "num_parallel_workers", "seconds"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if any(ms <= 0 for ms in self.device_ms):
+            raise ValueError(f"device_ms must be above 0, got {self.device_ms}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """What was measured: samples, wall and CPU seconds; bytes of a sample on disk."""
+
+    num_samples: int
+    wall_s: float
+    cpu_s: float
+    sample_bytes: float
+
+    @property
+    def per_core(self) -> float:
+        return self.num_samples / self.cpu_s
+
+
+def run(config: BenchStreamConfig) -> int:
+    """The command `bench-stream`. Raises UserError for bad input."""
+    with tempfile.TemporaryDirectory(prefix="bench-stream-") as temporary:
+        folder = Path(temporary)
+        annotations = _first_images(config, folder / "annotations.json")
+        rates, fed = {}, []
+        for codec in ("jpeg", "raw"):
+            setting = BuildConfig(
+                annotations=annotations,
+                images=config.images,
+                out=folder / codec,
+                skeleton=config.skeleton,
+                image_codec=codec,
+                targets=TargetConfig(insize=config.insize),
+            )
+            with contextlib.redirect_stdout(io.StringIO()):
+                build(setting)
+            rates[f"{codec} records"] = _streamed(config, folder / codec)
+            fed += [_fed(config, folder / codec, codec, device_ms) for device_ms in config.device_ms]
+            shutil.rmtree(folder / codec)
+        rates["on the fly"] = _on_the_fly(config, setting)
+    print("\n".join(table(rates)))
+    if fed:
+        print(f"\n{'':<14}{'device ms':>11}{'asked img/s':>13}{'got img/s':>11}{'data wait':>11}{'cores busy':>12}")
+        print("\n".join(fed))
+    return 0
+
+
+def table(rates: dict[str, Rate]) -> list[str]:
+    """One line for each way, the last one being what the others are compared with."""
+    slowest = list(rates.values())[-1].per_core
+    devices = "".join(f"{f'of {rate} img/s':>15}" for rate in DEVICE_RATES)
+    lines = [f"{'':<14}{'samples/s':>11}{'per core':>11}{'ratio':>8}{'KB/sample':>11}   devices fed by a core:{devices}"]
+    for name, rate in rates.items():
+        fed = "".join(f"{rate.per_core / device:>15.1f}" for device in DEVICE_RATES)
+        lines.append(
+            f"{name:<14}{rate.num_samples / rate.wall_s:>11,.0f}{rate.per_core:>11,.0f}{rate.per_core / slowest:>8.1f}"
+            f"{rate.sample_bytes / 1e3:>11.1f}{'':>25}{fed}"
+        )
+    return lines
+
+
+def _first_images(config: BenchStreamConfig, path: Path) -> Path:
+    """Write an annotation file of the first images that have a target person, again and again under new ids if they are few."""
+    selection = read_annotations(config.annotations, skeleton=read_skeleton(config.skeleton), person_filter=PersonFilter())
+    if not selection.samples:
+        raise UserError(f"annotation file {config.annotations}: no image has a target person")
+    document = read_json(config.annotations, "annotation file")
+    images = {image["id"]: image for image in document["images"]}
+    people = defaultdict(list)
+    for entry in document["annotations"]:
+        people[entry["image_id"]].append(entry)
+    document["images"], document["annotations"] = [], []
+    for new_id, sample in zip(range(config.num_images), itertools.cycle(selection.samples)):
+        document["images"].append({**images[sample.image_id], "id": new_id})
+        document["annotations"] += [{**entry, "image_id": new_id} for entry in people[sample.image_id]]
+    path.write_text(json.dumps(document))
+    return path
+
+
+def _streamed(config: BenchStreamConfig, records: Path) -> Rate:
+    from trainer.data.stream import Stream  # loads mindspore
+
+    stream = Stream(records, batch_size=config.batch_size, seed=0, num_parallel_workers=config.num_parallel_workers)
+    batches = stream.batches()
+    for _ in range(stream.steps_per_epoch):  # the first epoch opens files and fills the page cache
+        next(batches)
+    count, wall_s, cpu_s = 0, time.perf_counter(), time.process_time()
+    while time.perf_counter() - wall_s < config.seconds:
+        count += next(batches).num_samples
+    wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
+    batches.close()
+    sizes = pq.read_table(records / SAMPLES, columns=["bytes"])["bytes"].to_numpy()
+    return Rate(num_samples=count, wall_s=wall_s, cpu_s=cpu_s, sample_bytes=sizes.mean())
+
+
+def _fed(config: BenchStreamConfig, records: Path, codec: str, device_ms: float) -> str:
+    """A training loop whose step is a sleep of `device_ms`: the line of what it got, and how long it waited."""
+    from trainer.data.stream import Stream
+    from trainer.run.log import Meter
+
+    stream = Stream(records, batch_size=config.batch_size, seed=0, num_parallel_workers=config.num_parallel_workers)
+    batches = stream.batches()
+    next(batches)
+    meter, cpu_s = Meter(time.perf_counter), time.process_time()
+    while meter.elapsed_s < config.seconds:
+        asked_s = time.perf_counter()
+        batch = next(batches)
+        meter.add(batch.num_samples, time.perf_counter() - asked_s)
+        time.sleep(device_ms / 1000)
+    rates, busy = meter.rates(), (time.process_time() - cpu_s) / meter.elapsed_s
+    batches.close()
+    asked = 1000 * config.batch_size / device_ms
+    return f"{codec + ' records':<14}{device_ms:>11.1f}{asked:>13,.0f}{rates['imgs_per_sec']:>11,.0f}{rates['data_wait']:>11.1%}{busy:>12.2f}"
+
+
+def _on_the_fly(config: BenchStreamConfig, setting: BuildConfig) -> Rate:
+    """The same samples made anew every time, by one thread: read, augment, draw the targets."""
+    samples = read_annotations(setting.annotations, skeleton=setting.format.skeleton, person_filter=setting.people).samples
+    cv2.setNumThreads(1)
+    count, wall_s, cpu_s = 0, time.perf_counter(), time.process_time()
+    while time.perf_counter() - wall_s < config.seconds:
+        epoch, place = divmod(count, len(samples))
+        with contextlib.suppress(UnreadableImage):  # left out of the records, too
+            sample = samples[place]
+            image = read_image(setting.images / sample.file_name, (sample.width, sample.height))
+            _, crop = make_crop(setting, sample, image, masks.ignore_mask(sample), variant=epoch)
+            setting.format.render(crop.keypoints)
+        count += 1
+    wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
+    sizes = [path.stat().st_size for sample in samples if (path := setting.images / sample.file_name).is_file()]
+    return Rate(num_samples=count, wall_s=wall_s, cpu_s=cpu_s, sample_bytes=float(np.mean(sizes)))

@@ -1,0 +1,1 @@
+"""Networks: the architectures, their shared layers, and inference. Imports `pipeline` and `trainer.config`."""

@@ -1,0 +1,1 @@
+"""Readers of published weights, one module per format. Imports `pipeline` only."""
