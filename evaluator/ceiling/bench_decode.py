@@ -7,12 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from evaluator.ceiling.oracle import perfect_fields, true_keypoints
+from evaluator.ceiling.oracle import perfect_fields
 from evaluator.decoding.decode import DecodeConfig, decode, find_peaks, score_pairs
 from evaluator.decoding.grouping import group
 from evaluator.jobs.config import Decoding
 from evaluator.metrics.coco_eval import labeled_images
 from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.selection import true_keypoints
 from pipeline.errors import UserError
 from pipeline.samples.targets import TargetConfig, render_heatmaps, render_pafs
 from pipeline.skeleton import Skeleton
@@ -50,7 +51,7 @@ def run(config: BenchDecodeConfig) -> int:
     cv2.setNumThreads(1)
     skeleton = read_skeleton(config.skeleton)
     document = CocoFile(config.annotations, skeleton)
-    sizes = {image["id"]: (image["width"], image["height"]) for image in document.images}
+    sizes = {image.id: image.size_wh for image in document.images}
     people = {image_id: true_keypoints(document.annotations[image_id], skeleton) for image_id in labeled_images(document)}
     if not people:
         raise UserError(f"annotation file {config.annotations}: shows nobody with labeled joints")

@@ -10,7 +10,7 @@ from evaluator.metrics.coco_eval import evaluate, labeled_images, to_results
 from pipeline import geometry
 from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile
-from pipeline.datasets.selection import add_derived_joints
+from pipeline.datasets.selection import true_keypoints
 from pipeline.files import new_folder, refuse_used, write_json
 from pipeline.progress import progress_bar
 from pipeline.samples import targets
@@ -24,7 +24,7 @@ def run(config: OracleConfig) -> int:
         refuse_used(config.out)
     skeleton = read_skeleton(config.skeleton)
     document = CocoFile(config.annotations, skeleton)
-    sizes = {image["id"]: (image["width"], image["height"]) for image in document.images}
+    sizes = {image.id: image.size_wh for image in document.images}
     results, milliseconds = [], []
     for image_id in progress_bar(labeled_images(document), desc="decoding targets", unit="image"):
         keypoints = true_keypoints(document.annotations[image_id], skeleton, one_is_enough=config.neck_joint == "one_shoulder")
@@ -50,13 +50,6 @@ def run(config: OracleConfig) -> int:
             write_json(folder / "metrics.json", metrics)
             save_config(config, folder / "config.yaml")
     return 0
-
-
-def true_keypoints(annotations: list[dict], skeleton: Skeleton, *, one_is_enough: bool = False) -> np.ndarray:
-    """Annotations of one image -> float32 (P, J, 3): everybody with a labeled joint, crowds apart."""
-    source = [a["keypoints"] for a in annotations if not a["iscrowd"] and (a["keypoints"][:, 2] > 0).any()]
-    source = np.array(source).reshape(-1, len(skeleton.source_joints), 3)
-    return add_derived_joints(source, skeleton, one_is_enough=one_is_enough)
 
 
 def perfect_fields(keypoints: np.ndarray, size_wh: tuple[int, int], skeleton: Skeleton, config: targets.TargetConfig) -> Fields:

@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 import tyro
 
-from evaluator.ceiling.oracle import perfect_fields, true_keypoints
+from evaluator.ceiling.oracle import perfect_fields
 from evaluator.decoding.decode import DecodeConfig
 from evaluator.inference.infer import Fields, find_people
 from evaluator.jobs.config import Decoding
 from evaluator.metrics.coco_eval import evaluate, labeled_images, to_results
 from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.selection import true_keypoints
 from pipeline.errors import UserError
 from pipeline.progress import progress_bar
 from pipeline.samples.targets import TargetConfig
@@ -75,7 +76,7 @@ def run(config: StressConfig) -> int:
 
 
 def _score(config: StressConfig, document: CocoFile, skeleton: Skeleton, ids: list[int], fault: str, strength: float) -> float:
-    sizes = {image["id"]: (image["width"], image["height"]) for image in document.images}
+    sizes = {image.id: image.size_wh for image in document.images}
     results = []
     for image_id in progress_bar(ids, desc=f"{fault} {strength:g}", unit="image"):
         keypoints = true_keypoints(document.annotations[image_id], skeleton, one_is_enough=config.neck_joint == "one_shoulder")

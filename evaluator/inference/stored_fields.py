@@ -15,6 +15,7 @@ from evaluator.decoding.decode import DecodeConfig, People
 from evaluator.inference.infer import Fields, find_or_explain
 from evaluator.inference.streaming import ahead
 from pipeline import geometry
+from pipeline.datasets.coco import Image
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
 
@@ -57,9 +58,9 @@ class StoredFields:
         except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"fields {self.path}: damaged at the array {name} ({error})") from error
 
-    def require_images(self, images: Sequence[dict], annotations: Path) -> None:
+    def require_images(self, images: Sequence[Image], annotations: Path) -> None:
         """Raises UserError unless the fields are of just these images of an annotation file, and of their sizes."""
-        image_ids = {image["id"] for image in images}
+        image_ids = {image.id for image in images}
         for whose, ids in (("the fields", image_ids - set(self.sizes)), ("the annotation file", set(self.sizes) - image_ids)):
             if ids:
                 raise UserError(
@@ -67,8 +68,8 @@ class StoredFields:
                     f"{len(ids)} images are missing in {whose}, such as {min(ids)}"
                 )
         for image in images:
-            size = image["width"], image["height"]
-            if self.sizes[image["id"]][0] != size:
+            size = image.size_wh
+            if self.sizes[image.id][0] != size:
                 raise UserError(
                     f"fields {self.path} and annotation file {annotations} do not belong together: image {image['id']} is "
                     f"{self.sizes[image['id']][0]} pixels (width, height) in the fields, {size} in the annotation file"
@@ -106,8 +107,8 @@ def _single(array: np.ndarray) -> np.ndarray:
 
 
 def decode_stored(
-    stored: StoredFields, groups: Sequence[Sequence[dict]], skeleton: Skeleton, config: DecodeConfig
-) -> Iterator[list[tuple[dict, People]]]:
+    stored: StoredFields, groups: Sequence[Sequence[Image]], skeleton: Skeleton, config: DecodeConfig
+) -> Iterator[list[tuple[Image, People]]]:
     """The people of stored fields, group by group of images (entries of an annotation file).
 
     A thread loads ahead: decompressing, the larger part of the work, leaves Python to this one. (Several processes take longer
@@ -115,9 +116,9 @@ def decode_stored(
     missing, damaged, of another shape or not finite.
     """
     images = (image for group in groups for image in group)
-    with contextlib.closing(ahead(((image, stored.load(image["id"])) for image in images), LOADED_AHEAD)) as loaded:
+    with contextlib.closing(ahead(((image, stored.load(image.id)) for image in images), LOADED_AHEAD)) as loaded:
         for group in groups:
             yield [
-                (image, find_or_explain(fields, skeleton, config, image["file_name"]))
+                (image, find_or_explain(fields, skeleton, config, image.file_name))
                 for image, fields in itertools.islice(loaded, len(group))
             ]

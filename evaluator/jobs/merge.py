@@ -62,7 +62,7 @@ def run(config: MergeConfig) -> int:
     found = Found()
     for part, about in parts.items():
         _add(found, part, about, skeleton.num_joints)
-    if missing := [image["id"] for image in images if image["id"] not in found]:
+    if missing := [image.id for image in images if image.id not in found]:
         raise UserError(f"{len(missing)} images are in none of the parts, such as {missing[0]}; make the parts anew")
     scored = outcome.score(document, skeleton, images, found)
     return outcome.publish(scored, config, {**identity, "shard": [1, 1]}, Clock())

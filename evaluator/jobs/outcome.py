@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from evaluator import drawings
-from evaluator.ceiling.oracle import true_keypoints
 from evaluator.inference.clock import Clock
 from evaluator.jobs.partial import EVALUATION, Found
-from evaluator.metrics.coco_eval import Evaluation, Results, evaluate_twice, labeled_images, to_results
+from evaluator.metrics.coco_eval import Evaluation, evaluate_twice, labeled_images, to_results
+from evaluator.metrics.results import Results
 from pipeline.cli import flatten, save_config
-from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco import CocoFile, Image
+from pipeline.datasets.selection import true_keypoints
 from pipeline.files import new_folder, write_json
 from pipeline.images import read_image
 from pipeline.skeleton import Skeleton
@@ -26,24 +27,22 @@ class Outcome:
 
     document: CocoFile
     skeleton: Skeleton
-    images: list[dict]
+    images: list[Image]
     found: Found
     results: Results
     evaluation: Evaluation
     people_images: Evaluation
 
 
-def score(document: CocoFile, skeleton: Skeleton, images: list[dict], found: Found) -> Outcome:
+def score(document: CocoFile, skeleton: Skeleton, images: list[Image], found: Found) -> Outcome:
     """Raises UserError where results and annotations do not belong together."""
     results = [
         entry
         for image in images
-        if image["id"] in found.people
-        for entry in to_results(
-            found.people[image["id"]], image_id=image["id"], category_id=document.category_id, skeleton=skeleton
-        )
+        if image.id in found.people
+        for entry in to_results(found.people[image.id], image_id=image.id, category_id=document.category_id, skeleton=skeleton)
     ]
-    ids = {image["id"] for image in images}
+    ids = {image.id for image in images}
     with_people = [image_id for image_id in labeled_images(document) if image_id in ids]
     evaluation, people_images = evaluate_twice(document, results, skeleton, ids, with_people)
     return Outcome(
@@ -73,14 +72,12 @@ def publish(outcome: Outcome, config: Any, identity: dict[str, Any], clock: Cloc
 
 def _unreadable_names(outcome: Outcome) -> dict[str, str]:
     reasons = outcome.found.unreadable
-    return {image["file_name"]: reasons[image["id"]] for image in outcome.images if image["id"] in reasons}
+    return {image.file_name: reasons[image.id] for image in outcome.images if image.id in reasons}
 
 
 def _metrics(outcome: Outcome, config: Any, speed: dict[str, float]) -> dict[str, Any]:
     num_labeled = sum(
-        not entry["iscrowd"] and bool((entry["keypoints"][:, 2] > 0).any())
-        for image in outcome.images
-        for entry in outcome.document.annotations.get(image["id"], [])
+        entry.is_labeled_person for image in outcome.images for entry in outcome.document.annotations.get(image.id, [])
     )
     return {
         "figures": outcome.evaluation.figures,
@@ -101,7 +98,7 @@ def _write_pictures(outcome: Outcome, config: Any, folder: Path) -> int:
     if config.images is None or not config.pictures:
         return 0
     folder.mkdir()
-    files = {image["id"]: image["file_name"] for image in outcome.images}
+    files = {image.id: image.file_name for image in outcome.images}
     people = outcome.found.people
     read = {image_id: oks for image_id, oks in outcome.evaluation.image_oks.items() if image_id in people}
     chosen = drawings.best_and_worst(read, config.pictures)

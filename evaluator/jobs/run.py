@@ -18,7 +18,7 @@ from evaluator.jobs.config import RunConfig, choose_batch_size
 from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, Unfinished, code_digest, differences
 from evaluator.metrics.coco_eval import Evaluation
 from pipeline.cli import flatten, save_config
-from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco import CocoFile, Image
 from pipeline.errors import UserError
 from pipeline.files import file_facts, new_folder, read_json, refuse_used, write_json
 from pipeline.images import UnreadableImage, read_image
@@ -26,8 +26,8 @@ from pipeline.progress import progress_bar
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import read_skeleton
 
-Group = Sequence[dict]
-Looked = Iterator[list[tuple[dict, People | UnreadableImage]]]
+Group = Sequence[Image]
+Looked = Iterator[list[tuple[Image, People | UnreadableImage]]]
 NUM_TOGETHER = 8  # stored fields between two writes of what was found
 
 
@@ -92,7 +92,7 @@ def evaluate_source(config: RunConfig, network: FieldNetwork | None, origin: dic
     return code
 
 
-def choose_images(document: CocoFile, max_images: int | None) -> list[dict]:
+def choose_images(document: CocoFile, max_images: int | None) -> list[Image]:
     """All images of the file, or as many of them as asked for, always the same, in order of their ids. Raises UserError for none."""
     if not document.images:
         raise UserError(f"annotation file {document.path}: has no images")
@@ -102,14 +102,14 @@ def choose_images(document: CocoFile, max_images: int | None) -> list[dict]:
     return [document.images[i] for i in sorted(chosen)]
 
 
-def plan_groups(images: Sequence[dict], sizes: Callable | None, batch_size: int) -> list[Group]:
+def plan_groups(images: Sequence[Image], sizes: Callable | None, batch_size: int) -> list[Group]:
     """Batches of images whose inputs have equal sizes; without `sizes`, groups of stored fields.
 
     They follow from the images alone, and shards and continued runs take whole ones, so that every batch is always the same.
     """
     if sizes is None:
         return [images[i : i + NUM_TOGETHER] for i in range(0, len(images), NUM_TOGETHER)]
-    keyed = sorted(((sizes((image["width"], image["height"])), image["id"], image) for image in images), key=lambda k: k[:2])
+    keyed = sorted(((sizes(image.size_wh), image.id, image) for image in images), key=lambda k: k[:2])
     groups = []
     for _, alike in groupby(keyed, key=lambda k: k[0]):
         alike = [image for *_, image in alike]
@@ -149,11 +149,11 @@ def _complete_already(config: RunConfig, identity: dict[str, Any]) -> int:
 
 
 def _network_source(config: RunConfig, looks: Looks, batch_size: int, clock: Clock) -> Callable[[list[Group]], Looked]:
-    def read(image: dict) -> np.ndarray:
-        return read_image(config.images / image["file_name"], (image["width"], image["height"]))
+    def read(image: Image) -> np.ndarray:
+        return read_image(config.images / image.file_name, image.size_wh)
 
-    def find(image: dict, _pixels: np.ndarray, fields: Fields) -> People:
-        return find_or_explain(fields, looks.network.skeleton, config.decoding, image["file_name"])
+    def find(image: Image, _pixels: np.ndarray, fields: Fields) -> People:
+        return find_or_explain(fields, looks.network.skeleton, config.decoding, image.file_name)
 
     return Stream(looks=looks, read=read, work=find, batch_size=batch_size, clock=clock).run
 
@@ -170,18 +170,18 @@ def _look(
     """Look at the images that have not been looked at; print how fast, and what the network did not take of the time."""
     images = [image for group in groups for image in group]
     # An annotation file and a folder that have nothing in common: said at once, not after every image.
-    if config.checkpoint and not any((config.images / image["file_name"]).is_file() for image in images):
+    if config.checkpoint and not any((config.images / image.file_name).is_file() for image in images):
         raise UserError(f"image folder {config.images}: has none of the {len(images)} images of {config.annotations}")
-    todo = [group for group in groups if not all(image["id"] in work.found for image in group)]
+    todo = [group for group in groups if not all(image.id in work.found for image in group)]
     left = sum(map(len, todo))
     if left < len(images):
         print(f"{len(images) - left} of {len(images)} images were done before", flush=True)
     with progress_bar(total=len(images), initial=len(images) - left, desc="finding people", unit="image") as progress:
         for group in source(todo):
-            work.append({image["id"]: people for image, people in group if isinstance(people, People)})
+            work.append({image.id: people for image, people in group if isinstance(people, People)})
             for image, people in group:
                 if not isinstance(people, People):
-                    work.found.unreadable[image["id"]] = str(people)
+                    work.found.unreadable[image.id] = str(people)
             progress.update(len(group))
             clock.count(len(group))
     if not work.found.people:
@@ -191,11 +191,11 @@ def _look(
 
 def _publish_part(config: RunConfig, identity: dict[str, Any], groups: list[Group], found: Found) -> int:
     """The output of a shard: what was found, for `merge`; no figures, which would be those of a part of the images."""
-    ids = sorted(image["id"] for group in groups for image in group)
+    ids = sorted(image.id for group in groups for image in group)
     with new_folder(config.out) as folder:
         (folder / PEOPLE).write_bytes(found.lines(ids))
         write_json(folder / EVALUATION, {**identity, "people": file_facts(folder / PEOPLE)})
         save_config(config, folder / "config.yaml")
     print(f"part {config.shard}, {len(ids)} images, in {config.out}; `python -m evaluator merge` scores all parts together")
-    names = {image["file_name"]: found.unreadable[image["id"]] for g in groups for image in g if image["id"] in found.unreadable}
+    names = {image.file_name: found.unreadable[image.id] for g in groups for image in g if image.id in found.unreadable}
     return outcome.report_unreadable(names, "are merged as images in which nothing was found", allowed=config.allow_unreadable)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluator.metrics.coco_eval import AREA_RANGES, FIGURES, SMALL, Results, compare
+from evaluator.metrics.coco_eval import AREA_RANGES, FIGURES, SMALL, compare
 from evaluator.metrics.diagnosis import ERRORS, GOOD, JOINT_ERRORS, ImageErrors, diagnose
-from pipeline.datasets.coco import CocoFile
+from evaluator.metrics.results import Result, Results
+from pipeline.datasets.coco import Annotation, CocoFile
 from pipeline.progress import progress_bar
 from pipeline.skeleton import Skeleton
 
@@ -77,7 +78,7 @@ def analyze(document: CocoFile, results: Results, skeleton: Skeleton, image_ids:
     areas = {**AREA_RANGES, **SMALL}
     job = compare(document, results, skeleton, image_ids, areas)
     images = diagnose(job, document, results, skeleton)
-    people = np.array([person["area"] for image in images for person in image.people])
+    people = np.array([person.area for image in images for person in image.people])
     figures_of = {
         name: AreaFigures(
             limits=limits,
@@ -151,14 +152,14 @@ def mend(document: CocoFile, results: Results, images: list[ImageErrors], kinds:
     return mended
 
 
-def _moved(entry: dict, person: dict, right: np.ndarray) -> list[float]:
+def _moved(entry: Result, person: Annotation, right: np.ndarray) -> list[float]:
     points = np.reshape(entry["keypoints"], (-1, 3)).astype(np.float64)
-    points[right, :2] = person["keypoints"][right, :2]
+    points[right, :2] = person.keypoints[right, :2]
     return points.ravel().tolist()
 
 
-def _exact(image: ImageErrors, person: int, category_id: int, score: float) -> dict:
-    points = image.people[person]["keypoints"].copy()
+def _exact(image: ImageErrors, person: int, category_id: int, score: float) -> Result:
+    points = image.people[person].keypoints.copy()
     labeled = points[:, 2] > 0
     points[~labeled, :2] = points[labeled, :2].mean(axis=0)  # anywhere near: they are not scored, but tell the person's size
     return {"image_id": image.image_id, "category_id": category_id, "keypoints": points.ravel().tolist(), "score": score}

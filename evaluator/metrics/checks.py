@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from evaluator.metrics.results import Result
 from pipeline.datasets.coco import CocoFile
 from pipeline.errors import UserError
 from pipeline.files import read_json
@@ -15,7 +16,7 @@ from pipeline.skeleton import Skeleton
 FIELDS = ("image_id", "category_id", "keypoints", "score")
 
 
-def read_results(path: Path) -> list[dict]:
+def read_results(path: Path) -> list[Result]:
     """A COCO results file: a list of objects. Raises UserError naming it; what is in them is checked by `require_fit`."""
     results = read_json(path, "results file")
     if not isinstance(results, list) or not all(isinstance(entry, dict) for entry in results):
@@ -29,7 +30,7 @@ def require_fit(
     """Raises UserError naming every way in which results, annotations and the images asked for do not fit, with a count and
     an example each: images that the file lacks, another category, a wrong number of keypoints, values that are no finite
     numbers, fields that are missing, the same person twice."""
-    known = {image["id"] for image in document.images}
+    known = {image.id for image in document.images}
     problems = [
         _few("{count} images asked for are not in it, such as image {example}", sorted(set(image_ids or ()) - known)),
         *(_few(f"{{count}} results lack {name}, such as number {{example}}", _lacking(name, results)) for name in FIELDS),

@@ -12,10 +12,9 @@ from evaluator.decoding.decode import People
 from evaluator.decoding.grouping import body_reach
 from evaluator.metrics.checks import require_fit
 from evaluator.metrics.oks import KeypointEval
+from evaluator.metrics.results import Results
 from pipeline.datasets.coco import CocoFile
 from pipeline.skeleton import Skeleton
-
-Results = list[dict]
 
 # Square pixels of a person's segment, by pycocotools' names. COCO's keypoint figures know no small people as such: those below
 # 32 * 32 count in "all" alone.
@@ -70,7 +69,7 @@ def labeled_images(document: CocoFile) -> list[int]:
     return sorted(
         image_id
         for image_id, annotations in document.annotations.items()
-        if any(not a["iscrowd"] and (a["keypoints"][:, 2] > 0).any() for a in annotations)
+        if any(annotation.is_labeled_person for annotation in annotations)
     )
 
 
@@ -114,7 +113,7 @@ def compare(
     with contextlib.redirect_stdout(io.StringIO()):
         job = KeypointEval(_truth(document, skeleton), _detections(document, results, skeleton), "keypoints")
         job.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
-        job.params.imgIds = sorted({image["id"] for image in document.images} if image_ids is None else set(image_ids))
+        job.params.imgIds = sorted({image.id for image in document.images} if image_ids is None else set(image_ids))
         job.params.areaRngLbl, job.params.areaRng = list(areas), [list(limits) for limits in areas.values()]
         job.evaluate()
         job.accumulate()
@@ -128,11 +127,11 @@ def _truth(document: CocoFile, skeleton: Skeleton) -> COCO:
         {
             "image_id": image_id,
             "category_id": document.category_id,
-            "keypoints": entry["keypoints"].ravel().tolist(),
-            "num_keypoints": int((entry["keypoints"][:, 2] > 0).sum()),
-            "iscrowd": entry["iscrowd"],
-            "area": entry["area"],
-            "bbox": entry["bbox"],
+            "keypoints": entry.keypoints.ravel().tolist(),
+            "num_keypoints": int(entry.labeled.sum()),
+            "iscrowd": int(entry.iscrowd),
+            "area": entry.area,
+            "bbox": list(entry.bbox),
         }
         for image_id, entries in sorted(document.annotations.items())
         for entry in entries
@@ -154,7 +153,7 @@ def _coco(document: CocoFile, annotations: list[dict]) -> COCO:
     coco = COCO()
     # Ids are given anew: COCOeval takes a match with annotation 0 for no match.
     coco.dataset = {
-        "images": document.images,
+        "images": [{"id": image.id} for image in document.images],
         "categories": [{"id": document.category_id}],
         "annotations": [{**annotation, "id": number} for number, annotation in enumerate(annotations, start=1)],
     }

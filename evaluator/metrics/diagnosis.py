@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from evaluator.metrics.coco_eval import Results
-from pipeline.datasets.coco import CocoFile
+from evaluator.metrics.results import Results
+from pipeline.datasets.coco import Annotation, CocoFile
 from pipeline.skeleton import Skeleton
 
 JOINT_ERRORS = {
@@ -51,7 +51,7 @@ class ImageErrors:
     places: np.ndarray
     fates: tuple[str, ...]
     best_oks: np.ndarray
-    people: tuple[dict, ...]
+    people: tuple[Annotation, ...]
     found_by: np.ndarray
     oks: np.ndarray
     similarity: np.ndarray
@@ -131,12 +131,12 @@ def _fates(oks: np.ndarray, counted: np.ndarray, found_by: np.ndarray) -> tuple[
 
 
 def _diagnose_joints(
-    found_by: np.ndarray, given: np.ndarray, people: Sequence[dict], skeleton: Skeleton
+    found_by: np.ndarray, given: np.ndarray, people: Sequence[Annotation], skeleton: Skeleton
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`given`: float (D, S, 3). Returns similarity, distance_px and joint_errors of ImageErrors."""
     num_joints = len(skeleton.source_joints)
-    true = np.array([entry["keypoints"] for entry in people]).reshape(-1, num_joints, 3)
-    areas = np.array([entry["area"] for entry in people], np.float64)
+    true = np.array([entry.keypoints for entry in people]).reshape(-1, num_joints, 3)
+    areas = np.array([entry.area for entry in people], np.float64)
     labeled = true[..., 2] > 0
     similarity, distance = np.where(labeled, 0.0, np.nan), np.full(labeled.shape, np.nan)
     errors = np.full(labeled.shape, UNKNOWN, np.int8)

@@ -8,8 +8,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from evaluator.metrics.coco_eval import Results
 from evaluator.metrics.diagnosis import ERRORS, GOOD, JOINT_ERRORS, UNKNOWN, ImageErrors
+from evaluator.metrics.results import Results
+from pipeline.datasets.coco import Image
 from pipeline.datasets.selection import add_derived_joints
 from pipeline.images import UnreadableImage, read_image
 from pipeline.skeleton import Skeleton
@@ -39,7 +40,7 @@ def choose(images: Mapping[int, ImageErrors], count: int) -> dict[int, list[str]
     return chosen
 
 
-def pictures_of(images: Sequence[dict], folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+def pictures_of(images: Sequence[Image], folder: Path) -> tuple[dict[str, str], dict[str, str]]:
     """JPEG data URLs by image id, no side longer than PICTURE_PX, and by file name the reasons why others cannot be read.
 
     One is read at a time.
@@ -47,21 +48,21 @@ def pictures_of(images: Sequence[dict], folder: Path) -> tuple[dict[str, str], d
     pictures, unreadable = {}, {}
     for image in images:
         try:
-            pixels = read_image(folder / image["file_name"], (image["width"], image["height"]))
+            pixels = read_image(folder / image.file_name, image.size_wh)
         except UnreadableImage as error:
-            unreadable[image["file_name"]] = str(error)
+            unreadable[image.file_name] = str(error)
             continue
         scale = PICTURE_PX / max(pixels.shape[:2])
         if scale < 1:
             size = tuple(max(1, round(side * scale)) for side in pixels.shape[1::-1])
             pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
         done, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        assert done, image["file_name"]
-        pictures[str(image["id"])] = "data:image/jpeg;base64," + base64.b64encode(data).decode()
+        assert done, image.file_name
+        pictures[str(image.id)] = "data:image/jpeg;base64," + base64.b64encode(data).decode()
     return pictures, unreadable
 
 
-def shown(image: ImageErrors, groups: Sequence[str], entry: dict, results: Results, skeleton: Skeleton) -> dict[str, Any]:
+def shown(image: ImageErrors, groups: Sequence[str], entry: Image, results: Results, skeleton: Skeleton) -> dict[str, Any]:
     """One image for the page. Points are [x, y, v] of each of the skeleton's joints in pixels of the image."""
     person_of = {int(row): person for person, row in enumerate(image.found_by) if row >= 0}
     found = []
@@ -74,13 +75,13 @@ def shown(image: ImageErrors, groups: Sequence[str], entry: dict, results: Resul
         )
     true = [
         {"missed": bool(image.found_by[person] < 0), "oks": round(float(image.oks[person]), 3)}
-        | _points(annotation["keypoints"], image, person, skeleton)
+        | _points(annotation.keypoints, image, person, skeleton)
         for person, annotation in enumerate(image.people)
     ]
     return {
         "id": image.image_id,
-        "file": entry["file_name"],
-        "size": [entry["width"], entry["height"]],
+        "file": entry.file_name,
+        "size": list(entry.size_wh),
         "groups": groups,
         "oks": round(float(image.oks.mean()), 4) if len(image.people) else None,
         "counts": {kind: count for kind, count in image.count().items() if count},

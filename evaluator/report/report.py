@@ -19,8 +19,8 @@ from evaluator.jobs.partial import EVALUATION
 from evaluator.jobs.run import choose_images
 from evaluator.metrics.analysis import Analysis, analyze
 from evaluator.metrics.checks import read_results
-from evaluator.metrics.coco_eval import Results
 from evaluator.metrics.diagnosis import ERRORS
+from evaluator.metrics.results import Results
 from evaluator.report.gallery import choose, pictures_of, shown
 from pipeline.datasets.coco import CocoFile
 from pipeline.errors import UserError
@@ -189,7 +189,7 @@ def _pictures(config: ReportConfig, document: CocoFile, wanted: set[int]) -> dic
     """JPEG data URLs by image id. Images that cannot be read are named; raises UserError where none can."""
     if config.images is None:
         return {}
-    pictures, unreadable = pictures_of([image for image in document.images if image["id"] in wanted], config.images)
+    pictures, unreadable = pictures_of([image for image in document.images if image.id in wanted], config.images)
     if unreadable and not pictures:
         name, reason = next(iter(unreadable.items()))
         raise UserError(f"image folder {config.images}: none of {len(unreadable)} images can be read, such as {name}: {reason}")
@@ -219,7 +219,7 @@ def describe(document: CocoFile, skeleton: Skeleton, pictures: dict[str, str], r
 def _describe_run(
     evaluated: Evaluated, analysis: Analysis, gallery: dict[int, list[str]], document: CocoFile, skeleton: Skeleton
 ) -> dict[str, Any]:
-    files = {image["id"]: image for image in document.images}
+    files = {image.id: image for image in document.images}
     return {
         "name": str(evaluated.folder),
         "figures": analysis.figures,

@@ -2,6 +2,7 @@
 
 import copy
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,7 +16,50 @@ MAX_SIDE_PX = 65_535  # of a JPEG
 MAX_COORDINATE_PX = 100_000
 INFO = ("description", "url", "version", "year", "contributor", "date_created")  # of the file, as it says
 
-Segmentation = list | dict
+Segmentation = list[list[float]] | dict[str, Any]
+"""Polygons x, y, x, y, …, or a COCO run-length encoding (`size` and `counts`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """An entry of the list `images`: an image of `width` x `height` pixels."""
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+    license: int | None
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.width, self.height
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotation:
+    """An entry of the list `annotations`: a person, or a crowd (`iscrowd`).
+
+    keypoints: float64 (S, 3), x and y in pixels, v in {0, 1, 2}; 0, 0, 0 = unlabeled. bbox: x, y, width, height in pixels.
+    area: square pixels of the segment. segmentation: None where the file has none.
+    """
+
+    image_id: int
+    iscrowd: bool
+    area: float
+    bbox: tuple[float, float, float, float]
+    keypoints: np.ndarray
+    segmentation: Segmentation | None
+
+    @property
+    def labeled(self) -> np.ndarray:
+        """bool (S,): which keypoints are labeled (v > 0)."""
+        return self.keypoints[:, 2] > 0
+
+    @property
+    def is_labeled_person(self) -> bool:
+        """Whether it is a person, not a crowd, with at least one labeled keypoint."""
+        return not self.iscrowd and bool(self.labeled.any())
 
 
 class CocoFile:
@@ -33,23 +77,23 @@ class CocoFile:
         info = document.get("info")
         told = {name: info.get(name) for name in INFO} if isinstance(info, dict) else {}
         self.info = {name: str(value)[:200] for name, value in told.items() if isinstance(value, (str, int)) and value != ""}
-        self.images = sorted(map(self._image, document["images"]), key=lambda image: image["id"])
-        sizes = {image["id"]: (image["height"], image["width"]) for image in self.images}
+        self.images = sorted(map(self._image, document["images"]), key=lambda image: image.id)
+        sizes = {image.id: (image.height, image.width) for image in self.images}
         if len(sizes) != len(self.images):
-            twice = next(id for id, n in Counter(image["id"] for image in self.images).items() if n > 1)
+            twice = next(id for id, n in Counter(image.id for image in self.images).items() if n > 1)
             raise UserError(f"annotation file {path}: image id {twice} stands there twice; ids must be unique")
-        self.annotations: dict[int, list[dict]] = {}
+        self.annotations: dict[int, list[Annotation]] = {}
         for entry in document["annotations"]:
             self._require(isinstance(entry, dict), "annotations", entry, "an object")
             if entry.get("category_id") == self.category_id:
                 annotation = self._annotation(entry, skeleton, sizes)
-                self.annotations.setdefault(annotation["image_id"], []).append(annotation)
+                self.annotations.setdefault(annotation.image_id, []).append(annotation)
 
-    def only(self, images: list[dict]) -> "CocoFile":
+    def only(self, images: list[Image]) -> "CocoFile":
         """The same file with some of its images alone."""
         part = copy.copy(self)
         part.images = images
-        part.annotations = {image["id"]: self.annotations[image["id"]] for image in images if image["id"] in self.annotations}
+        part.annotations = {image.id: self.annotations[image.id] for image in images if image.id in self.annotations}
         return part
 
     def _require(self, holds: bool, where: str, value: Any, expected: str) -> None:
@@ -76,7 +120,7 @@ class CocoFile:
         entries = [entry for entry in entries if isinstance(entry, dict) and _is_int(entry.get("id"))]
         return {entry["id"]: (str(entry.get("name", "")), str(entry.get("url", ""))) for entry in entries}
 
-    def _image(self, image: Any) -> dict:
+    def _image(self, image: Any) -> Image:
         self._require(
             isinstance(image, dict) and _is_int(image.get("id")) and image["id"] >= 0,
             "images",
@@ -93,9 +137,9 @@ class CocoFile:
         self._require(inside and "\0" not in name, f"{where} file_name", name, "a path inside the image folder")
         license = image.get("license")
         self._require(license is None or _is_int(license), f"{where} license", license, "an integer")
-        return image
+        return Image(id=image["id"], file_name=name, width=image["width"], height=image["height"], license=license)
 
-    def _annotation(self, entry: dict, skeleton: Skeleton, sizes: dict[int, tuple[int, int]]) -> dict:
+    def _annotation(self, entry: dict, skeleton: Skeleton, sizes: dict[int, tuple[int, int]]) -> Annotation:
         where = f"annotation {entry.get('id')}:"
         image_id = entry.get("image_id")
         self._require(_is_int(image_id) and image_id in sizes, f"{where} image_id", image_id, "the id of an image of this file")
@@ -120,7 +164,10 @@ class CocoFile:
         problem = _segmentation_problem(entry.get("segmentation"), sizes[image_id])
         self._require(not problem, f"{where} segmentation", entry.get("segmentation"), problem)
         points[points[:, 2] == 0] = 0
-        return {**entry, "iscrowd": crowd, "keypoints": points}
+        return Annotation(
+            image_id=image_id, iscrowd=bool(crowd), area=area, bbox=tuple(box), keypoints=points,
+            segmentation=entry.get("segmentation") or None,
+        )  # fmt: skip
 
 
 def _is_int(value: Any) -> bool:

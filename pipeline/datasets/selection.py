@@ -3,13 +3,14 @@
 import functools
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from pipeline.datasets.coco import CocoFile, Segmentation
+from pipeline.datasets.coco import Annotation, CocoFile, Image, Segmentation
 from pipeline.datasets.licenses import choose_licenses
 from pipeline.skeleton import Skeleton
 
@@ -95,10 +96,10 @@ def read_annotations(path: Path, *, skeleton: Skeleton, person_filter: PersonFil
     allowed = choose_licenses(person_filter.licenses, document.licenses) if person_filter.licenses else None
     samples, people_free = [], []
     for image in document.images:
-        if allowed is not None and image.get("license") not in allowed:
+        if allowed is not None and image.license not in allowed:
             counts["images_of_other_licenses"] += 1
             continue
-        annotations = document.annotations.get(image["id"], [])
+        annotations = document.annotations.get(image.id, [])
         sample = _make_sample(image, annotations, skeleton, person_filter, counts)
         if len(sample.keypoints):
             samples.append(sample)
@@ -140,6 +141,13 @@ def add_derived_joints(source: np.ndarray, skeleton: Skeleton, *, one_is_enough:
     return keypoints
 
 
+def true_keypoints(annotations: Sequence[Annotation], skeleton: Skeleton, *, one_is_enough: bool = False) -> np.ndarray:
+    """Annotations of one image -> float32 (P, J, 3): everybody with a labeled joint, crowds apart."""
+    source = [a.keypoints for a in annotations if a.is_labeled_person]
+    source = np.array(source).reshape(-1, len(skeleton.source_joints), 3)
+    return add_derived_joints(source, skeleton, one_is_enough=one_is_enough)
+
+
 def box_diagonals(keypoints: np.ndarray) -> np.ndarray:
     """float32 (P, J, 3) with a labeled joint each -> (P,): diagonal in pixels of the box around the labeled joints."""
     low, high = joint_boxes(keypoints)
@@ -155,14 +163,14 @@ def joint_boxes(keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _make_sample(
-    image: dict, annotations: list[dict], skeleton: Skeleton, person_filter: PersonFilter, counts: Counter
+    image: Image, annotations: list[Annotation], skeleton: Skeleton, person_filter: PersonFilter, counts: Counter
 ) -> Sample:
     targets, ignored, crowds, people = [], [], [], []
     for annotation in annotations:
-        segmentation = annotation.get("segmentation") or _rectangle(annotation["bbox"])
-        points = annotation["keypoints"]
-        labeled = int((points[:, 2] > 0).sum())
-        if annotation["iscrowd"]:
+        segmentation = annotation.segmentation or _rectangle(annotation.bbox)
+        points = annotation.keypoints
+        labeled = int(annotation.labeled.sum())
+        if annotation.iscrowd:
             counts["people_crowd"] += 1
             crowds.append(segmentation)
         elif labeled >= person_filter.min_joints and _is_large(annotation, person_filter):
@@ -179,11 +187,11 @@ def _make_sample(
         order = np.argsort(-box_diagonals(keypoints), kind="stable")
         keypoints, people = keypoints[order], [people[i] for i in order]
     return Sample(
-        image_id=image["id"],
-        file_name=image["file_name"],
-        width=image["width"],
-        height=image["height"],
-        license=image.get("license") or 0,
+        image_id=image.id,
+        file_name=image.file_name,
+        width=image.width,
+        height=image.height,
+        license=image.license or 0,
         keypoints=keypoints,
         ignored=tuple(ignored),
         crowds=tuple(crowds),
@@ -191,12 +199,12 @@ def _make_sample(
     )
 
 
-def _is_large(annotation: dict, person_filter: PersonFilter) -> bool:
-    if annotation["area"] <= person_filter.min_area_px:
+def _is_large(annotation: Annotation, person_filter: PersonFilter) -> bool:
+    if annotation.area <= person_filter.min_area_px:
         return False
-    return not person_filter.min_diagonal_px or box_diagonals(annotation["keypoints"][None])[0] >= person_filter.min_diagonal_px
+    return not person_filter.min_diagonal_px or box_diagonals(annotation.keypoints[None])[0] >= person_filter.min_diagonal_px
 
 
-def _rectangle(bbox: list[float]) -> list[list[float]]:
+def _rectangle(bbox: tuple[float, float, float, float]) -> list[list[float]]:
     x, y, width, height = bbox
     return [[x, y, x + width, y, x + width, y + height, x, y + height]]

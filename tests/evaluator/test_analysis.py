@@ -40,7 +40,7 @@ def entries(people):
 
 
 def areas_of(document):
-    return [a["area"] for image_id in (1, 2) for a in document.annotations[image_id]]
+    return [a.area for image_id in (1, 2) for a in document.annotations[image_id]]
 
 
 def with_jitter(document):

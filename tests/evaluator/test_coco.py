@@ -61,7 +61,7 @@ def test_oks_is_that_of_the_formula(document):
     """All joints off by d pixels: OKS = mean of exp(-d^2 / (2 area (2 sigma)^2)), cocodataset.org/#keypoints-eval."""
     moved = person(150, 60, 0.6, without=("left_knee", "left_ankle"))
     moved[moved[:, 2] > 0, 0] += 4
-    area = document.annotations[2][0]["area"]
+    area = document.annotations[2][0].area
     sigmas = np.array(COCO18.sigmas)[moved[:, 2] > 0]
     expected = np.exp(-(4**2) / (2 * area * (2 * sigmas) ** 2)).mean()
     assert evaluate(document, results_of([moved], 2), COCO18).image_oks[2] == pytest.approx(expected, rel=1e-4)

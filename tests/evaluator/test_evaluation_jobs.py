@@ -72,7 +72,7 @@ def test_neither_batches_nor_the_order_of_images_matter(noise, tmp_path, options
 def test_batches_share_a_size_that_follows_from_each_image_alone(noise):
     document, looks = CocoFile(noise[0], COCO18), Looks(NoiseNetwork(), InferConfig())
     groups = plan_groups(document.images, looks.padded_sizes, 4)
-    assert sorted(image["id"] for group in groups for image in group) == [image["id"] for image in document.images]
+    assert sorted(image.id for group in groups for image in group) == [image.id for image in document.images]
     assert max(map(len, groups)) == 4 and len(groups) < 10
     for group in groups:
         assert len({looks.padded_sizes((image["width"], image["height"])) for image in group}) == 1
@@ -190,7 +190,7 @@ def test_a_part_of_the_images_is_said_to_be_one(noise, tmp_path, capsys):
     assert "only 5 of the 14 images" in capsys.readouterr().out
     metrics = metrics_of(config.out)
     assert (metrics["num_images"], metrics["num_images_in_file"]) == (5, 14)
-    chosen = {image["id"] for image in choose_images(CocoFile(noise[0], COCO18), 5)}
+    chosen = {image.id for image in choose_images(CocoFile(noise[0], COCO18), 5)}
     assert {entry["image_id"] for entry in json.loads(results_of(config.out))} <= chosen and len(chosen) == 5
 
 
@@ -337,7 +337,7 @@ def many_fields(tmp_path_factory):
     listed = CocoFile(annotations, COCO18).images
     sizes = [(image["width"], image["height"]) for image in listed]
     arrays = {
-        "image_id": np.array([image["id"] for image in listed]),
+        "image_id": np.array([image.id for image in listed]),
         "orig_wh": np.array(sizes),
         "input_wh": np.array([input_size(*size, 64) for size in sizes]),
     }

@@ -27,8 +27,8 @@ def results_near(document, rng):
     results = []
     for image_id in (1, 2, 3):
         for number in range(30):
-            entries = document.annotations.get(image_id) or [{"keypoints": person(200, 100)}]
-            source = entries[number % len(entries)]["keypoints"] + rng.normal(0, 6, (17, 3))
+            entries = [entry.keypoints for entry in document.annotations.get(image_id, [])] or [person(200, 100)]
+            source = entries[number % len(entries)] + rng.normal(0, 6, (17, 3))
             keypoints = np.zeros((1, COCO18.num_joints, 3), np.float32)
             keypoints[0, COCO18.source_indices] = np.abs(source)
             people = People(keypoints=keypoints, scores=rng.integers(1, 9, 1).astype(np.float32))

@@ -48,7 +48,7 @@ def evaluated(tmp_path):
     annotations, images = write_set(tmp_path, names=("a</script><b>.png", "b.png", "c.png"))
     (images / "a<").mkdir()
     cv2.imwrite(str(images / "a<" / "script><b>.png"), np.full((300, 320, 3), 40, np.uint8))
-    area = CocoFile(annotations, COCO18).annotations[10][0]["area"]
+    area = CocoFile(annotations, COCO18).annotations[10][0].area
     jittered = shift_to(0.7, person(100, 40), area)
     inverted = person(200, 90, 1.2)
     hands = [COCO18.source_joints.index(f"{side}_wrist") for side in ("left", "right")]
@@ -157,7 +157,7 @@ def test_the_gallery_holds_best_median_worst_and_the_most_of_each_kind(tmp_path)
     images = {number: (f"{number}.jpg", 900, 300) for number in range(1, 41)}
     people = [(number, person(200, 40)) for number in images]
     document = CocoFile(write_annotations(tmp_path / "a.json", images, people), COCO18)
-    area = document.annotations[1][0]["area"]
+    area = document.annotations[1][0].area
     results = [entry(shift_to(1 - number / 50, points, area), number, 1) for number, points in people]
     analysis = analyze(document, results, COCO18)
     chosen = gallery.choose(analysis.images, 4)

@@ -5,9 +5,10 @@ import json
 import cv2
 import numpy as np
 
-from evaluator.ceiling.oracle import perfect_fields, true_keypoints
+from evaluator.ceiling.oracle import perfect_fields
 from evaluator.inference.infer import input_size
 from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.selection import true_keypoints
 from pipeline.samples.targets import TargetConfig
 from pipeline.skeletons import COCO18
 
@@ -80,8 +81,8 @@ class PerfectNetwork:
         document = CocoFile(annotations, COCO18)
         self.fields_by_gray = {}
         for level, image in enumerate(document.images, start=1):
-            keypoints = true_keypoints(document.annotations.get(image["id"], []), COCO18)
-            fields = perfect_fields(keypoints, (image["width"], image["height"]), COCO18, TargetConfig())
+            keypoints = true_keypoints(document.annotations.get(image.id, []), COCO18)
+            fields = perfect_fields(keypoints, image.size_wh, COCO18, TargetConfig())
             self.fields_by_gray[40 * level] = fields
 
     def fields(self, images):
