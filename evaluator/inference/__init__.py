@@ -1,1 +1,4 @@
-"""Images to fields to people: input sizes, test-time augmentation, stored fields, threads. Imports `evaluator.decoding` and `pipeline`."""
+"""Inference: input sizes, test-time augmentation, stored fields, and a stream that overlaps reading, network and decoding.
+
+Imports `evaluator.decoding` and `pipeline`.
+"""

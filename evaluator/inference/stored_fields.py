@@ -11,8 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from evaluator.decoding.decode import DecodeConfig, People
-from evaluator.inference.infer import Fields, find_or_explain
+from evaluator.decoding import DecodeConfig, People
+from evaluator.inference.fields import Fields, find_people_or_fail
 from evaluator.inference.streaming import ahead
 from pipeline import geometry
 from pipeline.datasets.coco import Image
@@ -119,6 +119,6 @@ def decode_stored(
     with contextlib.closing(ahead(((image, stored.load(image.id)) for image in images), LOADED_AHEAD)) as loaded:
         for group in groups:
             yield [
-                (image, find_or_explain(fields, skeleton, config, image.file_name))
+                (image, find_people_or_fail(fields, skeleton, config, image.file_name))
                 for image, fields in itertools.islice(loaded, len(group))
             ]

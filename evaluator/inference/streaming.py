@@ -14,7 +14,8 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from evaluator.inference.clock import Clock
-from evaluator.inference.infer import Fields, Looks
+from evaluator.inference.augmentation import AugmentedNetwork
+from evaluator.inference.fields import Fields
 from pipeline.images import UnreadableImage
 
 Item = TypeVar("Item")
@@ -46,7 +47,7 @@ class Stream(Generic[Item, Result]):
     batch_size: images that the network gets at once; a batch that is not full is filled up, so that it has no other shape.
     """
 
-    looks: Looks
+    network: AugmentedNetwork
     read: Callable[[Item], np.ndarray]
     work: Callable[[Item, np.ndarray, Fields], Result]
     batch_size: int
@@ -82,7 +83,7 @@ class Stream(Generic[Item, Result]):
     def _read(self, item: Item) -> tuple[np.ndarray, list[np.ndarray]]:
         with self.clock.timed("read"):
             image = self.read(item)
-            return image, self.looks.prepare(image)
+            return image, self.network.prepare(image)
 
     def _compute(self, group: list[tuple[Item, Future]], decoders: ThreadPoolExecutor) -> list[tuple[Item, Future]]:
         """Waits for the images of a group and computes their fields; what becomes of them is found by the decoders."""
@@ -106,12 +107,12 @@ class Stream(Generic[Item, Result]):
         """Views of each image of a batch, one per scale -> heatmaps and PAFs (C, h, w) of each image, one pair per scale."""
         filled = views + views[:1] * (self.batch_size - len(views))
         with self.clock.timed("network"):
-            scales = [self.looks.compute(inputs) for inputs in zip(*filled, strict=True)]
+            scales = [self.network.compute(inputs) for inputs in zip(*filled, strict=True)]
         return [[(heatmaps[i], pafs[i]) for heatmaps, pafs in scales] for i in range(len(views))]
 
     def _work(self, item: Item, image: np.ndarray, outputs: list[tuple[np.ndarray, np.ndarray]]) -> Result:
         with self.clock.timed("decode"):
-            fields = self.looks.combine(outputs, (image.shape[1], image.shape[0]))
+            fields = self.network.combine(outputs, (image.shape[1], image.shape[0]))
             return self.work(item, image, fields)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Several looks at one image: fields of its mirror image turned back, fields of several scales averaged on one grid."""
+"""Averaging of fields for test-time augmentation: undo the flip, bring all scales to one grid."""
 
 from collections.abc import Sequence
 
@@ -8,16 +8,16 @@ from pipeline.skeleton import Skeleton, mirror_channels
 
 
 def unmirror(heatmaps: np.ndarray, pafs: np.ndarray, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
-    """Fields of the mirror image, (B, J + 1, h, w) and (B, 2 L, h, w) -> the fields of the image itself. Its own inverse."""
+    """Turn the fields of the mirrored image, (B, J + 1, h, w) and (B, 2 L, h, w), into those of the image. Self-inverse."""
     heatmap_channels, paf_channels, signs = mirror_channels(skeleton)
     return heatmaps[:, heatmap_channels, :, ::-1], pafs[:, paf_channels, :, ::-1] * signs[:, None, None]
 
 
 def average(fields: Sequence[np.ndarray], sizes_px: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Fields (C, h, w) of one image at several sizes -> their mean float32, on the grid of the largest.
+    """Average the fields (C, h, w) of one image at several scales. Returns float32 on the grid of the largest scale.
 
-    sizes_px: (width, height) to which the image was resized for each. The finest grid is the one on which none loses its peaks:
-    targets of true keypoints at scales 0.5, 1, 1.5 and 2 give AP 0.960 on it, and 0.937 on the grid of scale 1.
+    sizes_px: (width, height) of the resized image at each scale. The finest grid keeps the peaks of every scale: ground-truth
+    targets at scales 0.5, 1, 1.5 and 2 reach AP 0.960 on it, but 0.937 on the grid of scale 1.
     """
     finest = max(range(len(fields)), key=lambda i: tuple(sizes_px[i]))
     _, rows, columns = fields[finest].shape
@@ -33,9 +33,9 @@ def average(fields: Sequence[np.ndarray], sizes_px: Sequence[tuple[int, int]]) -
 
 
 def interpolation(num_out: int, num_in: int, ratio: float) -> np.ndarray:
-    """float32 (num_out, num_in): weights that read num_in cells at the places of num_out cells; ratio = pixels in / pixels out.
+    """Return weights float32 (num_out, num_in) that resample num_in cells to num_out cells; ratio = input / output pixels.
 
-    Cubic convolution (Keys, IEEE ASSP 1981, a = -1/2), which keeps the height of peaks; the cells at the border go on outside.
+    Cubic convolution (Keys, IEEE ASSP 1981, a = -1/2), which preserves the height of peaks. Border cells are replicated.
     """
     place = (np.arange(num_out) + 0.5) * ratio - 0.5
     first = np.floor(place).astype(np.intp) - 1
