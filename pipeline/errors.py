@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """A mistake the user can fix. The text says what is wrong, where, and what to do; the exit code is 1."""
+    """An error that the user can fix. The text says what is wrong, where, and what to do; the exit code is 1."""
 
 
 class Terminated(BaseException):

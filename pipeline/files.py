@@ -1,34 +1,41 @@
-"""Durable output: files and folders are complete or absent, and one process at a time writes them.
+"""Durable output: files and folders are complete or absent, and only one process at a time writes them.
 
-Everything that the project writes to disk goes through this module. A file is written under a temporary name in the same
-folder, flushed to disk (fsync) and renamed; the folder's entry is flushed too. A process that is killed leaves at most a
-temporary file, which `remove_unfinished` deletes.
+All output that must not be half written goes through this module. A file is written under a temporary name in the same folder,
+flushed to disk (fsync) and renamed; then the folder is flushed too. A process that is killed leaves at most a temporary file,
+which `remove_unfinished` deletes. Imports only `pipeline.errors`.
 """
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from pipeline.errors import UserError
 
 TEMPORARY = ".unfinished-"
+_LOCK_ATTEMPTS, _LOCK_PAUSE_S = 20, 0.01
 
 
 def temporary_path(path: Path) -> Path:
-    """A new name beside `path` for what is written before it is renamed to `path`."""
+    """Return a new name in the folder of `path`, to write to before renaming to `path`."""
     return path.with_name(f"{TEMPORARY}{path.name}.{secrets.token_hex(4)}")
 
 
-def remove_unfinished(folder: Path, name: str = "*") -> None:
-    """Delete what killed processes left in `folder` of the file `name`, or of all. No other process may be writing it."""
-    for leftover in folder.glob(f"{TEMPORARY}{name}.*"):
+def remove_unfinished(folder: Path, name: str | None = None) -> None:
+    """Delete the temporary files that killed processes left in `folder`, of all files or of the file `name`.
+
+    No other process may be writing these files.
+    """
+    pattern = "*" if name is None else glob.escape(name)
+    for leftover in folder.glob(f"{TEMPORARY}{pattern}.{'[0-9a-f]' * 8}"):
         if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
@@ -38,7 +45,6 @@ def remove_unfinished(folder: Path, name: str = "*") -> None:
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; on success, flush it and rename it to `path`. Creates the folder of `path`."""
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(path)
     try:
@@ -61,9 +67,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """Read a JSON file. Raises UserError with the path; `what` says what was expected there."""
+    """Read a JSON file. Raises UserError with the path and `what`, the kind of file that was expected."""
     try:
-        return json.loads(Path(path).read_bytes())
+        return json.loads(path.read_bytes())
     except OSError as error:
         raise UserError(f"{what} {path}: {error.strerror}") from error
     except ValueError as error:
@@ -72,7 +78,7 @@ def read_json(path: Path, what: str) -> Any:
 
 def publish(temporary: Path, path: Path) -> None:
     """Flush a file, or a folder with everything in it, to disk, then rename it to `path`. An existing file is replaced."""
-    for inner in temporary.rglob("*"):  # nothing for a file
+    for inner in temporary.rglob("*"):  # empty if `temporary` is a file
         fsync(inner)
     fsync(temporary)
     os.replace(temporary, path)
@@ -90,7 +96,7 @@ def fsync(path: Path) -> None:
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder; on success it becomes `out`, otherwise it is deleted. Raises UserError if `out` is in use."""
+    """Yield a temporary folder; on success rename it to `out`, otherwise delete it. Raises UserError as `refuse_used`."""
     refuse_used(out)
     out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -104,45 +110,58 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def refuse_used(out: Path) -> None:
-    """Raise UserError unless `out` is absent or an empty folder. Call it before the work begins."""
+    """Raise UserError unless `out` is absent or an empty folder. Call it before the work starts."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"output folder {out}: not an empty folder; choose an empty or new folder")
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`: a hard link, or a copy where the file system has none. Replaces `target`."""
-    with atomic_file(target) as temporary:
+    """Make `target` a hard link to `source`, or a copy if the file system does not support that. Replaces `target`."""
+    temporary = temporary_path(target)
+    try:
         try:
             os.link(source, temporary)
         except FileNotFoundError:
             raise
-        except OSError:  # another file system, or one without links
+        except OSError:  # another file system, or one without hard links
             shutil.copyfile(source, temporary)
+        publish(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def locked(path: Path, busy: str) -> Iterator[None]:
     """Hold an exclusive lock on the file `path` and delete it at the end. Raises UserError(busy) if another process holds it.
 
-    The kernel releases the lock of a process that dies, so a leftover file does no harm.
+    The kernel releases the lock of a process that dies, so a leftover file is harmless.
     """
+    with _lock_file(path, busy):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _lock_file(path: Path, busy: str) -> IO[str]:
+    attempts = 0
     while True:
-        with open(path, "a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+        lock = open(path, "a")  # noqa: SIM115 - the caller closes it, which releases the lock
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_file(lock.fileno(), path):
+                return lock
+            lock.close()  # the previous holder deleted it between open and flock
+        except BlockingIOError as error:
+            lock.close()
+            attempts += 1  # `is_locked` of another process holds the lock for an instant
+            if attempts == _LOCK_ATTEMPTS:
                 raise UserError(busy) from error
-            if not _is_file(lock.fileno(), path):  # its previous holder deleted it between open and flock
-                continue
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
+            time.sleep(_LOCK_PAUSE_S)
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a living process holds `locked(path)`."""
+    """Return whether a running process holds `locked(path)`."""
     try:
         with open(path) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -154,12 +173,13 @@ def is_locked(path: Path) -> bool:
 
 
 def _is_file(handle: int, path: Path) -> bool:
+    """Return whether `path` is still the name of the open file `handle`."""
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(handle), os.stat(path))
     return False
 
 
 def file_facts(path: Path) -> dict[Literal["bytes", "sha256"], Any]:
-    """Size in bytes and SHA-256 (hexadecimal) of a file, as manifests store them."""
+    """Return the size in bytes and the SHA-256 (hexadecimal) of a file, as manifests store them."""
     with open(path, "rb") as file:
         return {"bytes": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

@@ -1,4 +1,4 @@
-"""Progress with rate and time left: a bar on a terminal, a line every 30 seconds elsewhere."""
+"""Progress with rate and remaining time: a bar on a terminal, a line every 30 seconds in a log file. Imports only tqdm."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ LINE_INTERVAL_S = 30.0
 
 
 class _Lines(tqdm):
-    """Writes whole lines, for log files and schedulers."""
+    """Prints lines instead of moving the cursor, for log files and job schedulers."""
 
     @staticmethod
     def status_printer(file: IO[str]) -> Callable[[str], None]:
@@ -21,11 +21,19 @@ class _Lines(tqdm):
 
         return write_line
 
+    def close(self) -> None:
+        """Print the last line. The base class would add an empty one."""
+        with self.get_lock():
+            if not self.disable and self.last_print_t >= self.start_t + self.delay:
+                self.refresh()
+            self.sp = None
+            super().close()
+
 
 def progress_bar(iterable: Iterable | None = None, *, desc: str, unit: str, total: int | None = None, initial: int = 0) -> tqdm:
     """Iterate over `iterable`, or use as a context manager and call `update(n)`. `initial` units were done by an earlier run.
 
-    Work that ends within one interval prints nothing when stderr is not a terminal.
+    Work that ends within one interval prints nothing if stderr is not a terminal.
     """
     options: dict[str, Any] = {"desc": desc, "unit": unit, "total": total, "initial": initial}
     if sys.stderr is not None and sys.stderr.isatty():

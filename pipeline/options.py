@@ -1,0 +1,121 @@
+"""Options as dataclass fields: what tyro parses, with its messages reduced to one line. Used only by `pipeline.cli`."""
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import re
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import tyro
+
+_TYRO_SETTINGS = (tyro.conf.OmitArgPrefixes,)
+
+
+class OptionError(Exception):
+    """A wrong option on the command line or in a `--config` file. The exit code is 2."""
+
+
+def run_tyro(config: type, args: Sequence[str], *, prog: str, default: Any, description: str) -> Any:
+    """Parse `args` into an instance of `config`. Raises OptionError with a one-line message; prints and exits for `--help`."""
+    messages = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(messages):
+            return tyro.cli(config, args=list(args), prog=prog, default=default, description=description, config=_TYRO_SETTINGS)
+    except ValueError as error:  # raised by `config` itself, not by one of its groups
+        raise OptionError(str(error)) from error
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise OptionError(_summarize(messages.getvalue(), option_types(config))) from stop
+
+
+def convert(value: Any, kind: Any, name: str) -> Any:
+    """Convert a value from a YAML file to the type of the option `name`, by the rules of the command line. Raises OptionError."""
+    kinds = list(_alternatives(kind))
+    if value is None and type(None) not in kinds:
+        raise OptionError("null is not allowed")
+    if isinstance(value, bool) and bool not in kinds:
+        raise OptionError(f"{str(value).lower()} is not allowed; quote the value if you mean a text")
+    if value is not None and not isinstance(value, (bool, int, float, str, list)):
+        raise OptionError(f"expected a value or a list of values, got {type(value).__name__}")
+    args = [str(item) for item in value] if isinstance(value, list) else [str(value)]
+    # As a positional argument after "--", a value may begin with a dash, and a flag is spelled True or False.
+    positional: Any = tyro.conf.Positional  # subscripted with a type that is known only now
+    single = dataclasses.make_dataclass("Option", [(name, positional[kind])], kw_only=True)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()) as messages:
+            return getattr(tyro.cli(single, args=["--", *args], prog=""), name)
+    except SystemExit as error:
+        raise OptionError(f"cannot use {value!r} ({_summarize(messages.getvalue())})") from error
+
+
+def _alternatives(kind: Any) -> Iterator[Any]:
+    """Yield the members of a union; the type itself if it is none. Annotations are removed."""
+    if typing.get_origin(kind) is typing.Annotated:
+        yield from _alternatives(typing.get_args(kind)[0])
+    elif typing.get_origin(kind) in (typing.Union, type(int | str)):
+        for member in typing.get_args(kind):
+            yield from _alternatives(member)
+    else:
+        yield kind
+
+
+def with_defaults(config: type, values: Mapping[str, Any]) -> Any:
+    """Return an instance of `config` with `values` as defaults and MISSING for required fields, not validated: tyro rebuilds it."""
+    instance: Any = object.__new__(config)
+    for field in dataclasses.fields(config):
+        if group := _group_type(field):
+            value = with_defaults(group, values)
+        elif field.name in values:
+            value = values[field.name]
+        elif field.default is not dataclasses.MISSING:
+            value = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            value = field.default_factory()
+        else:
+            value = tyro.MISSING
+        object.__setattr__(instance, field.name, value)
+    return instance
+
+
+def option_types(config: type) -> dict[str, Any]:
+    """Return the type of every option by field name, including the options of nested groups."""
+    types: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        group = _group_type(field)
+        types |= option_types(group) if group else {field.name: field.type}
+    return types
+
+
+def _group_type(field: dataclasses.Field) -> type | None:
+    """Return the dataclass of a field that groups options, or None for a field that is an option itself."""
+    kind = typing.get_args(field.type)[0] if typing.get_origin(field.type) is typing.Annotated else field.type
+    return kind if isinstance(kind, type) and dataclasses.is_dataclass(kind) else None
+
+
+def unknown_option(name: str, names: Iterable[str]) -> str:
+    """Return the message for an unknown option, with the most similar one of `names` if there is one."""
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"unknown option {name}" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _summarize(box: str, names: Iterable[str] = ()) -> str:
+    """Return the message in a box that tyro drew as one line. `names` are the field names of the options."""
+    # A box has sections, separated by horizontal rules; the text of a section is indented by 4 spaces per level.
+    lines = ["─" if set(line) <= set("╭╰╮╯│─ ") else line.strip("│").rstrip()[1:] for line in box.splitlines()[1:-1]]
+    sections = "\n".join(lines).split("─")
+    section = next((section for section in sections if "Unrecognized options:" in section), sections[0])
+    text = " ".join(section.split())
+    if text.startswith("Unrecognized options:"):
+        unknown = re.split(r"[,\s]+", text.removeprefix("Unrecognized options:").strip())
+        option = next((word for word in unknown if word.startswith("-")), None)
+        if option is None:
+            return f"unexpected argument {unknown[0]!r}"
+        return unknown_option(option, ["--" + name.replace("_", "-") for name in names])
+    if text.startswith("Missing from"):
+        return "missing " + " and ".join(re.findall(r"^ {4}(\S+)", section, re.MULTILINE))
+    text = re.sub(r"^Error parsing (\w[\w.-]*: )?", "", text)
+    return text.replace("Expected 1 values", "Expected 1 value").rstrip(".")
