@@ -1,34 +1,32 @@
-"""The README is true: its commands run as they stand (on small data), its options exist, and every option stands in it.
+"""The READMEs are true: their commands run on small data, their options and files exist, and their option tables are current."""
 
-`python tests/test_readme.py` prints the table of all options, to be put into the README.
-"""
-
-import dataclasses
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-import typing
-from importlib import import_module
 from pathlib import Path
 
 import cv2
 import mindspore as ms
 import numpy as np
+import option_tables
 import pytest
-import tyro
 
 from pipeline.synthetic.synthesize import SynthesizeConfig
 from pipeline.synthetic.synthesize import run as synthesize
 from trainer.weights import vgg19
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-STAGES = ("pipeline", "trainer", "evaluator", "data_cards")
-# Of every command, and of pip, dask and msrun, which the README names too.
-FOREIGN = {"--help", "--config", "--preset", "--quiet", "--editable", "--nthreads", "--nworkers", "--join"}
-# What makes a command of the README small; behind its own words, where the last of an option counts.
+STAGES = option_tables.STAGES
+READMES = {path: (ROOT / path).read_text() for path in ("README.md", *(f"{stage}/README.md" for stage in STAGES))}
+MAX_LINES = 220
+# Options of every command, of pip, pytest, dask, msrun and ruff, of other programs, and of the scripts in tests/.
+OTHER_OPTIONS = {
+    *("--help", "--config", "--preset", "--quiet", "--editable", "--nthreads", "--nworkers", "--join", "--cov", "--check"),
+    *("--write", "--write_json"),
+}
+# Options that make a command small. They are appended to it; the last of two equal options counts.
 TINY_NETWORK = shlex.split("--num-stages 2 --stage-channels 4 --stage1-hidden-channels 4 --neck-channels 4 --kernel-size 3")
 SMALL = {
     "build": shlex.split("--insize 64 --jobs 1 --min-joints 1 --min-area-px 0"),
@@ -49,24 +47,25 @@ SMALL = {
 }
 
 
-def commands() -> list[str]:
-    """The lines of the README's blocks that call a stage, without their comments."""
-    blocks = README.split("\n```")[1::2]  # between fences; the first line is the language, or nothing
+def commands(text: str) -> list[str]:
+    """The lines of a README's code blocks that call a stage or `python -c`, without their comments."""
+    blocks = text.split("\n```")[1::2]  # between fences; the first line of a block is its language, if any
     lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()[1:]]
-    return list(dict.fromkeys(line for line in lines if re.match(rf"python -m ({'|'.join(STAGES)})\b", line)))
+    return [line for line in lines if re.match(rf"python -(m ({'|'.join(STAGES)})\b|c )", line)]
 
 
-RUNNABLE = [command for command in commands() if "HEAD" not in command]  # that needs several machines: see test_engine
+# In the order of the READMEs, each once. Those that name HEAD need several hosts: tests/pipeline/test_engine.py covers them.
+RUNNABLE = [line for line in dict.fromkeys(line for text in READMES.values() for line in commands(text)) if "HEAD" not in line]
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory) -> Path:
-    """A folder in which all that the README speaks of is there, only smaller."""
+    """A folder that holds small versions of everything the READMEs mention."""
     folder = tmp_path_factory.mktemp("readme")
     for split, count in (("train", 12), ("val", 4)):
-        made = folder / split
-        synthesize(SynthesizeConfig(out=made, num_images=count, split=split, width=160, height=120, jobs=1))
-        shutil.copytree(made, folder / "coco", dirs_exist_ok=True)
+        people = folder / split
+        synthesize(SynthesizeConfig(out=people, num_images=count, split=split, width=160, height=120, jobs=1))
+        shutil.copytree(people, folder / "coco", dirs_exist_ok=True)
     (folder / "ANNOTATIONS").symlink_to("coco/annotations/person_keypoints_train2017.json")
     (folder / "IMAGES").symlink_to("coco/train2017")
     shutil.copytree(folder / "coco/val2017", folder / "pictures")
@@ -85,63 +84,73 @@ def workspace(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", RUNNABLE)
 def test_every_command_runs(workspace, command):
     words = shlex.split(command)
-    words = [sys.executable, *words[1:], *SMALL.get(words[3], [])]
+    words = [sys.executable, *words[1:], *(SMALL.get(words[3], []) if words[1] == "-m" else [])]
     environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(workspace)}
     done = subprocess.run(words, cwd=workspace, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_the_readme_has_commands_of_every_stage():
-    assert {command.split()[2] for command in RUNNABLE} == set(STAGES) and len(RUNNABLE) >= 12
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_readme_shows_every_command_of_its_stage(stage):
+    shown = {tuple(line.split()[:4]) for text in READMES.values() for line in commands(text)}
+    missing = [words for words in option_tables.commands(stage) if words.startswith("python") and tuple(words.split()) not in shown]
+    if stage == "data_cards":  # `python -m data_cards RECORDS` is short for `write RECORDS`
+        missing = [words for words in missing if not words.endswith(" write")]
+    assert not missing
 
 
-def options_of(config: type) -> set[str]:
-    """All option names of a command, with their aliases."""
-    names, hints = set(), typing.get_type_hints(config, include_extras=True)
-    for field in dataclasses.fields(config):
-        kind, *extras = (
-            typing.get_args(hints[field.name])
-            if typing.get_origin(hints[field.name]) is typing.Annotated
-            else (hints[field.name],)
-        )
-        if dataclasses.is_dataclass(kind):
-            names |= options_of(kind)
-            continue
-        for extra in extras:
-            names |= set(getattr(extra, "aliases", None) or ())
-        if tyro.conf.Positional not in extras and field.name != "preset":
-            names.add("--" + field.name.replace("_", "-"))
-    return names
+def test_the_readme_is_short_and_has_both_commands():
+    text = READMES["README.md"]
+    install = "python3 -m venv .venv && .venv/bin/pip install --quiet --editable '.[test]' && .venv/bin/"
+    assert len(text.splitlines()) <= MAX_LINES
+    assert f"\n{install}openpose-quickstart\n" in text and f"\n{install}python -m pytest\n" in text
 
 
-def all_options() -> dict[str, set[str]]:
-    """Options by command."""
-    found = {}
-    for stage in STAGES:
-        for name, command in import_module(f"{stage}.__main__").COMMANDS.items():
-            module, kind = command.config.split(":")
-            found[f"{stage} {name}"] = options_of(getattr(import_module(module), kind))
-    return found
+def known_options() -> set[str]:
+    """Every option of every command, with aliases and `--no-` forms."""
+    configs = [config for stage in STAGES for config in option_tables.commands(stage).values()]
+    names = {name for config in configs for option in option_tables.all_options(config) for name in option.names}
+    return names | {name.replace("--", "--no-", 1) for name in names}
 
 
-def options_table() -> str:
-    """The README's table of all options."""
-    rows = [f"| `{command}` | {' '.join(f'`{name}`' for name in sorted(names))} |" for command, names in all_options().items()]
-    return "\n".join(["| `python -m` | options |", "| --- | --- |", *rows])
+@pytest.mark.parametrize("path", READMES)
+def test_every_option_in_a_readme_exists(path):
+    text = re.sub(r"`msrun [^`]*`", "", READMES[path])
+    mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]*(?![\w-])", text))
+    assert mentioned <= known_options() | OTHER_OPTIONS
 
 
-def test_every_option_of_the_readme_exists():
-    known = set().union(*all_options().values())
-    known |= {name.replace("--", "--no-", 1) for name in known}
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*(?![\w-])", README)) <= known | FOREIGN
+@pytest.mark.parametrize("path", READMES)
+def test_every_file_that_a_readme_names_exists(path):
+    text = READMES[path]
+    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in link]
+    assert not [link for link in links if not (ROOT / path).parent.joinpath(link).exists()]
+    named = re.findall(r"(?<![\w/.-])((?:pipeline|trainer|evaluator|data_cards|tests)/[\w./]*\w/?)(?![\w/*])", text)
+    assert not [name for name in named if not (ROOT / name).exists()]
 
 
-def test_every_option_stands_in_the_readme():
-    assert options_table() in README
+@pytest.mark.parametrize("path", READMES)
+def test_every_link_to_a_heading_has_its_heading(path):
+    for link, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", READMES[path]):
+        target = (ROOT / path).parent / link if link else ROOT / path
+        headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
+        anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        assert anchor in anchors, f"{path}: {link}#{anchor}"
 
 
-if __name__ == "__main__":
-    print(options_table())
+@pytest.mark.parametrize("stage", STAGES)
+def test_option_tables_are_up_to_date(stage):
+    text = READMES[f"{stage}/README.md"]
+    advice = "run `python tests/support/option_tables.py --write`"
+    assert option_tables.with_tables(text, stage) == text, advice
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_option_tables_name_and_explain_every_option(stage):
+    for words, config in option_tables.commands(stage).items():
+        for option in option_tables.all_options(config):
+            assert option.help and option.names, f"{words}: {option.field} has no docstring"
