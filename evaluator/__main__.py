@@ -4,51 +4,51 @@ from pipeline.cli import Command, leave, main
 
 COMMANDS = {
     "run": Command(
-        help="a checkpoint on annotated images -> COCO figures, pictures",
+        help="evaluate a checkpoint on annotated images: COCO metrics and pictures",
         config="evaluator.jobs.config:RunConfig",
         run="evaluator.jobs.run:run",
     ),
     "merge": Command(
-        help="the parts that `run --shard` wrote -> exactly the result of the whole",
-        config="evaluator.jobs.merge:MergeConfig",
+        help="combine the outputs of `run --shard` into the result of a single run",
+        config="evaluator.jobs.config:MergeConfig",
         run="evaluator.jobs.merge:run",
     ),
     "watch": Command(
-        help="each new checkpoint of a running training -> a leaderboard and the best checkpoint",
+        help="evaluate each new checkpoint of a training run; keep a leaderboard and the best checkpoint",
         config="evaluator.jobs.config:WatchConfig",
         run="evaluator.jobs.watch:run",
     ),
     "oracle": Command(
-        help="targets of the true keypoints, decoded and scored: the ceiling",
-        config="evaluator.jobs.config:OracleConfig",
+        help="decode and score the targets of the ground truth: the upper bound of encoding and decoding",
+        config="evaluator.ceiling.oracle:OracleConfig",
         run="evaluator.ceiling.oracle:run",
     ),
     "stress": Command(
-        help="how the decoder's score falls when fields are blurred, weak, noisy, false, missing",
+        help="measure how AP falls when fields are blurred, weak, noisy, wrong or missing",
         config="evaluator.ceiling.stress:StressConfig",
         run="evaluator.ceiling.stress:run",
     ),
     "bench-decode": Command(
-        help="milliseconds of the decoder, on real poses and in crowds",
+        help="measure the time of the decoder on annotated people and on crowds",
         config="evaluator.ceiling.bench_decode:BenchDecodeConfig",
         run="evaluator.ceiling.bench_decode:run",
     ),
     "predict": Command(
-        help="a checkpoint on any images and videos -> drawings and JSON",
-        config="evaluator.jobs.config:PredictConfig",
+        help="find people in images and videos: drawings and JSON",
+        config="evaluator.predict.config:PredictConfig",
         run="evaluator.predict.predict:run",
     ),
     "report": Command(
-        help="evaluations as one HTML page: curves, joints, errors and what mending them gives, images",
+        help="write an HTML page about evaluations: curves, joints, error analysis, images",
         config="evaluator.report.report:ReportConfig",
         run="evaluator.report.report:run",
     ),
     "export": Command(
-        help="a checkpoint's network as MINDIR, ONNX or AIR, for other engines",
+        help="export the network of a checkpoint to MINDIR, ONNX or AIR",
         config="evaluator.export.export:ExportConfig",
         run="evaluator.export.export:run",
     ),
 }
 
 if __name__ == "__main__":
-    leave(main("python -m evaluator", "Find people, and score what was found.", COMMANDS))
+    leave(main("python -m evaluator", "Find people in images, and evaluate the predictions.", COMMANDS))

@@ -1,1 +1,5 @@
-"""Resumable evaluation jobs: `run`, `merge`, `watch`. Imports inference, metrics and drawings."""
+"""Evaluation jobs that can be stopped, resumed and sharded: `run`, `merge`, `watch`.
+
+Imports `pipeline`, `evaluator.inference`, `evaluator.metrics`, `evaluator.drawings`; of `trainer` only what reads run folders.
+MindSpore is imported inside functions.
+"""

@@ -1,4 +1,4 @@
-"""Options of the evaluator's commands."""
+"""Options of the commands `run`, `merge` and `watch`. Imports nothing heavy."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,48 +6,35 @@ from typing import Annotated, Literal
 
 import tyro
 
-from evaluator.decoding.decode import DecodeConfig
-from evaluator.inference.infer import InferConfig
-from pipeline.samples.targets import TargetConfig
+from evaluator.decoding import DecodeConfig
+from evaluator.inference.config import InferConfig
+from evaluator.options import (
+    AllowUnreadable,
+    BatchSize,
+    Decoding,
+    DeviceTarget,
+    DrawMinScore,
+    Inference,
+    MaxImages,
+    Pictures,
+    require_batch_size,
+)
 
-Decoding = Annotated[DecodeConfig, tyro.conf.arg(name="")]
-Inference = Annotated[InferConfig, tyro.conf.arg(name="")]
-
-NUM_TOGETHER = 8  # images a batch, by default, on a device that is not a CPU
-
-
-@dataclass(frozen=True, kw_only=True)
-class OracleConfig:
-    """The ceiling of encoding and decoding: targets of the true keypoints, quantized, decoded and scored as if predicted.
-
-    Needs no images. Everybody with a labeled joint, crowds apart, is drawn into the targets of the image, resized as `run` does.
-
-    Example: python -m evaluator oracle --annotations person_keypoints_val2017.json
-    """
-
-    annotations: Path
-    """COCO keypoint annotation file."""
-    out: Path | None = None
-    """Folder for results.json, metrics.json and config.yaml; absent or empty."""
-    skeleton: Path | None = None
-    """Keypoints other than COCO's: the file that `python -m pipeline build --skeleton` took."""
-    neck_joint: Literal["both_shoulders", "one_shoulder"] = "one_shoulder"
-    """Where the neck is if one shoulder is unlabeled: nowhere, or at the labeled one."""
-    targets: Annotated[TargetConfig, tyro.conf.arg(name="")] = field(default_factory=TargetConfig)
-    decoding: Decoding = field(default_factory=DecodeConfig)
+Metric = Literal["AP", "AP .5", "AP .75", "AP (M)", "AP (L)", "AR", "AR .5", "AR .75", "AR (M)", "AR (L)"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Evaluate a checkpoint on annotated images: COCO results, the ten COCO figures, pictures of the best and worst images.
+    """Evaluate a checkpoint on annotated images: write COCO results and metrics, and draw the best and worst images.
 
-    All images of the annotation file count, those without people too.
+    All images of the annotation file are scored, including images without people.
 
     Example: python -m evaluator run --checkpoint runs/first --annotations person_keypoints_val2017.json --images val2017 --out ap
 
-    With --fields instead of --checkpoint, stored fields are decoded and scored; no network and no images are needed.
-    A run that was stopped or killed continues with the same command; what it has found lies in OUT.unfinished until then.
-    Several machines share the work by --shard 1/4 to --shard 4/4 with an --out each; `merge` makes one result of theirs.
+    With --fields instead of --checkpoint, the command decodes and scores stored fields; it needs no network and no images.
+    To continue a run that was stopped or killed, repeat the command. Until the run is complete, its results are in
+    OUT.unfinished. To share the work between machines, give each one a --shard, from 1/4 to 4/4, and an --out of its own;
+    then `merge` combines the outputs.
     """
 
     annotations: Path
@@ -55,40 +42,35 @@ class RunConfig:
     out: Path
     """Folder for results.json, metrics.json, evaluation.json, config.yaml and pictures; absent or empty."""
     checkpoint: Path | None = None
-    """Checkpoint file, or a run folder, whose newest checkpoint is taken."""
+    """Checkpoint file, or run folder, whose newest checkpoint is used."""
     fields: Path | None = None
     """Stored fields (.npz): arrays image_id, orig_wh, input_wh, and for each image hm_<id> and paf_<id>, at stride 8."""
     skeleton: Path | None = None
-    """With --fields: keypoints other than COCO's, the file that `python -m pipeline build --skeleton` took."""
+    """With --fields: skeleton file for keypoints other than COCO's, the one given to `python -m pipeline build --skeleton`."""
     images: Path | None = None
-    """Folder of the images; with --fields it is needed for the pictures only."""
-    max_images: int | None = None
-    """Look at, and score, only so many of the images, chosen at random, always the same ones. The figures say so."""
+    """Folder of the images; with --fields only needed to draw pictures."""
+    max_images: MaxImages = None
     shard: str | None = None
-    """i/n: look at the i-th of n parts of the images, 1/n to n/n. A part is not scored; `merge` scores all of them together."""
-    batch_size: int | None = None
-    """Images of equal padded size that the network gets at once. Default: 1 on a CPU, where more are not faster, 8 elsewhere."""
-    pictures: int = 8
-    """Pictures of so many of the best and so many of the worst images; 0: none."""
-    draw_min_score: float = 1.0
-    """Pictures show predicted people with at least this score; results.json holds everybody."""
-    allow_unreadable: bool = False
-    """Exit with 0 although images could not be read. They are listed, and count as images in which nothing was found."""
-    device_target: Literal["auto", "CPU", "Ascend"] = "auto"
-    """Device; auto takes Ascend where there is one."""
+    """i/n: process only the i-th of n shards of the images, 1/n to n/n. `merge` combines the shards and computes the metrics."""
+    batch_size: BatchSize = None
+    pictures: Pictures = 8
+    draw_min_score: DrawMinScore = 1.0
+    allow_unreadable: AllowUnreadable = False
+    device_target: DeviceTarget = "auto"
     inference: Inference = field(default_factory=InferConfig)
     decoding: Decoding = field(default_factory=DecodeConfig)
 
     def __post_init__(self) -> None:
         if (self.checkpoint is None) == (self.fields is None):
-            raise ValueError("give either --checkpoint or --fields, and not both")
+            raise ValueError("give either --checkpoint or --fields, not both")
         if self.checkpoint is not None and self.images is None:
             raise ValueError("--checkpoint needs --images, the folder of the annotated images")
         if self.checkpoint is not None and self.skeleton is not None:
-            raise ValueError("skeleton belongs to --fields; a checkpoint knows its own")
+            raise ValueError("--skeleton works only with --fields; a checkpoint contains its skeleton")
         if self.fields is not None and (self.inference != InferConfig() or self.batch_size is not None):
             raise ValueError(
-                "insize, scales, mirror, size_step_px and batch_size belong to --checkpoint; stored fields have their size already"
+                "insize, scales, mirror, raw_weights, size_step_px and batch_size work only with --checkpoint; "
+                "the size of stored fields is fixed"
             )
         if self.pictures < 0:
             raise ValueError(f"pictures must be 0 or more, got {self.pictures}")
@@ -108,51 +90,63 @@ class RunConfig:
         return int(number), int(count)
 
 
-def require_batch_size(batch_size: int | None) -> None:
-    if batch_size is not None and not 1 <= batch_size <= 1024:
-        raise ValueError(f"batch_size must be from 1 to 1024, got {batch_size}")
+@dataclass(frozen=True, kw_only=True)
+class MergeConfig:
+    """Combine the outputs of `run --shard 1/n` to `run --shard n/n` and score them as the output of a single run.
 
+    Example: python -m evaluator merge part1 part2 --annotations person_keypoints_val2017.json --out ap
+    """
 
-def choose_batch_size(batch_size: int | None, device: str) -> int:
-    """What was asked for, or what suits the device."""
-    return batch_size or (1 if device == "CPU" else NUM_TOGETHER)
+    parts: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """The --out folders of all shards, in any order."""
+    annotations: Path
+    """COCO keypoint annotation file, the same as that of the shards."""
+    out: Path
+    """Folder for results.json, metrics.json, evaluation.json, config.yaml and pictures; absent or empty."""
+    images: Path | None = None
+    """Folder of the images; only needed to draw pictures."""
+    pictures: Pictures = 8
+    draw_min_score: DrawMinScore = 1.0
+    allow_unreadable: AllowUnreadable = False
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError("parts must be at least one folder, got none")
+        if self.pictures < 0:
+            raise ValueError(f"pictures must be 0 or more, got {self.pictures}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class WatchConfig:
-    """Evaluate each new checkpoint of a training, while it runs, and keep a leaderboard and the best checkpoint.
+    """Evaluate each new checkpoint while the training runs, and keep a leaderboard and the best checkpoint.
 
     Example: python -m evaluator watch --run runs/coco --annotations person_keypoints_val2017.json --images val2017 --out watched
 
-    A watch that was stopped continues with the same command.
+    To continue after a stop, repeat the command.
     """
 
     run: Path
-    """Folder of the training (its --out); it need not be there yet."""
+    """Run folder of the training (its --out); it need not exist yet."""
     annotations: Path
     """COCO keypoint annotation file."""
     images: Path
     """Folder of the images."""
     out: Path
-    """Folder for the leaderboard, the best checkpoint and the output of every evaluation; absent, or left by the same command."""
-    metric: Literal["AP", "AP .5", "AP .75", "AP (M)", "AP (L)", "AR", "AR .5", "AR .75", "AR (M)", "AR (L)"] = "AP"
-    """The figure that decides which is best."""
+    """Folder for the leaderboard, the best checkpoint and the output of every evaluation; absent, or from the same command."""
+    metric: Metric = "AP"
+    """Metric that decides which checkpoint is the best."""
     stop_with_training: bool = False
-    """Stop when no training holds the run folder any more and all its checkpoints are evaluated."""
+    """Stop when the training has ended and all its checkpoints are evaluated."""
     max_evaluations: int | None = None
-    """Stop when so many checkpoints are evaluated, earlier ones included."""
+    """Stop when this many checkpoints are evaluated, including those of earlier runs of this command."""
     idle_minutes: float | None = None
-    """Stop when no new checkpoint has come for so long; 0: evaluate those that are there, and stop."""
+    """Stop after this many minutes without a new checkpoint; 0 evaluates the existing checkpoints and stops."""
     poll_seconds: float = 10.0
-    """Look for new checkpoints so often."""
-    max_images: int | None = None
-    """Evaluate on so many of the images only, always the same ones. The leaderboard says so."""
-    batch_size: int | None = None
-    """Images of equal padded size that the network gets at once. Default: 1 on a CPU, where more are not faster, 8 elsewhere."""
-    pictures: int = 8
-    """Pictures of so many of the best and so many of the worst images of every evaluation; 0: none."""
-    device_target: Literal["auto", "CPU", "Ascend"] = "auto"
-    """Device; auto takes Ascend where there is one."""
+    """Seconds between two checks for new checkpoints."""
+    max_images: MaxImages = None
+    batch_size: BatchSize = None
+    pictures: Pictures = 8
+    device_target: DeviceTarget = "auto"
     inference: Inference = field(default_factory=InferConfig)
     decoding: Decoding = field(default_factory=DecodeConfig)
 
@@ -166,36 +160,17 @@ class WatchConfig:
         self.evaluation(self.run, self.out)
 
     def evaluation(self, checkpoint: Path, out: Path) -> RunConfig:
-        """What `run` is told about one checkpoint."""
-        shared = ("annotations", "images", "max_images", "batch_size", "pictures", "device_target", "inference", "decoding")
-        return RunConfig(checkpoint=checkpoint, out=out, allow_unreadable=True, **{name: getattr(self, name) for name in shared})
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictConfig:
-    """Find people in images and videos: a drawing of each, and one JSON file in the form of COCO results.
-
-    Example: python -m evaluator predict --checkpoint runs/first --out found holiday.jpg more_pictures/ dance.mp4
-    """
-
-    images: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Image files, video files, and folders of images and videos."""
-    checkpoint: Path
-    """Checkpoint file, or a run folder, whose newest checkpoint is taken."""
-    out: Path
-    """Folder for results.json, images.json, config.yaml and the drawings (an annotated video for a video); absent or empty."""
-    openpose_json: bool = False
-    """Write one file per image and per frame of a video into OUT/openpose too, in the form of OpenPose's --write_json."""
-    draw_min_score: float = 1.0
-    """Drawings show people with at least this score; results.json holds everybody."""
-    batch_size: int | None = None
-    """Images of equal padded size that the network gets at once. Default: 1 on a CPU, where more are not faster, 8 elsewhere."""
-    device_target: Literal["auto", "CPU", "Ascend"] = "auto"
-    """Device; auto takes Ascend where there is one."""
-    inference: Inference = field(default_factory=InferConfig)
-    decoding: Decoding = field(default_factory=DecodeConfig)
-
-    def __post_init__(self) -> None:
-        if not self.images:
-            raise ValueError("images must be at least one file or folder, got none")
-        require_batch_size(self.batch_size)
+        """Return the options of `run` for one checkpoint."""
+        return RunConfig(
+            checkpoint=checkpoint,
+            out=out,
+            annotations=self.annotations,
+            images=self.images,
+            max_images=self.max_images,
+            batch_size=self.batch_size,
+            pictures=self.pictures,
+            allow_unreadable=True,
+            device_target=self.device_target,
+            inference=self.inference,
+            decoding=self.decoding,
+        )

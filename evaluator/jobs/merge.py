@@ -1,13 +1,11 @@
-"""The command `merge`: the parts of a sharded evaluation -> exactly the result of the whole one."""
+"""The command `merge`: combine the shards of an evaluation into exactly the result of a single run."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from evaluator.inference.clock import Clock
 from evaluator.jobs import outcome
+from evaluator.jobs.config import MergeConfig
 from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, differences, parse_lines
 from evaluator.jobs.run import choose_images
 from pipeline.datasets.coco import CocoFile
@@ -15,55 +13,28 @@ from pipeline.errors import UserError
 from pipeline.files import file_facts, read_json, refuse_used
 from pipeline.skeleton import Skeleton
 
-
-@dataclass(frozen=True, kw_only=True)
-class MergeConfig:
-    """Score the parts that `run --shard 1/n` to `run --shard n/n` wrote, as if one run had looked at all images.
-
-    Example: python -m evaluator merge part1 part2 --annotations person_keypoints_val2017.json --out ap
-    """
-
-    parts: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """The --out folders of all parts, in any order."""
-    annotations: Path
-    """The annotation file of the parts."""
-    out: Path
-    """Folder for results.json, metrics.json, evaluation.json, config.yaml and pictures; absent or empty."""
-    images: Path | None = None
-    """Folder of the images, for the pictures."""
-    pictures: int = 8
-    """Pictures of so many of the best and so many of the worst images; 0: none."""
-    draw_min_score: float = 1.0
-    """Pictures show predicted people with at least this score; results.json holds everybody."""
-    allow_unreadable: bool = False
-    """Exit with 0 although images could not be read. They are listed, and count as images in which nothing was found."""
-
-    def __post_init__(self) -> None:
-        if not self.parts:
-            raise ValueError("parts must be at least one folder, got none")
-        if self.pictures < 0:
-            raise ValueError(f"pictures must be 0 or more, got {self.pictures}")
+OF_THE_SHARD = ("shard", "people")  # entries of an identity that differ between the shards of one evaluation
 
 
 def run(config: MergeConfig) -> int:
-    """Raises UserError naming parts that are missing, given twice, damaged, or of another evaluation."""
+    """Run the command. Raises UserError naming shards that are missing, given twice, damaged, or of another evaluation."""
     refuse_used(config.out)
     if config.images is not None and not config.images.is_dir():
         raise UserError(f"image folder {config.images}: no such folder")
     parts = {part: _read_identity(part) for part in config.parts}
     if len(parts) < len(config.parts):
-        raise UserError(f"part {next(p for p in config.parts if config.parts.count(p) > 1)}: given twice")
+        raise UserError(f"shard {next(p for p in config.parts if config.parts.count(p) > 1)}: given twice")
     identity = _common_identity(parts)
     skeleton = Skeleton.from_dict(identity["skeleton"])
     if file_facts(config.annotations)["sha256"] != identity["annotations"]:
-        raise UserError(f"annotation file {config.annotations}: not the one that {config.parts[0]} was made with")
+        raise UserError(f"annotation file {config.annotations}: not the file that {config.parts[0]} was evaluated with")
     document = CocoFile(config.annotations, skeleton)
     images = choose_images(document, identity["max_images"])
     found = Found()
     for part, about in parts.items():
         _add(found, part, about, skeleton.num_joints)
     if missing := [image.id for image in images if image.id not in found]:
-        raise UserError(f"{len(missing)} images are in none of the parts, such as {missing[0]}; make the parts anew")
+        raise UserError(f"no shard contains image {missing[0]} ({len(missing)} of {len(images)} are missing); rerun all shards")
     scored = outcome.score(document, skeleton, images, found)
     return outcome.publish(scored, config, {**identity, "shard": [1, 1]}, Clock())
 
@@ -71,39 +42,43 @@ def run(config: MergeConfig) -> int:
 def _read_identity(part: Path) -> dict[str, Any]:
     path = part / EVALUATION
     if not path.is_file() and part.with_name(part.name + ".unfinished").is_dir():
-        raise UserError(f"part {part}: unfinished; run its command again")
-    about = read_json(path, "part of an evaluation")
+        raise UserError(f"shard {part}: not finished; repeat its command")
+    about = read_json(path, "shard of an evaluation")
     if not isinstance(about, dict) or not {"shard", "people", "skeleton", "annotations", "max_images"} <= about.keys():
-        raise UserError(f"part {part}: not the output of `run --shard`; give the --out folders of such runs")
+        raise UserError(f"shard {part}: not an output of `run --shard`; give the --out folders of such runs")
     return about
 
 
 def _common_identity(parts: dict[Path, dict[str, Any]]) -> dict[str, Any]:
-    """What all parts agree on. Raises UserError unless they are all n parts of one evaluation."""
+    """Return what the identities of all shards share. Raises UserError unless they are all n shards of one evaluation."""
     first = next(iter(parts))
-    common = {name: value for name, value in parts[first].items() if name not in ("shard", "people")}
+    common = _without_shard(parts[first])
     count = parts[first]["shard"][1]
     numbers: dict[int, Path] = {}
     for part, about in parts.items():
-        number, of = about["shard"]
-        if of != count:
-            raise UserError(f"part {part}: is {number}/{of}, but {first} is one of {count}; give the parts of one evaluation")
-        if changed := differences(common, {name: value for name, value in about.items() if name not in ("shard", "people")}):
-            raise UserError(f"part {part}: of another evaluation than {first} ({changed.replace(' there', f' in {first}')})")
+        number, total = about["shard"]
+        if total != count:
+            raise UserError(f"shard {part}: is {number}/{total}, but {first} is one of {count}; give the shards of one evaluation")
+        if changed := differences(common, _without_shard(about), (f"in {first}", f"in {part}")):
+            raise UserError(f"shard {part}: belongs to another evaluation than {first} ({changed})")
         if number in numbers:
-            raise UserError(f"part {part}: is {number}/{of}, as {numbers[number]} is; give every part once")
+            raise UserError(f"shard {part}: is {number}/{total}, and so is {numbers[number]}; give every shard once")
         numbers[number] = part
     if missing := sorted(set(range(1, count + 1)) - numbers.keys()):
-        raise UserError(f"missing parts: {', '.join(f'{number}/{count}' for number in missing)}; `run --shard` makes them")
+        raise UserError(f"missing shards: {', '.join(f'{number}/{count}' for number in missing)}; create them with `run --shard`")
     return common
+
+
+def _without_shard(about: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in about.items() if name not in OF_THE_SHARD}
 
 
 def _add(found: Found, part: Path, about: dict[str, Any], num_joints: int) -> None:
     path = part / PEOPLE
     if not path.is_file() or file_facts(path) != about["people"]:
-        raise UserError(f"part {part}: {PEOPLE} is missing or not the one that was written (its SHA-256 differs); make it anew")
-    here, _ = parse_lines(path.read_bytes(), num_joints)
-    if twice := [i for i in (*here.people, *here.unreadable) if i in found]:
-        raise UserError(f"part {part}: image {twice[0]} is in another part too; make the parts anew")
-    found.people.update(here.people)
-    found.unreadable.update(here.unreadable)
+        raise UserError(f"shard {part}: {PEOPLE} is missing or its SHA-256 does not match; rerun this shard")
+    added, _ = parse_lines(path.read_bytes(), num_joints)
+    if repeated := [i for i in (*added.people, *added.unreadable) if i in found]:
+        raise UserError(f"shard {part}: image {repeated[0]} is in another shard too; rerun all shards")
+    found.people.update(added.people)
+    found.unreadable.update(added.unreadable)

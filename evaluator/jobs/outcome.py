@@ -1,4 +1,4 @@
-"""What was found -> COCO results and figures, pictures, and what is printed of them. Shared by `run` and `merge`."""
+"""The last part of `run` and `merge`: people to COCO results, metrics, pictures and the printed summary."""
 
 import sys
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any
 
 from evaluator import drawings
 from evaluator.inference.clock import Clock
+from evaluator.jobs.config import MergeConfig, RunConfig
 from evaluator.jobs.partial import EVALUATION, Found
 from evaluator.metrics.coco_eval import Evaluation, evaluate_twice, labeled_images, to_results
 from evaluator.metrics.results import Results
@@ -17,13 +18,13 @@ from pipeline.files import new_folder, write_json
 from pipeline.images import read_image
 from pipeline.skeleton import Skeleton
 
-MOST_NAMED = 20
-UNREADABLE_COUNT = "count as images in which nothing was found (all are in metrics.json)"
+MAX_LISTED = 20
+UNREADABLE_SCORED = "scored as images without predictions; metrics.json lists all of them"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The results of `images` (entries of the annotation file) and their figures, over all of them and over those with people."""
+    """The results of `images` and their metrics: `evaluation` over all images, `people_images` over images with people."""
 
     document: CocoFile
     skeleton: Skeleton
@@ -35,7 +36,7 @@ class Outcome:
 
 
 def score(document: CocoFile, skeleton: Skeleton, images: list[Image], found: Found) -> Outcome:
-    """Raises UserError where results and annotations do not belong together."""
+    """Convert people to COCO results and score them. Raises UserError if results and annotations do not belong together."""
     results = [
         entry
         for image in images
@@ -56,8 +57,8 @@ def score(document: CocoFile, skeleton: Skeleton, images: list[Image], found: Fo
     )
 
 
-def publish(outcome: Outcome, config: Any, identity: dict[str, Any], clock: Clock) -> int:
-    """Write the output folder of `config` (a RunConfig or MergeConfig), print the figures, and return the exit code."""
+def publish(outcome: Outcome, config: RunConfig | MergeConfig, identity: dict[str, Any], clock: Clock) -> int:
+    """Write the output folder, print the metrics, and return the exit code."""
     speed, speed_line = clock.figures(), clock.line()
     with new_folder(config.out) as folder:
         write_json(folder / "results.json", outcome.results)
@@ -65,9 +66,8 @@ def publish(outcome: Outcome, config: Any, identity: dict[str, Any], clock: Cloc
         write_json(folder / EVALUATION, identity)
         save_config(config, folder / "config.yaml")
         num_pictures = _write_pictures(outcome, config, folder / "pictures")
-    _report(outcome, config, num_pictures, speed_line)
-    unreadable = _unreadable_names(outcome)
-    return report_unreadable(unreadable, UNREADABLE_COUNT, allowed=config.allow_unreadable)
+    _print_summary(outcome, config, num_pictures, speed_line)
+    return report_unreadable(_unreadable_names(outcome), UNREADABLE_SCORED, allowed=config.allow_unreadable)
 
 
 def _unreadable_names(outcome: Outcome) -> dict[str, str]:
@@ -75,7 +75,7 @@ def _unreadable_names(outcome: Outcome) -> dict[str, str]:
     return {image.file_name: reasons[image.id] for image in outcome.images if image.id in reasons}
 
 
-def _metrics(outcome: Outcome, config: Any, speed: dict[str, float]) -> dict[str, Any]:
+def _metrics(outcome: Outcome, config: RunConfig | MergeConfig, speed: dict[str, float]) -> dict[str, Any]:
     num_labeled = sum(
         entry.is_labeled_person for image in outcome.images for entry in outcome.document.annotations.get(image.id, [])
     )
@@ -93,45 +93,54 @@ def _metrics(outcome: Outcome, config: Any, speed: dict[str, float]) -> dict[str
     }
 
 
-def _write_pictures(outcome: Outcome, config: Any, folder: Path) -> int:
-    """Returns how many were written."""
+def _write_pictures(outcome: Outcome, config: RunConfig | MergeConfig, folder: Path) -> int:
+    """Draw the best and worst images into `folder` and return their number."""
     if config.images is None or not config.pictures:
         return 0
     folder.mkdir()
     files = {image.id: image.file_name for image in outcome.images}
     people = outcome.found.people
-    read = {image_id: oks for image_id, oks in outcome.evaluation.image_oks.items() if image_id in people}
-    chosen = drawings.best_and_worst(read, config.pictures)
+    image_oks = {image_id: oks for image_id, oks in outcome.evaluation.image_oks.items() if image_id in people}
+    chosen = drawings.best_and_worst(image_oks, config.pictures)
     for name, image_id in chosen:
         image = read_image(config.images / files[image_id])
         truth = true_keypoints(outcome.document.annotations[image_id], outcome.skeleton)
-        picture = drawings.compare(image, people[image_id], truth, outcome.skeleton, config.draw_min_score, read[image_id])
+        oks = image_oks[image_id]
+        picture = drawings.compare(image, people[image_id], truth, outcome.skeleton, config.draw_min_score, oks)
         drawings.write_picture(folder / f"{name}.jpg", picture)
     return len(chosen)
 
 
-def _report(outcome: Outcome, config: Any, num_pictures: int, speed_line: str) -> None:
+def _print_summary(outcome: Outcome, config: RunConfig | MergeConfig, num_pictures: int, speed_line: str) -> None:
     num_images, num_all = len(outcome.images), len(outcome.document.images)
     if num_images < num_all:
-        print(
-            f"only {num_images} of the {num_all} images of {config.annotations}, a random choice that is always the same, were looked at and scored"
-        )
+        print(f"evaluated a random subset of {num_images} of the {num_all} images of {config.annotations}")
     print(outcome.evaluation.line())
     people_images = outcome.people_images
-    print(f"AP {people_images.figures['AP']:.4f} over the {len(people_images.image_oks)} of {num_images} images that show people")
+    print(f"AP {people_images.figures['AP']:.4f} over images with people only ({len(people_images.image_oks)} of {num_images})")
     if speed_line:
         print(speed_line)
-    print(f"results, metrics and settings in {config.out}")
+    print(f"wrote results, metrics and settings to {config.out}")
     if num_pictures:
-        print(f"{num_pictures} pictures in {config.out / 'pictures'}: found on the left, true on the right")
+        print(f"wrote {plural(num_pictures, 'picture')} to {config.out / 'pictures'}: prediction left, ground truth right")
 
 
 def report_unreadable(unreadable: dict[str, str], consequence: str, *, allowed: bool) -> int:
-    """Name the images that could not be read, the first of them if they are many; returns the exit code."""
-    for name, reason in list(unreadable.items())[:MOST_NAMED]:
+    """Print the images that could not be read, at most MAX_LISTED, and return the exit code.
+
+    consequence: what happens to these images, such as "skipped".
+    """
+    for name, reason in list(unreadable.items())[:MAX_LISTED]:
         print(f"unreadable image {name}: {reason}", file=sys.stderr)
-    if len(unreadable) > MOST_NAMED:
-        print(f"… and {len(unreadable) - MOST_NAMED} more", file=sys.stderr)
+    if len(unreadable) > MAX_LISTED:
+        print(f"… and {len(unreadable) - MAX_LISTED} more", file=sys.stderr)
     if unreadable:
-        print(f"{len(unreadable)} images could not be read and {consequence}", file=sys.stderr)
+        print(f"{plural(len(unreadable), 'image')} could not be read ({consequence})", file=sys.stderr)
     return 0 if allowed or not unreadable else 1
+
+
+def plural(count: int, noun: str) -> str:
+    """Return the number with its noun: "1 image", "2 images"; "person" becomes "people"."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} people" if noun == "person" else f"{count:,} {noun}s"

@@ -1,10 +1,10 @@
-"""What an evaluation has found so far, on the disk, so that one that was killed continues: OUT.unfinished beside OUT.
+"""The results of an unfinished evaluation on disk, in the folder OUT.unfinished beside OUT, so that a killed run can continue.
 
-`evaluation.json` says of what and how: annotations, checkpoint or fields by their SHA-256, settings, the code that decides the
-results. `people.jsonl` has a line for every image, appended whole groups at a time; a line that was cut off is found and redone.
+`evaluation.json` is the identity of the evaluation: the annotations and the checkpoint or fields by their SHA-256, the settings,
+and RESULTS_VERSION. `people.jsonl` has one line per image and is extended batch by batch; a truncated line is dropped, and its
+image is processed again.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterable
@@ -15,26 +15,23 @@ from typing import Any
 
 import numpy as np
 
-from evaluator.decoding import decode, grouping
-from evaluator.decoding.decode import People
-from evaluator.inference import infer
-from evaluator.inference import test_time as ensemble
-from evaluator.metrics import coco_eval as coco
-from pipeline import geometry
+from evaluator.decoding import People
 from pipeline.errors import UserError
 from pipeline.files import locked, read_json, remove_unfinished, write_json
 
 EVALUATION, PEOPLE, LOCK = "evaluation.json", "people.jsonl", "lock"
+MAX_SHOWN = 60  # characters of a value in a message
 
 
 @dataclass
 class Found:
-    """By image id: the people of the images that were read, and why the others were not."""
+    """By image id: the people of the images that were read, and the reasons why other images could not be read."""
 
     people: dict[int, People] = field(default_factory=dict)
     unreadable: dict[int, str] = field(default_factory=dict)
 
     def add(self, image_id: int, people: People | Exception) -> None:
+        """Add the people of an image, or the error of reading it."""
         if isinstance(people, People):
             self.people[image_id] = people
         else:
@@ -44,10 +41,10 @@ class Found:
         return image_id in self.people or image_id in self.unreadable
 
     def lines(self, image_ids: Iterable[int]) -> bytes:
-        """A line of JSON for each of the images. Numbers are written so that they are read back exactly."""
+        """Return one line of JSON per image. Reading a line back gives exactly the same numbers."""
         return "".join(json.dumps(self._entry(image_id)) + "\n" for image_id in image_ids).encode()
 
-    def _entry(self, image_id: int) -> dict:
+    def _entry(self, image_id: int) -> dict[str, Any]:
         if image_id in self.unreadable:
             return {"image_id": image_id, "unreadable": self.unreadable[image_id]}
         people = self.people[image_id]
@@ -55,7 +52,7 @@ class Found:
 
 
 def parse_lines(data: bytes, num_joints: int) -> tuple[Found, int]:
-    """Lines as `Found.lines` writes them, up to the first that is not whole, and how many bytes those are."""
+    """Parse lines written by `Found.lines` up to the first damaged or truncated one; return their number of bytes too."""
     found, size = Found(), 0
     for line in data.splitlines(keepends=True):
         if not line.endswith(b"\n"):
@@ -74,28 +71,20 @@ def parse_lines(data: bytes, num_joints: int) -> tuple[Found, int]:
     return found, size
 
 
-def code_digest() -> str:
-    """SHA-256 of the source files that decide what is found, so that two versions are never mixed."""
-    digest = hashlib.sha256()
-    for module in (coco, decode, ensemble, geometry, grouping, infer):
-        digest.update(Path(module.__file__).read_bytes())
-    return digest.hexdigest()
-
-
-def differences(there: dict[str, Any], now: dict[str, Any]) -> str:
-    """The entries in which two descriptions of an evaluation differ, for a message; empty where they are equal."""
-    there, now = (json.loads(json.dumps(values)) for values in (there, now))
-    changed = [name for name in sorted({*there, *now}) if there.get(name) != now.get(name)]
-    return "; ".join(f"{name}: {_short(there.get(name))} there, {_short(now.get(name))} now" for name in changed)
+def differences(first: dict[str, Any], second: dict[str, Any], names: tuple[str, str] = ("before", "now")) -> str:
+    """Describe the entries in which two identities differ, such as "insize: 64 before, 96 now"; empty if they are equal."""
+    first, second = (json.loads(json.dumps(values)) for values in (first, second))
+    changed = [key for key in sorted({*first, *second}) if first.get(key) != second.get(key)]
+    return "; ".join(f"{key}: {_short(first.get(key))} {names[0]}, {_short(second.get(key))} {names[1]}" for key in changed)
 
 
 def _short(value: Any) -> str:
     text = str(value)
-    return text if len(text) <= 60 else text[:20] + "…"
+    return text if len(text) <= MAX_SHOWN else text[:20] + "…"
 
 
 class Unfinished:
-    """The work folder of an evaluation, owned while it runs (a context). `found` is what it holds of an earlier one."""
+    """The work folder of an evaluation, locked while the context is open. `found`: the results so far, of earlier runs too."""
 
     def __init__(self, out: Path, identity: dict[str, Any], num_joints: int) -> None:
         self.folder = out.resolve().with_name(out.resolve().name + ".unfinished")
@@ -104,47 +93,47 @@ class Unfinished:
         self._stack = ExitStack()
 
     def __enter__(self) -> "Unfinished":
-        """Raises UserError for the folder of another evaluation, and for one that another process is writing."""
+        """Raises UserError for the folder of another evaluation, and for a folder that another process is writing to."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._stack.enter_context(locked(self.folder / LOCK, f"{self.folder}: another evaluation is writing there"))
+        self._stack.enter_context(locked(self.folder / LOCK, f"{self.folder}: another evaluation is writing to this folder"))
         try:
             remove_unfinished(self.folder)
-            self._require_own()
-            self._continue()
+            self._require_same_evaluation()
+            self._read_found()
         except BaseException:
             self._stack.close()
             raise
         return self
 
-    def _require_own(self) -> None:
+    def _require_same_evaluation(self) -> None:
         path = self.folder / EVALUATION
         if not path.exists():
-            if strangers := [file.name for file in self.folder.iterdir() if file.name != LOCK]:
-                raise UserError(f"{self.folder}: not of an evaluation (has {strangers[0]}); give another --out")
+            if others := [file.name for file in self.folder.iterdir() if file.name != LOCK]:
+                raise UserError(f"{self.folder}: not the folder of an evaluation (contains {others[0]}); choose another --out")
             write_json(path, self.identity)
         elif changed := differences(read_json(path, "unfinished evaluation"), self.identity):
             raise UserError(
-                f"{self.folder}: an evaluation begun with other input or settings ({changed}); give the same ones, "
-                "give another --out, or remove that folder"
+                f"{self.folder}: this evaluation was started with other inputs or settings ({changed}); use the same ones, "
+                "choose another --out, or delete the folder"
             )
 
-    def _continue(self) -> None:
+    def _read_found(self) -> None:
         path = self.folder / PEOPLE
         self._file = self._stack.enter_context(path.open("ab"))
         self.found, size = parse_lines(path.read_bytes(), self.num_joints)
         self._file.truncate(size)
 
     def append(self, people: dict[int, People]) -> None:
-        """Add images that were read, and keep them on the disk."""
+        """Add the people of images to `found` and to the file."""
         self.found.people.update(people)
         self._file.write(self.found.lines(people))
         self._file.flush()
 
     def remove(self) -> None:
-        """The output is complete: nothing of this is needed any more."""
+        """Delete the folder. Call it when the output is complete."""
         shutil.rmtree(self.folder)
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         if self.folder.exists() and not self.found.people:
             self.remove()
         self._stack.close()

@@ -1,4 +1,4 @@
-"""The command `run`: network or stored fields -> people -> COCO results and figures -> pictures."""
+"""The command `run`: evaluate a checkpoint, or stored fields, on annotated images."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -8,15 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from evaluator.decoding.decode import People
+from evaluator.decoding import People
+from evaluator.inference.augmentation import AugmentedNetwork
 from evaluator.inference.clock import Clock
-from evaluator.inference.infer import FieldNetwork, Fields, Looks, find_or_explain
+from evaluator.inference.fields import Fields, find_people_or_fail
+from evaluator.inference.network import FieldNetwork
+from evaluator.inference.sizes import Size
 from evaluator.inference.stored_fields import StoredFields, decode_stored
 from evaluator.inference.streaming import Stream
 from evaluator.jobs import outcome
-from evaluator.jobs.config import RunConfig, choose_batch_size
-from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, Unfinished, code_digest, differences
+from evaluator.jobs.checkpoint import load_checkpoint
+from evaluator.jobs.config import RunConfig
+from evaluator.jobs.outcome import plural
+from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, Unfinished, differences
+from evaluator.jobs.results_version import RESULTS_VERSION
 from evaluator.metrics.coco_eval import Evaluation
+from evaluator.options import choose_batch_size
 from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile, Image
 from pipeline.errors import UserError
@@ -27,19 +34,21 @@ from pipeline.skeleton import Skeleton
 from pipeline.skeletons import read_skeleton
 
 Group = Sequence[Image]
-Looked = Iterator[list[tuple[Image, People | UnreadableImage]]]
-NUM_TOGETHER = 8  # stored fields between two writes of what was found
+Source = Callable[[list[Group]], Iterator[Sequence[tuple[Image, People | UnreadableImage]]]]
+"""Finds the people of groups of images; yields one list per group, in order."""
+STORED_GROUP_SIZE = 8  # images with stored fields between two writes to OUT.unfinished
 
 
 def run(config: RunConfig) -> int:
-    """Raises UserError for input that cannot be used and for an output folder that is not empty."""
+    """Run the command. Raises UserError for invalid inputs and for an output folder that is in use."""
     if not (config.out / EVALUATION).exists():
         refuse_used(config.out)
     if config.images is not None and not config.images.is_dir():
         raise UserError(f"image folder {config.images}: no such folder")
-    if config.fields is not None:
+    if config.checkpoint is None:
+        assert config.fields is not None, "RunConfig requires one of the two"
         return evaluate_source(config, None, {"fields": _sha256(config.fields, "fields")})
-    network, device = load(config.checkpoint, config.device_target, average=not config.inference.raw_weights)
+    network, device = load_checkpoint(config.checkpoint, config.device_target, average=not config.inference.raw_weights)
     origin = {"checkpoint": _sha256(network.path, "checkpoint"), "step": network.info.step, "device": device}
     return evaluate_source(config, network, origin)
 
@@ -51,39 +60,35 @@ def _sha256(path: Path, what: str) -> str:
         raise UserError(f"{what} {path}: {error.strerror}") from error
 
 
-def load(checkpoint: Path, device_target: str, *, average: bool) -> tuple[FieldNetwork, str]:
-    """The network of a checkpoint on that device, and the device. Raises UserError for what is not a complete checkpoint."""
-    from trainer.device import choose_device
-    from trainer.run.checkpoint import load_network  # loads mindspore
-
-    device = choose_device(device_target)
-    network = load_network(checkpoint, average=average)
-    print(f"checkpoint {network.path}: step {network.info.step:,}, epoch {network.info.epoch}", flush=True)
-    return network, device
-
-
 def evaluate_source(config: RunConfig, network: FieldNetwork | None, origin: dict[str, Any] | None = None) -> int:
-    """Evaluate `network`, or the stored fields where it is None. origin: what tells it from others, and its device."""
+    """Evaluate `network`, or stored fields if it is None, and return the exit code.
+
+    origin: what identifies the network or the fields (SHA-256, step), and the device.
+    """
     skeleton = network.skeleton if network else read_skeleton(config.skeleton)
     document = CocoFile(config.annotations, skeleton)
     images = choose_images(document, config.max_images)
     origin = {"device": "CPU", **(origin or {})}
-    looks = Looks(network, config.inference) if network else None
+    augmented = AugmentedNetwork(network, config.inference) if network else None
     batch_size = choose_batch_size(config.batch_size, origin["device"])
-    groups = plan_groups(images, looks.padded_sizes if looks else None, batch_size)
-    identity = identify(config, document, skeleton, origin | {"batch_size": batch_size, "insize": looks and looks.insize})
+    groups = plan_groups(images, augmented.padded_sizes if augmented else None, batch_size)
+    insize = augmented.insize if augmented else None
+    identity = identify(config, document, skeleton, origin | {"batch_size": batch_size, "insize": insize})
     if (config.out / EVALUATION).exists():
-        return _complete_already(config, identity)
+        return _report_complete(config, identity)
     number, count = config.part
-    mine = groups[number - 1 :: count]
-    if not mine:
-        raise UserError(f"--shard {config.shard}: {len(images)} images make {len(groups)} batches, nothing is left for it")
+    own_groups = groups[number - 1 :: count]
+    if not own_groups:
+        raise UserError(f"--shard {config.shard}: this shard is empty ({plural(len(images), 'image')} make {len(groups)} batches); use fewer shards")
     clock = Clock()
     with Unfinished(config.out, identity, skeleton.num_joints) as work:
-        source = _network_source(config, looks, batch_size, clock) if looks else _stored_source(config, document, skeleton)
-        found = _look(mine, source, work, config, clock)
+        if augmented:
+            source = _network_source(config, augmented, batch_size, clock)
+        else:
+            source = _stored_source(config, document, skeleton)
+        found = _find_all(own_groups, source, work, config, clock)
         if count > 1:
-            code = _publish_part(config, identity, mine, found)
+            code = _publish_shard(config, identity, own_groups, found)
         else:
             with clock.timed("score"):
                 scored = outcome.score(document, skeleton, images, found)
@@ -93,90 +98,94 @@ def evaluate_source(config: RunConfig, network: FieldNetwork | None, origin: dic
 
 
 def choose_images(document: CocoFile, max_images: int | None) -> list[Image]:
-    """All images of the file, or as many of them as asked for, always the same, in order of their ids. Raises UserError for none."""
+    """Return all images, or a fixed random subset of `max_images`, in order of their ids. Raises UserError for an empty file."""
     if not document.images:
-        raise UserError(f"annotation file {document.path}: has no images")
+        raise UserError(f"annotation file {document.path}: contains no images")
     if max_images is None or max_images >= len(document.images):
         return document.images
     chosen = np.random.default_rng(0).permutation(len(document.images))[:max_images]
     return [document.images[i] for i in sorted(chosen)]
 
 
-def plan_groups(images: Sequence[Image], sizes: Callable | None, batch_size: int) -> list[Group]:
-    """Batches of images whose inputs have equal sizes; without `sizes`, groups of stored fields.
+def plan_groups(images: Sequence[Image], sizes: Callable[[Size], tuple[Size, ...]] | None, batch_size: int) -> list[Group]:
+    """Group images into batches of equal input sizes. Without `sizes`, for stored fields, group them in order.
 
-    They follow from the images alone, and shards and continued runs take whole ones, so that every batch is always the same.
+    The groups depend on the images only, and shards and continued runs process whole groups, so that a batch is always
+    computed with the same images.
     """
     if sizes is None:
-        return [images[i : i + NUM_TOGETHER] for i in range(0, len(images), NUM_TOGETHER)]
-    keyed = sorted(((sizes(image.size_wh), image.id, image) for image in images), key=lambda k: k[:2])
-    groups = []
-    for _, alike in groupby(keyed, key=lambda k: k[0]):
-        alike = [image for *_, image in alike]
+        return [images[i : i + STORED_GROUP_SIZE] for i in range(0, len(images), STORED_GROUP_SIZE)]
+    keyed = sorted(((sizes(image.size_wh), image.id, image) for image in images), key=lambda entry: entry[:2])
+    groups: list[Group] = []
+    for _, entries in groupby(keyed, key=lambda entry: entry[0]):
+        alike = [image for *_, image in entries]
         groups += [alike[i : i + batch_size] for i in range(0, len(alike), batch_size)]
     return groups
 
 
-def identify(config: RunConfig, document: CocoFile, skeleton: Skeleton, facts: dict[str, Any]) -> dict[str, Any]:
-    """All that decides the results: two evaluations in which it is equal give the same bytes."""
+def identify(config: RunConfig, document: CocoFile, skeleton: Skeleton, origin: dict[str, Any]) -> dict[str, Any]:
+    """Return everything that determines the results. Two evaluations with equal identities write the same bytes."""
     return {
         "annotations": file_facts(document.path)["sha256"],
         "max_images": config.max_images,
         "skeleton": skeleton.to_dict(),
         **flatten(config.decoding),
         **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config.inference).items()},
-        **facts,
-        "code": code_digest(),
+        **origin,
+        "results_version": RESULTS_VERSION,
         "shard": list(config.part),
     }
 
 
-def _complete_already(config: RunConfig, identity: dict[str, Any]) -> int:
+def _report_complete(config: RunConfig, identity: dict[str, Any]) -> int:
+    """Print the metrics of an output that is complete already, and return its exit code."""
     out, about = config.out, read_json(config.out / EVALUATION, "evaluation")
     about.pop("people", None)
     if differences(about, identity):
         refuse_used(out)
     unfinished = Unfinished(out, identity, len(identity["skeleton"]["joints"]))
-    if unfinished.folder.exists():  # killed after the last step but one
+    if unfinished.folder.exists():  # killed between writing the output and removing the work folder
         with unfinished:
             unfinished.remove()
-    print(f"{out} is complete already")
+    print(f"{out}: already complete")
     if not (out / "metrics.json").exists():
         return 0
     metrics = read_json(out / "metrics.json", "metrics")
     print(Evaluation(figures=metrics["figures"], image_oks={}).line())
-    return outcome.report_unreadable(metrics["unreadable_images"], outcome.UNREADABLE_COUNT, allowed=config.allow_unreadable)
+    return outcome.report_unreadable(metrics["unreadable_images"], outcome.UNREADABLE_SCORED, allowed=config.allow_unreadable)
 
 
-def _network_source(config: RunConfig, looks: Looks, batch_size: int, clock: Clock) -> Callable[[list[Group]], Looked]:
+def _network_source(config: RunConfig, augmented: AugmentedNetwork, batch_size: int, clock: Clock) -> Source:
+    folder = config.images
+    assert folder is not None, "RunConfig requires --images with --checkpoint"
+
     def read(image: Image) -> np.ndarray:
-        return read_image(config.images / image.file_name, image.size_wh)
+        return read_image(folder / image.file_name, image.size_wh)
 
     def find(image: Image, _pixels: np.ndarray, fields: Fields) -> People:
-        return find_or_explain(fields, looks.network.skeleton, config.decoding, image.file_name)
+        return find_people_or_fail(fields, augmented.network.skeleton, config.decoding, image.file_name)
 
-    return Stream(looks=looks, read=read, work=find, batch_size=batch_size, clock=clock).run
+    return Stream(network=augmented, read=read, work=find, batch_size=batch_size, clock=clock).run
 
 
-def _stored_source(config: RunConfig, document: CocoFile, skeleton: Skeleton) -> Callable[[list[Group]], Looked]:
+def _stored_source(config: RunConfig, document: CocoFile, skeleton: Skeleton) -> Source:
+    assert config.fields is not None, "RunConfig requires one of --checkpoint and --fields"
     stored = StoredFields(config.fields)
     stored.require_images(document.images, config.annotations)
     return lambda groups: decode_stored(stored, groups, skeleton, config.decoding)
 
 
-def _look(
-    groups: list[Group], source: Callable[[list[Group]], Looked], work: Unfinished, config: RunConfig, clock: Clock
-) -> Found:
-    """Look at the images that have not been looked at; print how fast, and what the network did not take of the time."""
+def _find_all(groups: list[Group], source: Source, work: Unfinished, config: RunConfig, clock: Clock) -> Found:
+    """Find the people of all images that an earlier run has not processed."""
     images = [image for group in groups for image in group]
-    # An annotation file and a folder that have nothing in common: said at once, not after every image.
-    if config.checkpoint and not any((config.images / image.file_name).is_file() for image in images):
-        raise UserError(f"image folder {config.images}: has none of the {len(images)} images of {config.annotations}")
+    # Report a wrong image folder at once, not after trying every image.
+    if config.checkpoint and config.images and not any((config.images / image.file_name).is_file() for image in images):
+        raise UserError(f"image folder {config.images}: contains none of the {plural(len(images), 'image')} of {config.annotations}")
     todo = [group for group in groups if not all(image.id in work.found for image in group)]
-    left = sum(map(len, todo))
-    if left < len(images):
-        print(f"{len(images) - left} of {len(images)} images were done before", flush=True)
-    with progress_bar(total=len(images), initial=len(images) - left, desc="finding people", unit="image") as progress:
+    num_done = len(images) - sum(map(len, todo))
+    if num_done:
+        print(f"continuing: {num_done} of {len(images)} images are done", flush=True)
+    with progress_bar(total=len(images), initial=num_done, desc="finding people", unit="image") as progress:
         for group in source(todo):
             work.append({image.id: people for image, people in group if isinstance(people, People)})
             for image, people in group:
@@ -185,17 +194,17 @@ def _look(
             progress.update(len(group))
             clock.count(len(group))
     if not work.found.people:
-        raise UserError(f"image folder {config.images}: none of the {len(images)} images can be read; is it the right one?")
+        raise UserError(f"image folder {config.images}: none of the {plural(len(images), 'image')} can be read; check --images")
     return work.found
 
 
-def _publish_part(config: RunConfig, identity: dict[str, Any], groups: list[Group], found: Found) -> int:
-    """The output of a shard: what was found, for `merge`; no figures, which would be those of a part of the images."""
+def _publish_shard(config: RunConfig, identity: dict[str, Any], groups: list[Group], found: Found) -> int:
+    """Write the output of a shard for `merge`. Metrics of a shard would be misleading, so it has none."""
     ids = sorted(image.id for group in groups for image in group)
     with new_folder(config.out) as folder:
         (folder / PEOPLE).write_bytes(found.lines(ids))
         write_json(folder / EVALUATION, {**identity, "people": file_facts(folder / PEOPLE)})
         save_config(config, folder / "config.yaml")
-    print(f"part {config.shard}, {len(ids)} images, in {config.out}; `python -m evaluator merge` scores all parts together")
+    print(f"shard {config.shard}: wrote {plural(len(ids), 'image')} to {config.out}; combine all shards with `python -m evaluator merge`")
     names = {image.file_name: found.unreadable[image.id] for g in groups for image in g if image.id in found.unreadable}
-    return outcome.report_unreadable(names, "are merged as images in which nothing was found", allowed=config.allow_unreadable)
+    return outcome.report_unreadable(names, "merged as images without predictions", allowed=config.allow_unreadable)

@@ -1,1 +1,1 @@
-"""The command `predict`: people in images and videos. Imports inference and drawings."""
+"""The command `predict`: find people in images and videos. Imports `evaluator.inference`, `evaluator.drawings`, `evaluator.jobs`."""

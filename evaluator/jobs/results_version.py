@@ -1,0 +1,7 @@
+"""The version of everything that decides the results of an evaluation. Imports nothing."""
+
+# Raise it by one when the same images, weights and options give other results than before: a change of resizing, padding,
+# test-time augmentation, decoding, grouping, or of the conversion to COCO results. Unfinished evaluations and shards store
+# the version, so that results of two versions are never mixed. Refactoring and comments do not need a new version.
+# tests/evaluator/test_results_version.py compares results with a golden file and fails when a raise was forgotten.
+RESULTS_VERSION = 1

@@ -1,0 +1,46 @@
+"""Options that several commands share: one type, one help text and one check for each. Imports nothing heavy."""
+
+from typing import Annotated, Literal
+
+import tyro
+
+from evaluator.decoding import DecodeConfig
+from evaluator.inference.config import InferConfig
+
+ACCELERATOR_BATCH_SIZE = 8
+
+Decoding = Annotated[DecodeConfig, tyro.conf.arg(name="")]
+Inference = Annotated[InferConfig, tyro.conf.arg(name="")]
+Device = Literal["auto", "CPU", "Ascend"]
+
+DeviceTarget = Annotated[Device, tyro.conf.arg(help="Device to run on; auto uses Ascend if the machine has one.")]
+BatchSize = Annotated[
+    int | None,
+    tyro.conf.arg(
+        help="Images of equal padded size per call of the network. "
+        f"Default: 1 on a CPU, where larger batches are not faster, {ACCELERATOR_BATCH_SIZE} on other devices."
+    ),
+]
+MaxImages = Annotated[
+    int | None,
+    tyro.conf.arg(help="Evaluate a random subset of this many images, the same subset every time. The output states the number."),
+]
+Pictures = Annotated[int, tyro.conf.arg(help="Number of best and of worst images to draw; 0 draws no pictures.")]
+DrawMinScore = Annotated[
+    float, tyro.conf.arg(help="Draw only predicted people with at least this score. results.json always lists all of them.")
+]
+AllowUnreadable = Annotated[
+    bool,
+    tyro.conf.arg(help="Exit with 0 even if some images cannot be read. They are listed, and are scored as images without predictions."),
+]
+
+
+def require_batch_size(batch_size: int | None) -> None:
+    """Raise ValueError for a batch size out of range."""
+    if batch_size is not None and not 1 <= batch_size <= 1024:
+        raise ValueError(f"batch_size must be from 1 to 1024, got {batch_size}")
+
+
+def choose_batch_size(batch_size: int | None, device: str) -> int:
+    """Return the requested batch size, or the default of the device."""
+    return batch_size or (1 if device == "CPU" else ACCELERATOR_BATCH_SIZE)

@@ -1,0 +1,38 @@
+"""Options of the command `predict`. Imports nothing heavy."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from evaluator.decoding import DecodeConfig
+from evaluator.inference.config import InferConfig
+from evaluator.options import BatchSize, Decoding, DeviceTarget, DrawMinScore, Inference, require_batch_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """Find people in images and videos, draw them, and write them to one JSON file in COCO's results format.
+
+    Example: python -m evaluator predict --checkpoint runs/first --out found holiday.jpg more_pictures/ dance.mp4
+    """
+
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Image files, video files, and folders of images and videos."""
+    checkpoint: Path
+    """Checkpoint file, or run folder, whose newest checkpoint is used."""
+    out: Path
+    """Folder for results.json, images.json, config.yaml and the drawings (for a video, an annotated video); absent or empty."""
+    openpose_json: bool = False
+    """Also write one file per image or video frame to OUT/openpose, in the format of OpenPose's --write_json."""
+    draw_min_score: DrawMinScore = 1.0
+    batch_size: BatchSize = None
+    device_target: DeviceTarget = "auto"
+    inference: Inference = field(default_factory=InferConfig)
+    decoding: Decoding = field(default_factory=DecodeConfig)
+
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise ValueError("images must be at least one file or folder, got none")
+        require_batch_size(self.batch_size)
