@@ -1,1 +1,4 @@
-"""How good decoding can be: `oracle`, `stress`, `bench-decode`. Imports decoding, inference and metrics."""
+"""Upper bounds and robustness of the decoder: the commands `oracle`, `stress` and `bench-decode`.
+
+Imports `evaluator.decoding`, `evaluator.inference`, `evaluator.metrics`, `evaluator.options` and `pipeline`.
+"""

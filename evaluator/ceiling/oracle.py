@@ -1,12 +1,19 @@
-"""The command `oracle`: how much encoding and decoding alone cost, whatever the network."""
+"""The command `oracle`: the accuracy that encoding and decoding allow, whatever the network."""
 
 import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
+import tyro
 
-from evaluator.inference.infer import Fields, find_people, grid_size, input_size
-from evaluator.jobs.config import OracleConfig
-from evaluator.metrics.coco_eval import evaluate, labeled_images, to_results
+from evaluator.decoding import DecodeConfig
+from evaluator.inference.fields import Fields, find_people
+from evaluator.inference.sizes import Size, grid_size, input_size
+from evaluator.metrics.coco_eval import Evaluation, evaluate, labeled_images
+from evaluator.metrics.results import Results, to_results
+from evaluator.options import Decoding
 from pipeline import geometry
 from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile
@@ -18,14 +25,50 @@ from pipeline.skeleton import Skeleton
 from pipeline.skeletons import read_skeleton
 
 
+@dataclass(frozen=True, kw_only=True)
+class OracleConfig:
+    """Measure the ceiling of encoding and decoding: quantize, decode and score the targets of the ground truth.
+
+    Needs no images. The targets of each image, resized as `run` resizes it, show all people with labeled joints, except
+    crowds.
+
+    Example: python -m evaluator oracle --annotations person_keypoints_val2017.json
+    """
+
+    annotations: Path
+    """COCO keypoint annotation file."""
+    out: Path | None = None
+    """Output folder for results.json, metrics.json and config.yaml; must be absent or empty. Default: write no files."""
+    skeleton: Path | None = None
+    """Skeleton file for keypoints other than COCO's, the same as for `python -m pipeline build --skeleton`."""
+    neck_joint: Literal["both_shoulders", "one_shoulder"] = "one_shoulder"
+    """Place the neck only if both shoulders are labeled, or also at a single labeled shoulder."""
+    targets: Annotated[targets.TargetConfig, tyro.conf.arg(name="")] = field(default_factory=targets.TargetConfig)
+    decoding: Decoding = field(default_factory=DecodeConfig)
+
+
 def run(config: OracleConfig) -> int:
-    """Raises UserError for an annotation file that cannot be used and for an output folder that is not empty."""
+    """Run the command. Raises UserError for a bad annotation file or an output folder that is not empty."""
     if config.out:
         refuse_used(config.out)
     skeleton = read_skeleton(config.skeleton)
     document = CocoFile(config.annotations, skeleton)
+    results, milliseconds = decode_targets(config, document, skeleton)
+    evaluation = evaluate(document, results, skeleton)
+    decode_ms = {"median": float(np.median(milliseconds or 0)), "p95": float(np.percentile(milliseconds or 0, 95))}
+    num_images = len(document.images)
+    print(evaluation.line())
+    print(f"images with people: {len(milliseconds)} of {num_images}; median decoding time {decode_ms['median']:.2f} ms per image")
+    if config.out:
+        _write(config.out, config, results, evaluation, num_images, len(milliseconds), decode_ms)
+    return 0
+
+
+def decode_targets(config: OracleConfig, document: CocoFile, skeleton: Skeleton) -> tuple[Results, list[float]]:
+    """Decode the targets of all images with labeled people. Returns the results and each image's decoding time in ms."""
     sizes = {image.id: image.size_wh for image in document.images}
-    results, milliseconds = [], []
+    results: Results = []
+    milliseconds = []
     for image_id in progress_bar(labeled_images(document), desc="decoding targets", unit="image"):
         keypoints = true_keypoints(document.annotations[image_id], skeleton, one_is_enough=config.neck_joint == "one_shoulder")
         fields = perfect_fields(keypoints, sizes[image_id], skeleton, config.targets)
@@ -33,36 +76,45 @@ def run(config: OracleConfig) -> int:
         people = find_people(fields, skeleton, config.decoding)
         milliseconds.append(1000 * (time.perf_counter() - start))
         results += to_results(people, image_id=image_id, category_id=document.category_id, skeleton=skeleton)
-    evaluation = evaluate(document, results, skeleton)
-    decode_ms = {"median": float(np.median(milliseconds or 0)), "p95": float(np.percentile(milliseconds or 0, 95))}
-    print(evaluation.line())
-    print(f"{len(milliseconds)} images with people of {len(sizes)}; decoding took {decode_ms['median']:.2f} ms an image (median)")
-    if config.out:
-        metrics = {
-            "figures": evaluation.figures,
-            "num_images": len(sizes),
-            "num_images_with_people": len(milliseconds),
-            "decode_ms": decode_ms,
-            "settings": flatten(config),
-        }
-        with new_folder(config.out) as folder:
-            write_json(folder / "results.json", results)
-            write_json(folder / "metrics.json", metrics)
-            save_config(config, folder / "config.yaml")
-    return 0
+    return results, milliseconds
 
 
-def perfect_fields(keypoints: np.ndarray, size_wh: tuple[int, int], skeleton: Skeleton, config: targets.TargetConfig) -> Fields:
-    """What a perfect network gives for an image of that size with these people: their targets, quantized as in records."""
+def _write(
+    out: Path,
+    config: OracleConfig,
+    results: Results,
+    evaluation: Evaluation,
+    num_images: int,
+    num_with_people: int,
+    decode_ms: dict[str, float],
+) -> None:
+    metrics = {
+        "figures": evaluation.figures,
+        "num_images": num_images,
+        "num_images_with_people": num_with_people,
+        "decode_ms": decode_ms,
+        "settings": flatten(config),
+    }
+    with new_folder(out) as folder:
+        write_json(folder / "results.json", results)
+        write_json(folder / "metrics.json", metrics)
+        save_config(config, folder / "config.yaml")
+
+
+def perfect_fields(keypoints: np.ndarray, size_wh: Size, skeleton: Skeleton, config: targets.TargetConfig) -> Fields:
+    """Return the output of a perfect network: the targets of the ground truth, quantized as in records.
+
+    keypoints: float32 (P, J, 3), x and y in pixels of an image of that size.
+    """
     width, height = input_size(*size_wh, config.insize)
     matrix = geometry.resizing(width / size_wh[0], height / size_wh[1])
     moved = geometry.transform_keypoints(matrix, keypoints)
-    render = {"skeleton": skeleton, "grid_hw": grid_size(width, height, config.stride_px), "config": config}
-    heatmaps = targets.quantize_heatmaps(targets.render_heatmaps(moved, **render))
-    pafs = targets.quantize_pafs(targets.render_pafs(moved, **render))
+    grid_hw = grid_size(width, height, config.stride_px)
+    heatmaps = targets.render_heatmaps(moved, skeleton=skeleton, grid_hw=grid_hw, config=config)
+    pafs = targets.render_pafs(moved, skeleton=skeleton, grid_hw=grid_hw, config=config)
     return Fields(
-        heatmaps=targets.dequantize_heatmaps(heatmaps),
-        pafs=targets.dequantize_pafs(pafs),
+        heatmaps=targets.dequantize_heatmaps(targets.quantize_heatmaps(heatmaps)),
+        pafs=targets.dequantize_pafs(targets.quantize_pafs(pafs)),
         stride_px=config.stride_px,
         to_image=geometry.invert(matrix),
         size_wh=size_wh,

@@ -1,19 +1,21 @@
-"""The command `stress`: how the score of the decoder falls when its fields are no longer perfect."""
+"""The command `stress`: how the score of the decoder falls as its fields get worse."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import cv2
 import numpy as np
 import tyro
 
 from evaluator.ceiling.oracle import perfect_fields
-from evaluator.decoding.decode import DecodeConfig
-from evaluator.inference.infer import Fields, find_people
-from evaluator.jobs.config import Decoding
-from evaluator.metrics.coco_eval import evaluate, labeled_images, to_results
+from evaluator.decoding import DecodeConfig
+from evaluator.inference.fields import Fields, find_people
+from evaluator.inference.sizes import Size
+from evaluator.metrics.coco_eval import evaluate, labeled_images
+from evaluator.metrics.results import Results, to_results
+from evaluator.options import Decoding
 from pipeline.datasets.coco import CocoFile
 from pipeline.datasets.selection import true_keypoints
 from pipeline.errors import UserError
@@ -22,10 +24,12 @@ from pipeline.samples.targets import TargetConfig
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import read_skeleton
 
-# What is done to the fields, and how much of it. Units: blur is the sd of a Gaussian in cells, noise the sd of what is added,
-# weak the height of the weakest kind of joint (the kinds lie between it and 1), false the peaks added per kind of joint, missing
-# the share of joints without a peak, reversed the share of limbs whose PAF points the other way.
-FAULTS = {
+Fault = Literal["blur", "weak", "noise", "false", "missing", "reversed"]
+
+# Strengths of each fault: blur, standard deviation of a Gaussian in cells; weak, height of the weakest channel (the others are
+# between it and 1); noise, standard deviation; false, mean number of added peaks per joint; missing, share of joints without a
+# peak; reversed, share of limbs whose PAF points the other way.
+FAULTS: dict[Fault, tuple[float, ...]] = {
     "blur": (0.0, 0.5, 1.0, 1.5, 2.0),
     "weak": (1.0, 0.9, 0.7, 0.5, 0.3),
     "noise": (0.0, 0.01, 0.02, 0.03, 0.05),
@@ -37,29 +41,29 @@ FAULTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class StressConfig:
-    """Blur, weaken, and spoil the targets of the true keypoints, decode and score them: AP by fault and by its strength.
+    """Degrade the targets of the ground truth, decode and score them, and print the AP for each fault and strength.
 
     Example: python -m evaluator stress --annotations person_keypoints_val2017.json
     """
 
     annotations: Path
-    """COCO keypoint annotation file; no images are needed."""
+    """COCO keypoint annotation file; images are not needed."""
     skeleton: Path | None = None
-    """Keypoints other than COCO's: the file that `python -m pipeline build --skeleton` took."""
-    faults: tuple[Literal["blur", "weak", "noise", "false", "missing", "reversed"], ...] = tuple(FAULTS)
-    """Which faults."""
+    """Skeleton file for keypoints other than COCO's, the same as for `python -m pipeline build --skeleton`."""
+    faults: tuple[Fault, ...] = get_args(Fault)
+    """Faults to apply, one at a time."""
     half: Literal["all", "one", "other"] = "all"
-    """A random half of the images, to choose settings on, or the other one, to report."""
+    """Images to use: all, a random half to tune settings on, or the other half to report results on."""
     neck_joint: Literal["both_shoulders", "one_shoulder"] = "one_shoulder"
-    """Where the neck is if one shoulder is unlabeled: nowhere, or at the labeled one."""
+    """Place the neck only if both shoulders are labeled, or also at a single labeled shoulder."""
     seed: int = 0
-    """Seed of the faults."""
+    """Seed of the random faults."""
     targets: Annotated[TargetConfig, tyro.conf.arg(name="")] = field(default_factory=TargetConfig)
     decoding: Decoding = field(default_factory=DecodeConfig)
 
 
 def run(config: StressConfig) -> int:
-    """The command `stress`. Raises UserError for an annotation file that cannot be used."""
+    """Run the command. Raises UserError for a bad annotation file or one without labeled people."""
     skeleton = read_skeleton(config.skeleton)
     document = CocoFile(config.annotations, skeleton)
     ids = labeled_images(document)
@@ -67,38 +71,40 @@ def run(config: StressConfig) -> int:
     parts = {"all": order, "one": order[: len(ids) // 2], "other": order[len(ids) // 2 :]}
     ids = sorted(ids[i] for i in parts[config.half])
     if not ids:
-        raise UserError(f"annotation file {config.annotations}: shows nobody with labeled joints")
-    print(f"AP over {len(ids)} images")
+        raise UserError(f"annotation file {config.annotations}: no person has labeled joints; use another annotation file")
+    print(f"AP by strength; images: {len(ids)}")
     for fault in config.faults:
-        figures = [_score(config, document, skeleton, ids, fault, strength) for strength in FAULTS[fault]]
-        print(f"{fault:<10}" + "".join(f"{strength:>7g}: {ap:.3f}" for strength, ap in zip(FAULTS[fault], figures, strict=True)))
+        scores = [_score(config, document, skeleton, ids, fault, strength) for strength in FAULTS[fault]]
+        print(f"{fault:<10}" + "".join(f"{strength:>7g}: {ap:.3f}" for strength, ap in zip(FAULTS[fault], scores, strict=True)))
     return 0
 
 
-def _score(config: StressConfig, document: CocoFile, skeleton: Skeleton, ids: list[int], fault: str, strength: float) -> float:
+def _score(config: StressConfig, document: CocoFile, skeleton: Skeleton, ids: list[int], fault: Fault, strength: float) -> float:
+    """AP over the images `ids`, degraded by one fault."""
     sizes = {image.id: image.size_wh for image in document.images}
-    results = []
+    results: Results = []
     for image_id in progress_bar(ids, desc=f"{fault} {strength:g}", unit="image"):
         keypoints = true_keypoints(document.annotations[image_id], skeleton, one_is_enough=config.neck_joint == "one_shoulder")
         rng = np.random.default_rng([config.seed, image_id])
-        fields = spoil(keypoints, sizes[image_id], skeleton, config.targets, fault, strength, rng)
+        fields = degraded_fields(keypoints, sizes[image_id], skeleton, config.targets, fault, strength, rng)
         people = find_people(fields, skeleton, config.decoding)
         results += to_results(people, image_id=image_id, category_id=document.category_id, skeleton=skeleton)
     return evaluate(document, results, skeleton, ids).figures["AP"]
 
 
-def spoil(
+def degraded_fields(
     keypoints: np.ndarray,
-    size_wh: tuple[int, int],
+    size_wh: Size,
     skeleton: Skeleton,
     config: TargetConfig,
-    fault: str,
+    fault: Fault,
     strength: float,
     rng: np.random.Generator,
 ) -> Fields:
-    """The targets of keypoints, float32 (P, J, 3) in pixels of an image of that size, with a fault of FAULTS.
+    """Return the targets of the ground truth, degraded by one fault of FAULTS.
 
-    A peak that is missing leaves its limbs; one that is false has a random height from 0.3 to 1 and no limbs.
+    keypoints: float32 (P, J, 3), x and y in pixels of an image of that size. The limbs of a missing peak remain; a false peak
+    has a random height from 0.3 to 1 and no limbs.
     """
     fields = perfect_fields(keypoints, size_wh, skeleton, config)
     heatmaps, pafs = fields.heatmaps.copy(), fields.pafs.copy()
@@ -131,7 +137,7 @@ def _per_channel(fields: np.ndarray, work: Callable[[np.ndarray], np.ndarray]) -
 
 
 def _false_peaks(shape: tuple[int, ...], mean_count: float, config: TargetConfig, rng: np.random.Generator) -> np.ndarray:
-    """float32 (J, h, w): Gaussians of the targets' width at random places."""
+    """Heatmaps float32 (J, h, w) of Gaussians at random positions, as wide as those of the targets."""
     _, height, width = shape
     fields = np.zeros(shape, np.float32)
     sigma_cells = config.heatmap_sigma_px / config.stride_px

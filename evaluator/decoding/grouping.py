@@ -1,4 +1,4 @@
-"""Peaks and scored pairs -> people: greedy assembly, shared peaks, fragments of one body."""
+"""Group peaks into people by scored pairs: greedy assembly, joining of fragments, shared peaks."""
 
 import functools
 from dataclasses import dataclass
@@ -8,9 +8,11 @@ import numpy as np
 from pipeline.skeleton import Skeleton
 
 Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Start peak intp (n,), end peak intp (n,) and score float32 (n,) of pairs of peaks, best first."""
 
-# Where joints are on a standing adult: (sideways from the middle, down from the crown) in body heights. Drillis and Contini,
-# "Body segment parameters", 1966 (as in Winter, "Biomechanics and Motor Control of Human Movement"); nose and ears by eye.
+# Joint positions of a standing adult in body heights: (sideways from the midline, down from the top of the head). Drillis and
+# Contini, "Body segment parameters", 1966 (see Winter, "Biomechanics and Motor Control of Human Movement"); nose, eyes and ears
+# are estimates.
 STANDING = {
     "nose": (0, 0.085),
     "eye": (0.018, 0.064),
@@ -24,8 +26,8 @@ STANDING = {
     "ankle": (0.0955, 0.961),
 }
 
-# Limbs look shorter than they are, never longer, so that the largest of several tells the size of a body, if not exactly.
-KNOWN_JOINTS = 5
+# Foreshortening makes limbs look shorter, never longer, so that the longest of several limbs indicates the size of a body.
+MIN_JOINTS_FOR_SCALE = 5
 MAX_STRETCH = 3.0
 
 
@@ -42,15 +44,16 @@ class Peaks:
 def group(
     peaks: Peaks, pairs: Pairs, skeleton: Skeleton, *, share_threshold: float, fragments: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Peaks and pairs (start, end, score; best first) -> keypoints float32 (N, J, 3) and scores float64 (N,).
+    """Group peaks into people. Returns keypoints float32 (N, J, 3) and scores float64 (N,).
 
-    A score is the sum of a person's peaks and pairs. Nobody is dropped. A pair of at least `share_threshold` whose ends belong
-    to two people lends the peak at one end to the other person, if that one still lacks the joint.
+    A score is the sum of a person's peaks and pairs. People of any size are kept. If a pair with a score of at least
+    `share_threshold` connects two people, each of them takes over the other's end of the pair if it lacks that joint.
     """
     start, end, _ = pairs
     length = np.hypot(peaks.x[end] - peaks.x[start], peaks.y[end] - peaks.y[start])
     reach = body_reach(skeleton)[peaks.joint[start], peaks.joint[end]]
-    person, totals, conflicts = assemble(peaks.joint, pairs, np.divide(length, reach, out=np.zeros_like(length), where=reach > 0))
+    scale = np.divide(length, reach, out=np.zeros_like(length), where=reach > 0)
+    person, totals, conflicts = assemble(peaks.joint, pairs, scale)
     values = np.stack([peaks.x, peaks.y, peaks.value], axis=-1)
     keypoints = np.zeros((len(totals), skeleton.num_joints, 3), np.float32)
     keypoints[person, peaks.joint] = values
@@ -61,32 +64,34 @@ def group(
         keypoints = np.zeros((len(kept), skeleton.num_joints, 3), np.float32)
         keypoints[person, peaks.joint] = values
     totals += np.bincount(person, peaks.value, len(totals))
-    joints, people, held = peaks.joint.tolist(), person.tolist(), (keypoints[..., 2] > 0).tolist()
-    for start, end, score in conflicts:
+    joints, people, has_joint = peaks.joint.tolist(), person.tolist(), (keypoints[..., 2] > 0).tolist()
+    for first, second, score in conflicts:
         if score < share_threshold:
             break
-        for taker, peak in ((people[start], end), (people[end], start)):
-            if not held[taker][joints[peak]]:
-                held[taker][joints[peak]] = True
+        for taker, peak in ((people[first], second), (people[second], first)):
+            if not has_joint[taker][joints[peak]]:
+                has_joint[taker][joints[peak]] = True
                 keypoints[taker, joints[peak]] = values[peak]
                 totals[taker] += score
     return keypoints, totals
 
 
 def assemble(joint: np.ndarray, pairs: Pairs, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int, float]]]:
-    """Join peaks by the pairs, best first, wherever no joint would come twice; every peak starts as a person of its own.
+    """Merge peaks into people by the pairs, best first. At first, each peak is a person.
 
-    A pair that would give a body of KNOWN_JOINTS or more a limb far too long for it runs through a row of people: it is left out.
+    Two people merge only if they have no joint in common. A pair that is far too long for a body of MIN_JOINTS_FOR_SCALE or
+    more joints is skipped: it runs through a row of people.
 
-    joint: intp (n,), of each peak. scale: float (pairs,), the body height that each pair's length stands for. Returns the person of each peak intp (n,), the sum of each person's pairs float64 (N,), and
-    the pairs that would have given somebody a joint twice, best first.
+    joint: intp (n,), the joint of each peak. scale: float (pairs,), the body height that each pair's length corresponds to.
+    Returns the person of each peak intp (n,), the sum of each person's pair scores float64 (N,), and the pairs that would
+    give a person the same joint twice, best first.
     """
     joints = joint.tolist()
     person = list(range(len(joints)))
     members = [[peak] for peak in person]
-    held = [1 << joint for joint in joints]
+    joint_bits = [1 << joint for joint in joints]
     totals = [0.0] * len(joints)
-    scales = [0.0] * len(joints)  # of each person's limbs the largest
+    scales = [0.0] * len(joints)  # largest scale among each person's limbs
     limits = [np.inf] * len(joints)
     conflicts = []
     for start, end, score, size in zip(*(values.tolist() for values in (*pairs, scale)), strict=True):
@@ -95,28 +100,29 @@ def assemble(joint: np.ndarray, pairs: Pairs, scale: np.ndarray) -> tuple[np.nda
             totals[one] += score
         elif size > limits[one] or size > limits[other]:
             continue
-        elif not held[one] & held[other]:
-            held[one] |= held[other]
+        elif not joint_bits[one] & joint_bits[other]:
+            joint_bits[one] |= joint_bits[other]
             totals[one] += totals[other] + score
             scales[one] = max(size, scales[one], scales[other])
             for peak in members[other]:
                 person[peak] = one
             members[one] += members[other]
-            if len(members[one]) >= KNOWN_JOINTS:
+            if len(members[one]) >= MIN_JOINTS_FOR_SCALE:
                 limits[one] = MAX_STRETCH * scales[one]
         else:
             conflicts.append((start, end, score))
-    kept, person = np.unique(np.array(person, np.intp), return_inverse=True)
-    return person, np.array(totals)[kept], conflicts
+    kept, renumbered = np.unique(np.array(person, np.intp), return_inverse=True)
+    return renumbered, np.array(totals)[kept], conflicts
 
 
 def join_fragments(keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """Which people without a common joint are parts of one body: intp (N,), for each the person it belongs to.
+    """Find people that are fragments of one body. Returns intp (N,): the person into which each person is merged.
 
-    They can be if no joint of one is further from a joint of the other than the limbs between the two are long; the closest are
-    joined first. The scale of a person is the largest ratio of a distance to those limbs' length (limbs look shorter, never
-    longer, than they are); of two people the larger scale counts, and where neither has two joints, the largest in the image. A
-    left and a right joint of one kind, each of them alone, are joined after all others, however far apart they are.
+    Two people without a common joint can be one body if the distance of any joint of one to any joint of the other is at most
+    the length of the limbs between the two joints; the closest people are joined first. The scale of a person is the largest
+    ratio of a distance to that length, because limbs look shorter, never longer, than they are. The larger scale of two people
+    counts; people with a single joint get the largest scale in the image. A lone left joint and a lone right joint of the
+    same kind are joined last, at any distance.
     """
     seen = keypoints[..., 2] > 0
     reach = body_reach(skeleton)
@@ -125,10 +131,10 @@ def join_fragments(keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     scale = np.where(lone, scale.max() or 1.0, scale)
     apart = ~(seen.astype(np.float32) @ seen.T.astype(np.float32)).astype(bool)
     one, other = np.nonzero(np.triu(apart))
-    # Of most pairs one joint each is enough to tell that they do not fit.
+    # One joint each rules out most pairs of people cheaply.
     first = seen.argmax(axis=1)
     ratio = _ratios(keypoints, reach, np.maximum(scale[one], scale[other]), one, first[one], other, first[other])
-    # Two hands or two ears alone, of a body that is close to the camera: nothing says how far apart they may be.
+    # Two lone hands or ears of a body close to the camera: nothing limits their distance.
     both_sides = lone[one] & lone[other] & (skeleton.mirror[first[one]] == first[other]) & np.isfinite(ratio)
     possible = (ratio <= 1) | both_sides
     one, other, both_sides = one[possible], other[possible], both_sides[possible]
@@ -145,35 +151,45 @@ def _scales(keypoints: np.ndarray, seen: np.ndarray, reach: np.ndarray) -> np.nd
     return (distance / reach[one, other] * (seen[:, one] & seen[:, other])).max(axis=1, initial=0)
 
 
-def _ratios(keypoints, reach, scale, one, joint, other, other_joint) -> np.ndarray:
-    """(n,): distance of a joint of `one` to a joint of `other`, relative to the limbs between the two at that scale."""
+def _ratios(
+    keypoints: np.ndarray,
+    reach: np.ndarray,
+    scale: np.ndarray,
+    one: np.ndarray,
+    joint: np.ndarray,
+    other: np.ndarray,
+    other_joint: np.ndarray,
+) -> np.ndarray:
+    """(n,): distance between a joint of `one` and a joint of `other`, relative to the limbs between them at that scale."""
     apart = keypoints[one, joint, :2] - keypoints[other, other_joint, :2]
     size = scale * reach[joint, other_joint]
     return np.divide(np.hypot(*apart.T), size, out=np.full(len(size), np.inf, np.float32), where=size > 0)
 
 
-def _extremes(keypoints, seen, scale, reach, one, other) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) twice: the largest and the smallest of the ratios of all joints of person one[i] to all joints of other[i]."""
+def _extremes(
+    keypoints: np.ndarray, seen: np.ndarray, scale: np.ndarray, reach: np.ndarray, one: np.ndarray, other: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) twice: largest and smallest ratio between the joints of person one[i] and the joints of person other[i]."""
     if not len(one):
         return np.zeros(0), np.zeros(0)
     joints, count = np.nonzero(seen)[1], seen.sum(axis=1)
     start = np.cumsum(count) - count
     size = count[one] * count[other]
     pair = np.repeat(np.arange(len(one)), size)
-    row, column = np.divmod(counting(size), count[other][pair])
+    row, column = np.divmod(ranges(size), count[other][pair])
     a, b = one[pair], other[pair]
     ratio = _ratios(keypoints, reach, np.maximum(scale[a], scale[b]), a, joints[start[a] + row], b, joints[start[b] + column])
     first = np.cumsum(size) - size
     return np.maximum.reduceat(ratio, first), np.minimum.reduceat(ratio, first)
 
 
-def counting(lengths: np.ndarray) -> np.ndarray:
-    """(2, 3) -> 0 1 0 1 2."""
+def ranges(lengths: np.ndarray) -> np.ndarray:
+    """Concatenate the ranges of these lengths: (2, 3) -> 0 1 0 1 2."""
     return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
 def _join(count: int, one: list[int], other: list[int]) -> np.ndarray:
-    """Two groups unite, in the order of the pairs, if every pair between them is there. Returns the group of each person."""
+    """Merge groups of people along the pairs, in order, if all pairs between two groups are listed. Returns each one's group."""
     friends = [0] * count
     for i, j in zip(one, other, strict=True):
         friends[i] |= 1 << j
@@ -191,9 +207,9 @@ def _join(count: int, one: list[int], other: list[int]) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def body_reach(skeleton: Skeleton) -> np.ndarray:
-    """float32 (J, J): length of the shortest chain of limbs between two joints, in body heights; 0 where there is none.
+    """Return float32 (J, J): length in body heights of the shortest chain of limbs between two joints, 0 if there is no chain.
 
-    A limb with a joint that STANDING does not know is as long as the mean of the others.
+    Limbs with a joint that STANDING does not list get the mean length of the others.
     """
     places = np.array([_standing(joint) for joint in skeleton.joints])
     lengths = np.linalg.norm(np.diff(places[skeleton.limb_joints], axis=1)[:, 0], axis=-1)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,23 +10,23 @@ NETWORK = "network"
 
 
 class Clock:
-    """Seconds by part of the work (parts that run beside each other may add up to more than the whole), images, and the rate.
+    """Measures the seconds of each part of the work and the throughput.
 
-    Neither start nor compilation count: the rate is that from the first images that are done, the network's share that of the
-    time after its first call.
+    Start-up and compilation are excluded: the rate counts from the first finished images, and the overhead from the end of the
+    network's first call. Parts run in parallel, so that their seconds may add up to more than the elapsed time.
     """
 
     def __init__(self) -> None:
-        self.seconds: Counter = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._lock = threading.Lock()
-        self._computed_at: float | None = None
+        self._first_call_end: float | None = None
         self._first_call_s = 0.0
-        self._done_at: float | None = None
+        self._first_done: float | None = None
         self._num_done = 0
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
-        """Any thread may."""
+        """Add the time of the block to a part. Thread-safe."""
         start = time.perf_counter()
         try:
             yield
@@ -34,41 +34,45 @@ class Clock:
             end = time.perf_counter()
             with self._lock:
                 self.seconds[part] += end - start
-                if part == NETWORK and self._computed_at is None:
-                    self._computed_at, self._first_call_s = end, end - start
+                if part == NETWORK and self._first_call_end is None:
+                    self._first_call_end, self._first_call_s = end, end - start
 
     def count(self, num_images: int) -> None:
-        """So many images are done."""
-        if self._done_at is None:
-            self._done_at = time.perf_counter()
+        """Count finished images. The first ones only start the clock."""
+        if self._first_done is None:
+            self._first_done = time.perf_counter()
         else:
             self._num_done += num_images
 
     def rate(self) -> float | None:
-        """Images a second from the first that were done until now; None where there were no others."""
-        return self._num_done / (time.perf_counter() - self._done_at) if self._num_done else None
-
-    def share_beside_network(self) -> float | None:
-        """Share of the time since the network's first call in which it did not run; None where there was no other call."""
-        computed = self.seconds[NETWORK] - self._first_call_s
-        if self._computed_at is None or not computed:
+        """Images per second since the first finished images; None if no others are finished."""
+        if self._first_done is None or not self._num_done:
             return None
-        return 1 - computed / (time.perf_counter() - self._computed_at)
+        return self._num_done / (time.perf_counter() - self._first_done)
+
+    def overhead_share(self) -> float | None:
+        """Share of the time since the network's first call in which the network is idle; None if there was only one call."""
+        computed = self.seconds.get(NETWORK, 0.0) - self._first_call_s
+        if self._first_call_end is None or not computed:
+            return None
+        return 1 - computed / (time.perf_counter() - self._first_call_end)
 
     def figures(self) -> dict[str, float]:
-        """All of it, for metrics.json."""
+        """All measurements, for metrics.json."""
+        rate, overhead = self.rate(), self.overhead_share()
         figures = {f"{part}_s": round(spent, 3) for part, spent in self.seconds.items()}
-        for name, value in (("images_per_s", self.rate()), ("share_beside_network", self.share_beside_network())):
-            if value is not None:
-                figures[name] = round(value, 4)
+        if rate is not None:
+            figures["images_per_s"] = round(rate, 4)
+        if overhead is not None:
+            figures["overhead_share"] = round(overhead, 4)
         return figures
 
     def line(self) -> str:
-        """All of it, for people; empty where nothing can be said."""
-        rate, beside = self.rate(), self.share_beside_network()
+        """All measurements in one line to print; empty if there are none."""
+        rate, overhead = self.rate(), self.overhead_share()
         if rate is None:
             return ""
-        spent = f"{rate:.1f} images/s with scoring, without the start"
-        if beside is None:
-            return spent
-        return f"{spent}; everything but the network cost {beside:.1%} of the time (its first call, {self._first_call_s:.1f} s, apart)"
+        speed = f"{rate:.1f} images/s including scoring, excluding start-up"
+        if overhead is None:
+            return speed
+        return f"{speed}; network idle {overhead:.1%} of the time (first call took {self._first_call_s:.1f} s, excluded)"

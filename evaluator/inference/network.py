@@ -43,7 +43,7 @@ class Progress(Protocol):
 
 
 class CheckpointNetwork(FieldNetwork, Protocol):
-    """A network loaded from a checkpoint, such as `trainer.run.checkpoint.LoadedNetwork`."""
+    """A network loaded from a checkpoint, such as `trainer.run.load.LoadedNetwork`."""
 
     @property
     def path(self) -> Path:

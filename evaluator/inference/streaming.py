@@ -1,11 +1,11 @@
-"""Images through a network, with reading before it and decoding behind it in threads, so that it waits for neither.
+"""A stream of images through a network: threads read ahead of it and decode after it, so that the network never waits.
 
-NumPy, OpenCV and MindSpore let other threads run while they compute. Everything is bounded: a few groups are read ahead, a few
-wait to be decoded. What comes out has the order of what went in.
+NumPy, OpenCV and MindSpore release the GIL while they compute. All queues are bounded: a few groups are read ahead, a few wait
+to be decoded. Results come out in the order of the input.
 """
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -13,50 +13,51 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from evaluator.inference.clock import Clock
 from evaluator.inference.augmentation import AugmentedNetwork
+from evaluator.inference.clock import NETWORK, Clock
 from evaluator.inference.fields import Fields
 from pipeline.images import UnreadableImage
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+Output = TypeVar("Output")
+Loaded = tuple[np.ndarray, list[np.ndarray]]
+"""An image and its network input at each scale."""
 
 NUM_READERS, NUM_DECODERS = 2, 1
-GROUPS_AHEAD, GROUPS_BEHIND = 2, 2
+MAX_GROUPS_READ_AHEAD, MAX_GROUPS_TO_DECODE = 2, 2
 
 
-END = object()
-
-
-def ahead(items: Iterator[Item], depth: int) -> Iterator[Item]:
-    """The same items, of which a thread of their own takes up to `depth` before they are asked for."""
+def prefetch(items: Iterator[Item], depth: int) -> Generator[Item, None, None]:
+    """Yield the items while a thread takes up to `depth` of them ahead of time."""
     with ThreadPoolExecutor(1) as pool:
-        pending = deque(pool.submit(next, items, END) for _ in range(depth))
+        pending = deque(pool.submit(list, islice(items, 1)) for _ in range(depth))
         try:
-            while (item := pending.popleft().result()) is not END:
-                pending.append(pool.submit(next, items, END))
-                yield item
+            while taken := pending.popleft().result():
+                pending.append(pool.submit(list, islice(items, 1)))
+                yield taken[0]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stream(Generic[Item, Result]):
-    """read: item -> uint8 RGB (H, W, 3), or UnreadableImage. work: item, image, its fields -> what is wanted of it.
+class Stream(Generic[Item, Output]):
+    """A pipeline of reading, network and decoding.
 
-    batch_size: images that the network gets at once; a batch that is not full is filled up, so that it has no other shape.
+    read: returns the image of an item, uint8 RGB (H, W, 3), or raises UnreadableImage.
+    work: returns the output for an item, its image and its fields.
+    batch_size: number of images per call of the network. Incomplete batches are filled up, so that all have the same shape.
     """
 
     network: AugmentedNetwork
     read: Callable[[Item], np.ndarray]
-    work: Callable[[Item, np.ndarray, Fields], Result]
+    work: Callable[[Item, np.ndarray, Fields], Output]
     batch_size: int
     clock: Clock
 
-    def run(self, groups: Iterable[Sequence[Item]]) -> Iterator[list[tuple[Item, Result | UnreadableImage]]]:
-        """For each group of items, in order, the items with their results; images of a group that have equal sizes share batches.
+    def run(self, groups: Iterable[Sequence[Item]]) -> Iterator[list[tuple[Item, Output | UnreadableImage]]]:
+        """Yield, for each group in order, its items with their outputs. Images of equal size in a group share batches.
 
-        What `read` or `work` raises, other than UnreadableImage, comes out here.
+        Raises whatever `read` or `work` raises, except UnreadableImage, which takes the place of the output.
         """
         with ThreadPoolExecutor(NUM_READERS) as readers, ThreadPoolExecutor(NUM_DECODERS) as decoders:
             try:
@@ -65,57 +66,61 @@ class Stream(Generic[Item, Result]):
                 for pool in (readers, decoders):
                     pool.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, groups: Iterator[Sequence[Item]], readers: ThreadPoolExecutor, decoders: ThreadPoolExecutor):
-        ahead: deque = deque()
-        behind: deque = deque()
+    def _run(
+        self, groups: Iterator[Sequence[Item]], readers: ThreadPoolExecutor, decoders: ThreadPoolExecutor
+    ) -> Iterator[list[tuple[Item, Output | UnreadableImage]]]:
+        reading: deque[list[tuple[Item, Future[Loaded]]]] = deque()
+        decoding: deque[list[tuple[Item, Future[Output] | UnreadableImage]]] = deque()
 
-        def look_ahead() -> None:
-            for group in islice(groups, GROUPS_AHEAD + 1 - len(ahead)):
-                ahead.append([(item, readers.submit(self._read, item)) for item in group])
+        def read_ahead() -> None:
+            for group in islice(groups, MAX_GROUPS_READ_AHEAD + 1 - len(reading)):
+                reading.append([(item, readers.submit(self._read, item)) for item in group])
 
-        look_ahead()
-        while ahead:
-            behind.append(self._compute(ahead.popleft(), decoders))
-            look_ahead()
-            while len(behind) > GROUPS_BEHIND or (behind and not ahead):
-                yield [(item, self._result(future)) for item, future in behind.popleft()]
+        read_ahead()
+        while reading:
+            decoding.append(self._compute(reading.popleft(), decoders))
+            read_ahead()
+            while len(decoding) > MAX_GROUPS_TO_DECODE or (decoding and not reading):
+                yield [
+                    (item, output if isinstance(output, UnreadableImage) else output.result())
+                    for item, output in decoding.popleft()
+                ]
 
-    def _read(self, item: Item) -> tuple[np.ndarray, list[np.ndarray]]:
+    def _read(self, item: Item) -> Loaded:
         with self.clock.timed("read"):
             image = self.read(item)
             return image, self.network.prepare(image)
 
-    def _compute(self, group: list[tuple[Item, Future]], decoders: ThreadPoolExecutor) -> list[tuple[Item, Future]]:
-        """Waits for the images of a group and computes their fields; what becomes of them is found by the decoders."""
-        by_size: dict[Hashable, list[int]] = {}
-        futures: dict[int, Future] = {}
-        for number, (_, read) in enumerate(group):
-            if isinstance(read.exception(), UnreadableImage):
-                futures[number] = read
+    def _compute(
+        self, group: list[tuple[Item, Future[Loaded]]], decoders: ThreadPoolExecutor
+    ) -> list[tuple[Item, Future[Output] | UnreadableImage]]:
+        """Wait for the images of a group, compute their fields, and hand these to the decoders."""
+        loaded: dict[int, Loaded] = {}
+        outputs: dict[int, Future[Output] | UnreadableImage] = {}
+        by_shape: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+        for number, (_, future) in enumerate(group):
+            error = future.exception()
+            if isinstance(error, UnreadableImage):
+                outputs[number] = error
             else:
-                by_size.setdefault(tuple(view.shape for view in read.result()[1]), []).append(number)
-        for numbers in by_size.values():
+                loaded[number] = future.result()
+                by_shape.setdefault(tuple(view.shape for view in loaded[number][1]), []).append(number)
+        for numbers in by_shape.values():
             for first in range(0, len(numbers), self.batch_size):
-                part = numbers[first : first + self.batch_size]
-                outputs = self._fields([group[number][1].result()[1] for number in part])
-                for number, views in zip(part, outputs, strict=True):
-                    item, image = group[number][0], group[number][1].result()[0]
-                    futures[number] = decoders.submit(self._work, item, image, views)
-        return [(item, futures[number]) for number, (item, _) in enumerate(group)]
+                batch = numbers[first : first + self.batch_size]
+                batch_fields = self._fields([loaded[number][1] for number in batch])
+                for number, fields in zip(batch, batch_fields, strict=True):
+                    outputs[number] = decoders.submit(self._work, group[number][0], loaded[number][0], fields)
+        return [(item, outputs[number]) for number, (item, _) in enumerate(group)]
 
     def _fields(self, views: list[list[np.ndarray]]) -> list[list[tuple[np.ndarray, np.ndarray]]]:
-        """Views of each image of a batch, one per scale -> heatmaps and PAFs (C, h, w) of each image, one pair per scale."""
+        """Compute a batch. views: one network input per scale for each image. Returns heatmaps and PAFs (C, h, w) likewise."""
         filled = views + views[:1] * (self.batch_size - len(views))
-        with self.clock.timed("network"):
+        with self.clock.timed(NETWORK):
             scales = [self.network.compute(inputs) for inputs in zip(*filled, strict=True)]
         return [[(heatmaps[i], pafs[i]) for heatmaps, pafs in scales] for i in range(len(views))]
 
-    def _work(self, item: Item, image: np.ndarray, outputs: list[tuple[np.ndarray, np.ndarray]]) -> Result:
+    def _work(self, item: Item, image: np.ndarray, outputs: list[tuple[np.ndarray, np.ndarray]]) -> Output:
         with self.clock.timed("decode"):
             fields = self.network.combine(outputs, (image.shape[1], image.shape[0]))
             return self.work(item, image, fields)
-
-    @staticmethod
-    def _result(future: Future) -> Result | UnreadableImage:
-        error = future.exception()
-        return error if isinstance(error, UnreadableImage) else future.result()
