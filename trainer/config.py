@@ -1,4 +1,4 @@
-"""What a training run can be told: network, optimizer, run, and the presets. Loads nothing heavy."""
+"""Options of the command `train`, and its presets. Imports nothing heavy."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,76 +6,11 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
+from trainer.data.config import JitterConfig
+from trainer.loop.config import OptimConfig
 from trainer.networks.config import NetworkConfig
 
-MAX_LOSS_SCALE = 2.0**24  # float16 needs no more, and the inverse of a very large one is flushed to zero
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimConfig:
-    """How weights follow gradients: the rule, and one learning rate for backbone, neck and stages each."""
-
-    optimizer: Literal["adam", "adamw", "momentum"] = "adam"
-    """Adam (Kingma and Ba, ICLR 2015), AdamW (Loshchilov and Hutter, ICLR 2019), or gradient descent with momentum 0.9."""
-    weight_decay: float = 0.0
-    """Of weights, not of biases and normalization. adamw: apart from the gradient; else added to it, as an L2 penalty."""
-    clip_norm: float = 0.0
-    """If above 0, gradients whose norm over all weights is larger are shortened to it."""
-    ema_decay: float = 0.0
-    """If above 0, an average of the weights is kept, with this share of the old one at each step (0.999, say); evaluation takes it."""
-    lr: float = 1e-4
-    """Learning rate of the stages."""
-    lr_schedule: Literal["steps", "cosine"] = "steps"
-    """How learning rates fall: by lr_gamma at each of lr_steps, or along half a cosine to zero at the end of the run."""
-    lr_gamma: float = 0.1
-    """Factor on every learning rate at each of lr_steps."""
-    lr_steps: tuple[int, ...] = (100_000, 200_000, 250_000)
-    """Training steps (batches, counted over the whole run) at which lr_gamma applies; increasing."""
-    lr_warmup_steps: int = 0
-    """Steps over which the learning rates rise linearly from zero."""
-    scale_lr: bool = False
-    """Multiply the learning rates by the number of processes that train together, as the model zoo does unasked."""
-    vgg_lr_factor: float = 0.25
-    """Learning rate of the backbone, as a share of lr."""
-    base_lr_factor: float = 0.25
-    """Learning rate of the neck, as a share of lr."""
-    freeze_backbone_steps: int = 2_000
-    """Steps at the beginning in which the backbone does not learn (its learning rate is 0)."""
-    loss_scale: float = 16_384.0
-    """Factor on the loss while gradients are computed, against underflow in half precision."""
-    dynamic_loss_scale: bool = False
-    """Begin with loss_scale, halve it where numbers are not finite (that step is left out and counted), double it after
-    1,000 good steps. Otherwise numbers that are not finite stop the training."""
-
-    def __post_init__(self) -> None:
-        for name in ("lr", "lr_gamma", "loss_scale"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be above 0 and finite, got {getattr(self, name)}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
-        if self.loss_scale > MAX_LOSS_SCALE:
-            raise ValueError(f"loss_scale must be at most 2^24 = {MAX_LOSS_SCALE:.0f}, got {self.loss_scale:g}")
-        if self.dynamic_loss_scale and self.loss_scale < 1:
-            raise ValueError(f"loss_scale must be at least 1 for dynamic_loss_scale, got {self.loss_scale}")
-        for name in ("vgg_lr_factor", "base_lr_factor", "lr_warmup_steps", "freeze_backbone_steps", "weight_decay", "clip_norm"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if any(step < 1 for step in self.lr_steps) or list(self.lr_steps) != sorted(set(self.lr_steps)):
-            raise ValueError(f"lr_steps must be increasing step numbers from 1 on, got {self.lr_steps}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class JitterConfig:
-    """What the device changes in the samples, differently in every epoch, so that few stored variants go far."""
-
-    mirror: bool = False
-    """Mirror half of the samples, drawn anew in every epoch."""
-    color_jitter: float = 0.0
-    """Multiply brightness, contrast and saturation of each sample by factors up to so far from 1 (0.3, say)."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.color_jitter <= 1:
-            raise ValueError(f"color_jitter must be in [0, 1], got {self.color_jitter}")
+Preset = Literal["openpose", "openpose-2019", "lightweight", "small"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +21,12 @@ class TrainConfig:
 
     On a CPU: python -m trainer train --records records --out runs/small --preset small
 
-    What it would do, without doing it: python -m trainer train --records records --out runs/first --dry-run
+    Show the plan without training: python -m trainer train --records records --out runs/first --dry-run
     """
 
     PRESETS: ClassVar = {
         "openpose": {},
-        # Channels: the BODY_25 model that its authors published (trainer/networks/openpose2019.py).
+        # Channels of the published BODY_25 model, see trainer/networks/openpose2019.py.
         "openpose-2019": {
             "architecture": "openpose-2019",
             "num_stages": 6,
@@ -101,7 +36,7 @@ class TrainConfig:
             "stage1_hidden_channels": 256,
             "hidden_channels": 512,
         },
-        # Schedule: its author's train.py, which begins with MobileNet's ImageNet weights; without them raise lr.
+        # Schedule of the author's train.py, which starts from ImageNet weights of MobileNet; raise lr for random weights.
         "lightweight": {
             "architecture": "lightweight",
             "backbone_channels": (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512),
@@ -128,8 +63,8 @@ class TrainConfig:
             "lr": 8e-3,
             "lr_schedule": "cosine",
             "lr_warmup_steps": 50,
-            "vgg_lr_factor": 1.0,
-            "base_lr_factor": 1.0,
+            "backbone_lr_factor": 1.0,
+            "neck_lr_factor": 1.0,
             "freeze_backbone_steps": 0,
             "ckpt_interval": 500,
             "log_interval": 20,
@@ -139,53 +74,53 @@ class TrainConfig:
     records: Path
     """Record set: the --out folder of `python -m pipeline build`."""
     out: Path
-    """Folder of the run: checkpoints, log.jsonl, config.yaml, schedule.png, curves.png. Absent or empty, unless --resume is given."""
-    preset: Literal["openpose", "openpose-2019", "lightweight", "small"] = "openpose"
-    """Defaults of the other options: network and schedule of Cao et al. 2017, the network of Cao et al. 2019, network and
-    schedule of Osokin 2018 (finds people in real time on a CPU), or a network that a CPU can train. The defaults that this help
-    shows are those of openpose; RUN/config.yaml and `info` show what a run takes."""
+    """Run folder for checkpoints, log.jsonl, config.yaml, schedule.png and curves.png. Must not exist or must be empty, unless
+    you pass --resume."""
+    preset: Preset = "openpose"
+    """Set of defaults: openpose (network and schedule of Cao et al. 2017), openpose-2019 (network of Cao et al. 2019), lightweight
+    (network and schedule of Osokin 2018, real-time inference on a CPU) or small (a network that a CPU can train)."""
     max_epoch: Annotated[int, arg(aliases=["--max-epoch-train"])] = 60
-    """Epochs; an epoch shows every image once."""
+    """Number of epochs. One epoch shows every image once."""
     max_steps: int | None = None
-    """Stop after that many steps, if max_epoch does not come first."""
+    """Stop after this number of steps, or after max_epoch, whichever comes first. Default: no limit."""
     batch_size: int = 10
-    """Samples a step."""
+    """Samples per step and process."""
     seed: int = 0
-    """Seed of the initial weights and of the order of samples."""
+    """Random seed of the initial weights, the order of the samples and the augmentation on the device."""
     vgg_path: Path | None = None
-    """MindSpore checkpoint of VGG19, trained on ImageNet, for the backbone."""
+    """MindSpore checkpoint of VGG19 trained on ImageNet, to initialize the backbone."""
     pretrained_model_path: Annotated[Path | None, arg(aliases=["--load-pretrain"])] = None
-    """Checkpoint of this trainer (or its run folder) whose weights to start from, or their averages if it has them; same network and
-    skeleton."""
+    """Checkpoint of this trainer, or its run folder, to initialize all weights (with their moving averages, if it has them).
+    Network and skeleton must be the same."""
     resume: bool = False
-    """Continue the run in --out from its newest complete checkpoint; start it where there is none."""
+    """Continue the run in --out from its newest intact checkpoint; start from the beginning if it has no checkpoint."""
     keep_checkpoint_max: int = 5
-    """Newest checkpoints to keep."""
+    """Number of checkpoints to keep; older ones are deleted."""
     ckpt_interval: int = 5_000
-    """Steps between checkpoints; there is always one at the end."""
+    """Number of steps between checkpoints. The last step always writes one."""
     log_interval: int = 100
-    """Steps between log lines."""
+    """Number of steps between log lines."""
     picture_interval: int = 0
-    """Steps between pictures of the first samples of the record set, their targets and what the network finds of them, in
-    OUT/pictures. 0: none."""
+    """Number of steps between pictures of the first samples, their targets and the network's prediction, in OUT/pictures.
+    0: off."""
     tensorboard: bool = False
-    """Write the entries of log.jsonl as TensorBoard event files too, in OUT/tensorboard. Needs the extra [tensorboard]."""
+    """Also write the log as TensorBoard event files to OUT/tensorboard. Requires the extra [tensorboard]."""
     dry_run: bool = False
-    """Print the plan (steps, schedule, parameters, memory, disk, time) and stop: nothing is computed and nothing written."""
+    """Print the plan (steps, schedule, parameters, memory, disk, time) and exit without training or writing anything."""
     device_target: Literal["auto", "CPU", "Ascend"] = "auto"
-    """Device; auto takes Ascend where there is one."""
+    """Device; auto selects Ascend if the machine has one."""
     device_id: int = 0
-    """Which of the Ascend devices."""
+    """Index of the Ascend device."""
     precision: Literal["O0", "O2", "O3"] = "O0"
-    """In what the network computes; weights, loss and optimizer are float32 always. O0: float32. O2: float16, but batch
-    normalization. O3: float16. Both want a loss scale, and gain nothing on a CPU."""
+    """Precision of the network: O0 float32, O2 float16 except for batch normalization, O3 float16. Weights, loss and optimizer
+    always use float32. O2 and O3 need a loss scale and are not faster on a CPU."""
     num_parallel_workers: int = 2
-    """Threads that read and decode samples ahead of the device; at most the number of cores."""
+    """Number of threads that read and decode samples ahead of the device; at most the number of cores."""
     check_hashes: bool = False
-    """Before training, compare the SHA-256 of every file of the record set with its manifest (reads all of it). Without it sizes
-    are compared, and every row's CRC when it is read."""
+    """Before training, compare the SHA-256 of every file of the record set with the manifest, which reads the whole set. File
+    sizes, and the CRC of every row that is read, are always checked."""
     check_memory: bool = True
-    """On a CPU: refuse to start where the memory that it should take is not available."""
+    """On a CPU: refuse to start if the estimated memory is not available."""
     network: Annotated[NetworkConfig, arg(name="")] = field(default_factory=NetworkConfig)
     jitter: Annotated[JitterConfig, arg(name="")] = field(default_factory=JitterConfig)
     optim: Annotated[OptimConfig, arg(name="")] = field(default_factory=OptimConfig)
@@ -195,16 +130,15 @@ class TrainConfig:
         for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.picture_interval < 0:
-            raise ValueError(f"picture_interval must be 0 (no pictures) or more, got {self.picture_interval}")
+        for name in ("picture_interval", "seed", "device_id"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
         if self.vgg_path is not None and not self.network.has_vgg_backbone:
-            raise ValueError("vgg_path needs the backbone of VGG19; leave it out, or take --preset openpose or openpose-2019")
-        if self.seed < 0:
-            raise ValueError(f"seed must be 0 or more, got {self.seed}")
+            raise ValueError("vgg_path needs the backbone of VGG19; remove it, or use --preset openpose or openpose-2019")
 
     @property
     def unfolds(self) -> bool:
-        """As `NetworkConfig.unfolds`; only float32 has the operators."""
+        """Whether to unfold the network on a CPU: `NetworkConfig.unfolds`, in float32 only."""
         return self.network.unfolds and self.precision == "O0"

@@ -1,1 +1,1 @@
-"""Commands beside training: `info`, `plot`, `simulate`, benchmarks. May import every other part of `trainer`."""
+"""The commands besides `train` and `launch`, one module each. May import every other part of `trainer`."""

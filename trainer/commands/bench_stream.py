@@ -1,4 +1,4 @@
-"""The command `bench-stream`: how fast samples reach the device, streamed from records and augmented on the fly, in one run."""
+"""The command `bench-stream`: measure how fast samples reach the device, streamed from records and augmented on the fly."""
 
 import contextlib
 import io
@@ -24,18 +24,18 @@ from pipeline.files import read_json
 from pipeline.images import UnreadableImage, read_image
 from pipeline.records.manifest import SAMPLES
 from pipeline.samples import masks
-from pipeline.samples.targets import TargetConfig
+from pipeline.samples.targets import TargetConfig, render_targets
 from pipeline.skeletons import read_skeleton
 
-# What one core is asked to feed: the model zoo's OpenPose on one Ascend 910, and a device three times as fast.
+# Samples per second that devices consume: the model zoo's OpenPose on one Ascend 910, and a device three times as fast.
 DEVICE_RATES = (35, 100)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchStreamConfig:
-    """Samples a second: from JPEG records, from raw records, and augmented on the fly by the code that builds the records.
+    """Measure samples per second: from JPEG records, from raw records, and augmented on the fly by the same code.
 
-    Builds small record sets of these images in a temporary folder.
+    Builds small record sets from your images in a temporary folder.
 
     Example: python -m trainer bench-stream --annotations person_keypoints_val2017.json --images val2017
     """
@@ -43,21 +43,22 @@ class BenchStreamConfig:
     annotations: Path
     """COCO keypoint annotation file."""
     images: Path
-    """Folder of its images."""
+    """Folder with its images."""
     skeleton: Path | None = None
-    """Keypoints other than COCO's: YAML or JSON as for `python -m pipeline build`."""
+    """Skeleton file (YAML or JSON), as for `python -m pipeline build`. Default: COCO."""
     num_images: int = 512
-    """Samples of an epoch: the first images that have a target person, again and again if they are fewer."""
+    """Samples per epoch: the first images with a target person, repeated if there are fewer."""
     insize: int = 368
     """Side of the crops in pixels."""
     batch_size: int = 16
-    """Samples in a batch."""
+    """Samples per batch."""
     num_parallel_workers: int = 2
-    """Threads of the stream."""
+    """Number of threads of the stream."""
     seconds: float = 10.0
-    """How long to measure each."""
+    """Duration of each measurement."""
     device_ms: tuple[float, ...] = ()
-    """Also train for so many milliseconds a batch, the device's time, which is slept: how long does each step wait for data?"""
+    """Also simulate devices that take this number of milliseconds per batch (the step sleeps), and measure how long each step
+    waits for data."""
 
     def __post_init__(self) -> None:
         for name in ("num_images", "insize", "batch_size", "num_parallel_workers", "seconds"):
@@ -69,7 +70,7 @@ class BenchStreamConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """What was measured: samples, wall and CPU seconds; bytes of a sample on disk."""
+    """A measurement: samples, wall-clock and CPU seconds, and bytes per sample on disk."""
 
     num_samples: int
     wall_s: float
@@ -78,15 +79,16 @@ class Rate:
 
     @property
     def per_core(self) -> float:
+        """Samples per second of CPU time."""
         return self.num_samples / self.cpu_s
 
 
 def run(config: BenchStreamConfig) -> int:
-    """The command `bench-stream`. Raises UserError for bad input."""
+    """Run the command `bench-stream`. Raises UserError for bad input."""
     with tempfile.TemporaryDirectory(prefix="bench-stream-") as temporary:
         folder = Path(temporary)
         annotations = _first_images(config, folder / "annotations.json")
-        rates, fed = {}, []
+        rates, simulated = {}, []
         for codec in ("jpeg", "raw"):
             setting = BuildConfig(
                 annotations=annotations,
@@ -98,36 +100,38 @@ def run(config: BenchStreamConfig) -> int:
             )
             with contextlib.redirect_stdout(io.StringIO()):
                 build(setting)
-            rates[f"{codec} records"] = _streamed(config, folder / codec)
-            fed += [_fed(config, folder / codec, codec, device_ms) for device_ms in config.device_ms]
+            rates[f"{codec} records"] = _measure_stream(config, folder / codec)
+            simulated += [_simulate_device(config, folder / codec, codec, device_ms) for device_ms in config.device_ms]
             shutil.rmtree(folder / codec)
-        rates["on the fly"] = _on_the_fly(config, setting)
+        rates["on the fly"] = _measure_on_the_fly(config, setting)
     print("\n".join(table(rates)))
-    if fed:
-        print(f"\n{'':<14}{'device ms':>11}{'asked img/s':>13}{'got img/s':>11}{'data wait':>11}{'cores busy':>12}")
-        print("\n".join(fed))
+    if simulated:
+        print(f"\n{'':<14}{'device ms':>11}{'max img/s':>13}{'got img/s':>11}{'data wait':>11}{'cores busy':>12}")
+        print("\n".join(simulated))
     return 0
 
 
 def table(rates: dict[str, Rate]) -> list[str]:
-    """One line for each way, the last one being what the others are compared with."""
-    slowest = list(rates.values())[-1].per_core
+    """Return a title and one line per measurement. The ratio compares each with the last one."""
+    baseline = list(rates.values())[-1].per_core
     devices = "".join(f"{f'of {rate} img/s':>15}" for rate in DEVICE_RATES)
-    lines = [f"{'':<14}{'samples/s':>11}{'per core':>11}{'ratio':>8}{'KB/sample':>11}   devices fed by a core:{devices}"]
+    lines = [f"{'':<14}{'samples/s':>11}{'per core':>11}{'ratio':>8}{'KB/sample':>11}   devices per core:     {devices}"]
     for name, rate in rates.items():
         fed = "".join(f"{rate.per_core / device:>15.1f}" for device in DEVICE_RATES)
         lines.append(
-            f"{name:<14}{rate.num_samples / rate.wall_s:>11,.0f}{rate.per_core:>11,.0f}{rate.per_core / slowest:>8.1f}"
+            f"{name:<14}{rate.num_samples / rate.wall_s:>11,.0f}{rate.per_core:>11,.0f}{rate.per_core / baseline:>8.1f}"
             f"{rate.sample_bytes / 1e3:>11.1f}{'':>25}{fed}"
         )
     return lines
 
 
 def _first_images(config: BenchStreamConfig, path: Path) -> Path:
-    """Write an annotation file of the first images that have a target person, again and again under new ids if they are few."""
+    """Write an annotation file of the first images with a target person, repeated under new ids if there are too few."""
     selection = read_annotations(config.annotations, skeleton=read_skeleton(config.skeleton), person_filter=PersonFilter())
     if not selection.samples:
-        raise UserError(f"annotation file {config.annotations}: no image has a target person")
+        raise UserError(
+            f"annotation file {config.annotations}: no image has a target person; use a file with keypoint annotations"
+        )
     document = read_json(config.annotations, "annotation file")
     images = {image["id"]: image for image in document["images"]}
     people = defaultdict(list)
@@ -141,7 +145,8 @@ def _first_images(config: BenchStreamConfig, path: Path) -> Path:
     return path
 
 
-def _streamed(config: BenchStreamConfig, records: Path) -> Rate:
+def _measure_stream(config: BenchStreamConfig, records: Path) -> Rate:
+    """Measure the stream of a record set."""
     from trainer.data.stream import Stream  # loads mindspore
 
     stream = Stream(records, batch_size=config.batch_size, seed=0, num_parallel_workers=config.num_parallel_workers)
@@ -157,8 +162,8 @@ def _streamed(config: BenchStreamConfig, records: Path) -> Rate:
     return Rate(num_samples=count, wall_s=wall_s, cpu_s=cpu_s, sample_bytes=sizes.mean())
 
 
-def _fed(config: BenchStreamConfig, records: Path, codec: str, device_ms: float) -> str:
-    """A training loop whose step is a sleep of `device_ms`: the line of what it got, and how long it waited."""
+def _simulate_device(config: BenchStreamConfig, records: Path, codec: str, device_ms: float) -> str:
+    """Run a training loop whose step sleeps for `device_ms`. Returns the line with its speed and its share of waiting."""
     from trainer.data.stream import Stream
     from trainer.run.log import Meter
 
@@ -167,28 +172,31 @@ def _fed(config: BenchStreamConfig, records: Path, codec: str, device_ms: float)
     next(batches)
     meter, cpu_s = Meter(time.perf_counter), time.process_time()
     while meter.elapsed_s < config.seconds:
-        asked_s = time.perf_counter()
+        start_s = time.perf_counter()
         batch = next(batches)
-        meter.add(batch.num_samples, time.perf_counter() - asked_s)
+        meter.add(batch.num_samples, time.perf_counter() - start_s)
         time.sleep(device_ms / 1000)
     rates, busy = meter.rates(), (time.process_time() - cpu_s) / meter.elapsed_s
     batches.close()
-    asked = 1000 * config.batch_size / device_ms
-    return f"{codec + ' records':<14}{device_ms:>11.1f}{asked:>13,.0f}{rates['imgs_per_sec']:>11,.0f}{rates['data_wait']:>11.1%}{busy:>12.2f}"
+    max_rate = 1000 * config.batch_size / device_ms
+    return (
+        f"{codec + ' records':<14}{device_ms:>11.1f}{max_rate:>13,.0f}{rates['imgs_per_sec']:>11,.0f}"
+        f"{rates['data_wait']:>11.1%}{busy:>12.2f}"
+    )
 
 
-def _on_the_fly(config: BenchStreamConfig, setting: BuildConfig) -> Rate:
-    """The same samples made anew every time, by one thread: read, augment, draw the targets."""
+def _measure_on_the_fly(config: BenchStreamConfig, setting: BuildConfig) -> Rate:
+    """Measure one thread that reads and augments images and renders their targets for every batch."""
     samples = read_annotations(setting.annotations, skeleton=setting.format.skeleton, person_filter=setting.people).samples
     cv2.setNumThreads(1)
     count, wall_s, cpu_s = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - wall_s < config.seconds:
         epoch, place = divmod(count, len(samples))
-        with contextlib.suppress(UnreadableImage):  # left out of the records, too
+        with contextlib.suppress(UnreadableImage):  # the records skip it, too
             sample = samples[place]
             image = read_image(setting.images / sample.file_name, (sample.width, sample.height))
             _, crop = make_crop(setting, sample, image, masks.ignore_mask(sample), variant=epoch)
-            setting.format.render(crop.keypoints)
+            render_targets(crop.keypoints, skeleton=setting.format.skeleton, config=setting.targets)
         count += 1
     wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
     sizes = [path.stat().st_size for sample in samples if (path := setting.images / sample.file_name).is_file()]

@@ -1,4 +1,4 @@
-"""The command `simulate`: what every rank of a large job would read, from a set with as many rows and shards as COCO's."""
+"""The command `simulate`: show how many ranks would share a record set with as many rows and shards as COCO's."""
 
 import itertools
 import tempfile
@@ -13,52 +13,52 @@ import pyarrow.parquet as pq
 from pipeline.build.worker import BUILDER_VERSION, shard_name
 from pipeline.files import file_facts
 from pipeline.progress import progress_bar
-from pipeline.records.codec import SCHEMA_VERSION, RecordFormat, row_crc32
+from pipeline.records.codec import SCHEMA_VERSION, RecordFormat, Row, row_crc32
 from pipeline.records.manifest import MANIFEST, SAMPLES, SHARDS, Manifest
 from pipeline.records.reader import shard_facts
 from pipeline.samples.augment import Crop
-from pipeline.samples.targets import TargetConfig
+from pipeline.samples.targets import TargetConfig, render_targets
 from pipeline.skeletons import COCO18
 
-INSIZE = 32  # of the rows written: their number and their index are COCO's, their pixels are not
+INSIZE = 32  # of the simulated rows: their number and index are those of COCO, their pixels are not
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimulateConfig:
-    """How a record set would be shared by many ranks: balance, coverage, files, bytes, and the time until the first batch.
+    """Show how a record set is shared by many ranks: balance, coverage, shards, bytes, and the time to the first batch.
 
-    Writes a set of so many small rows in a temporary folder, so that opening it takes what a real one of that size takes, and asks
-    the stream itself what every rank would read.
+    Writes a record set of small rows to a temporary folder, so that opening it takes as long as opening a real one, and reads it
+    with the stream that training uses.
 
     Example: python -m trainer simulate
     """
 
     num_images: int = 56_599
-    """Rows of a variant. Default: train2017's images with keypoints."""
+    """Rows per variant. The default is the number of images with keypoints in COCO train2017."""
     shards: int = 64
-    """Shards of a variant."""
+    """Shards per variant."""
     sample_kb: float = 36.1
-    """Kilobytes of a real sample, as `python -m pipeline bench-build` measures it."""
+    """Size of a real sample in kilobytes, as measured by `python -m pipeline bench-build`."""
     batch_size: int = 10
-    """Samples a step of one rank."""
+    """Samples per step and rank."""
     ranks: tuple[int, ...] = (1, 8, 64, 512)
-    """Sizes of the jobs."""
+    """Numbers of ranks to simulate."""
     device_rate: float = 35.0
-    """Samples a second of one device."""
+    """Samples per second of one device."""
 
     def __post_init__(self) -> None:
         for name in ("num_images", "shards", "sample_kb", "batch_size", "device_rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
         if not self.ranks or min(self.ranks) < 1:
-            raise ValueError(f"ranks must be numbers from 1 on, got {self.ranks}")
+            raise ValueError(f"ranks must be at least 1 each, got {self.ranks}")
 
 
 def run(config: SimulateConfig) -> int:
-    """The command `simulate`."""
+    """Run the command `simulate`."""
     with tempfile.TemporaryDirectory(prefix="simulate-") as temporary:
-        bounds = write_set(Path(temporary), config)
-        titles = ("samples a rank", "shards a rank", "blanks", "each once", "MB/s a rank", "order ms", "first batch s")
+        bounds = write_records(Path(temporary), config)
+        titles = ("samples/rank", "shards/rank", "blanks", "each once", "MB/s per rank", "order ms", "first batch s")
         print(f"{'ranks':>6}" + "".join(f"{title:>18}" for title in titles))
         for world in config.ranks:
             print(_line(Path(temporary), config, bounds, world), flush=True)
@@ -66,60 +66,80 @@ def run(config: SimulateConfig) -> int:
 
 
 def _line(folder: Path, config: SimulateConfig, bounds: np.ndarray, world: int) -> str:
+    """Return the line of the table for `world` ranks."""
     from trainer.data.order import BLANK, order
-    from trainer.data.stream import Stream
 
-    seen, shards, seconds = [], [], []
-    for rank in progress_bar(range(world), desc=f"{world} ranks", unit="rank"):
+    samples, num_shards, seconds, num_places = [], [], [], 0
+    for rank in progress_bar(range(world), desc=f"{world} rank{'s' * (world != 1)}", unit="rank"):
         start_s = time.perf_counter()
         indices = order(config.num_images, seed=0, epoch=0, batch_size=config.batch_size, rank=rank, world=world)
         seconds.append(time.perf_counter() - start_s)
-        seen.append(indices[indices != BLANK])
-        shards.append(len(np.unique(np.searchsorted(bounds, seen[-1], side="right"))))
-        steps = indices.size
-    start_s = time.perf_counter()
-    batches = Stream(folder, batch_size=config.batch_size, seed=0, rank=world - 1, world=world).batches()
-    next(batches)
-    first_s = time.perf_counter() - start_s
-    batches.close()
-    counts = [len(part) for part in seen]
-    once = np.array_equal(np.sort(np.concatenate(seen)), np.arange(config.num_images))
+        samples.append(indices[indices != BLANK])
+        num_shards.append(len(np.unique(np.searchsorted(bounds, samples[-1], side="right"))))
+        num_places += indices.size
+    counts = [len(part) for part in samples]
+    once = np.array_equal(np.sort(np.concatenate(samples)), np.arange(config.num_images))
     fields = (
-        f"{min(counts):,} to {max(counts):,}", f"{min(shards)} to {max(shards)}", f"{steps * world - sum(counts):,}",
+        f"{min(counts):,} to {max(counts):,}", f"{min(num_shards)} to {max(num_shards)}", f"{num_places - sum(counts):,}",
         "yes" if once else "NO", f"{config.device_rate * config.sample_kb / 1e3:.2f}", f"{1e3 * np.median(seconds):.1f}",
-        f"{first_s:.2f}",
+        f"{_first_batch_s(folder, config, world):.2f}",
     )  # fmt: skip
     return f"{world:>6}" + "".join(f"{field:>18}" for field in fields)
 
 
-def write_set(folder: Path, config: SimulateConfig) -> np.ndarray:
-    """A complete record set of one variant. Returns the number of the first row behind each of its shards."""
-    from pipeline.records.writer import ShardWriter  # loads mindspore
+def _first_batch_s(folder: Path, config: SimulateConfig, world: int) -> float:
+    """Return the seconds that the last of `world` ranks takes to open the record set and read one batch."""
+    from trainer.data.stream import Stream
 
+    start_s = time.perf_counter()
+    batches = Stream(folder, batch_size=config.batch_size, seed=0, rank=world - 1, world=world).batches()
+    next(batches)
+    seconds = time.perf_counter() - start_s
+    batches.close()
+    return seconds
+
+
+def write_records(folder: Path, config: SimulateConfig) -> np.ndarray:
+    """Write a complete record set of one variant. Returns the end of each shard: the index after its last row."""
     (folder / SHARDS).mkdir(parents=True)
     form = RecordFormat(skeleton=COCO18, targets=TargetConfig(insize=INSIZE))
-    blank = Crop(
-        image=np.zeros((INSIZE, INSIZE, 3), np.uint8), ignore=np.zeros(form.targets.grid_hw, bool),
-        keypoints=np.zeros((0, COCO18.num_joints, 3), np.float32),
-    )  # fmt: skip
-    row = form.encode(blank, image_id=0, variant=0, license=0)
     bounds = np.linspace(0, config.num_images, config.shards + 1).round().astype(int)
-    schema = pa.schema([("image_id", pa.int64()), ("crc32", pa.int64()), ("row", pa.int64())])
-    with progress_bar(total=config.num_images, desc="writing rows", unit="row") as progress:
-        for number, (low, high) in enumerate(itertools.pairwise(bounds)):
-            writer = ShardWriter(folder / SHARDS / shard_name(0, number), page_bytes=form.page_bytes)
-            for image_id in range(low, high):
-                own = {**row, "image_id": image_id}
-                writer.write({**own, "crc32": row_crc32(own)}, {"image_id": image_id, "crc32": row_crc32(own)})
-            writer.publish(schema)
-            progress.update(high - low)
+    _write_shards(folder, form, bounds)
     pq.write_table(pa.table({"image_id": np.arange(config.num_images)}), folder / SAMPLES)
     shards = [shard_facts(folder / SHARDS / shard_name(0, number), variant=0) for number in range(config.shards)]
     manifest = Manifest(
         schema_version=SCHEMA_VERSION, builder_version=BUILDER_VERSION, skeleton=COCO18.to_dict(),
         config={**asdict(form.targets), "image_codec": form.image_codec, "jpeg_quality": form.jpeg_quality},
         seed=0, num_variants=1, num_images=config.num_images, num_samples=config.num_images, sources={}, counts={},
-        licenses={}, skipped=[], digest="", samples=file_facts(folder / SAMPLES), shards=shards,
+        licenses={}, skipped=[], digest="", samples_file={**file_facts(folder / SAMPLES)}, shards=shards,
     )  # fmt: skip
     (folder / MANIFEST).write_text(manifest.to_json())
     return bounds[1:]
+
+
+def _write_shards(folder: Path, form: RecordFormat, bounds: np.ndarray) -> None:
+    """Write one shard for each range of image ids between two bounds. All rows have the same content."""
+    from pipeline.records.writer import ShardWriter  # loads mindspore
+
+    schema = pa.schema([("image_id", pa.int64()), ("crc32", pa.int64()), ("row", pa.int64())])
+    content = _blank_row(form)
+    with progress_bar(total=int(bounds[-1]), desc="writing rows", unit="row") as progress:
+        for number, (low, high) in enumerate(itertools.pairwise(bounds)):
+            writer = ShardWriter(folder / SHARDS / shard_name(0, number), page_bytes=form.page_bytes)
+            for image_id in range(low, high):
+                row = {**content, "image_id": image_id}
+                crc32 = row_crc32(row)
+                writer.write({**row, "crc32": crc32}, {"image_id": image_id, "crc32": crc32})
+            writer.publish(schema)
+            progress.update(high - low)
+
+
+def _blank_row(form: RecordFormat) -> Row:
+    """Return an encoded sample without people."""
+    side = form.targets.insize
+    crop = Crop(
+        image=np.zeros((side, side, 3), np.uint8), ignore=np.zeros(form.targets.grid_hw, bool),
+        keypoints=np.zeros((0, form.skeleton.num_joints, 3), np.float32),
+    )  # fmt: skip
+    heatmaps, pafs = render_targets(crop.keypoints, skeleton=form.skeleton, config=form.targets)
+    return form.encode(crop, heatmaps, pafs, image_id=0, variant=0, license=0)

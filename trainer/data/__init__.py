@@ -1,1 +1,4 @@
-"""Batches: the order of samples, the stream of records, on-device augmentation. Imports `pipeline` and `trainer.config`."""
+"""Batches: the order of samples, the stream of records, and augmentation on the device.
+
+`config` and `order` import NumPy at most; the others load mindspore. May import `pipeline` and `trainer.device`.
+"""

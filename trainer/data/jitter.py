@@ -1,4 +1,6 @@
-"""New views of stored samples, made on the device: mirrored, and in other colors, as `trainer.data.order.draw_changes` says."""
+"""Augmentation on the device: mirror and color jitter, as drawn by `trainer.data.order.draw_augmentation`."""
+
+from collections.abc import Callable
 
 import mindspore as ms
 import numpy as np
@@ -6,39 +8,45 @@ from mindspore import ops
 
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton, mirror_channels
-from trainer.config import JitterConfig
+from trainer.data.config import JitterConfig
 
-LUMA = (0.299, 0.587, 0.114)  # how bright red, green and blue look: ITU-R BT.601
-MIDDLE = 127.5  # the brightness that contrast leaves as it is
+LUMA = (0.299, 0.587, 0.114)  # brightness of red, green and blue: ITU-R BT.601
+MID_GRAY = 127.5  # the brightness that contrast does not change
+
+Tensors = tuple[ms.Tensor, ...]
 
 
 def color_matrices(factors: np.ndarray) -> np.ndarray:
-    """Factors of brightness, contrast and saturation (B, 3) -> float32 (B, 3, 4): what to multiply (R, G, B, 1) by.
+    """Convert factors of brightness, contrast and saturation (B, 3) to matrices for (R, G, B, 1): float32 (B, 3, 4).
 
-    Saturation scales the distance from the pixel's gray of the same luma, brightness all, contrast the distance from MIDDLE.
+    Saturation scales the distance from the gray of the same luma, brightness scales all values, and contrast scales the distance
+    from MID_GRAY.
     """
     brightness, contrast, saturation = np.asarray(factors, np.float32).T[:, :, None, None]
     gray = np.tile(np.array(LUMA, np.float32), (3, 1))
     scaled = contrast * brightness * (saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * gray)
-    offset = MIDDLE * (1 - contrast) * np.ones((1, 3, 1), np.float32)
+    offset = MID_GRAY * (1 - contrast) * np.ones((1, 3, 1), np.float32)
     return np.concatenate([scaled, offset], axis=2)
 
 
 class Jitter:
-    """Applies changes to batches, compiled for the device; only what `config` asks for is computed there.
+    """Augments batches in compiled code. Operations that `config` does not enable are not computed.
 
-    Raises UserError where mirror images are asked for and the skeleton has none.
+    Raises UserError if `config.mirror` is set and the skeleton cannot be mirrored.
     """
 
     def __init__(self, config: JitterConfig, skeleton: Skeleton) -> None:
-        self.config, self.work = config, None
+        self.config = config
+        self._augment: Callable[..., Tensors] | None = None
         if not (config.mirror or config.color_jitter):
             return
         mirror = _mirror(skeleton) if config.mirror else None
         recolor = bool(config.color_jitter)
 
         @ms.jit
-        def work(images, heatmaps, pafs, mask, mirrored, colors):
+        def augment(
+            images: ms.Tensor, heatmaps: ms.Tensor, pafs: ms.Tensor, mask: ms.Tensor, mirrored: ms.Tensor, colors: ms.Tensor
+        ) -> Tensors:
             images = ops.cast(images, ms.float32)
             if recolor:
                 images = _recolor(images, colors)
@@ -46,42 +54,45 @@ class Jitter:
                 images, heatmaps, pafs, mask = mirror(images, heatmaps, pafs, mask, mirrored)
             return ops.cast(images, ms.uint8), heatmaps, pafs, mask
 
-        self.work = work
+        self._augment = augment
 
-    def __call__(self, images, heatmaps, pafs, mask, changes) -> tuple[ms.Tensor, ...]:
-        """Arrays of a `trainer.data.stream.Batch` -> images, heatmaps, PAFs and mask as tensors of the same shapes and types."""
+    def __call__(
+        self, images: np.ndarray, heatmaps: np.ndarray, pafs: np.ndarray, mask: np.ndarray, augmentation: np.ndarray
+    ) -> Tensors:
+        """Augment the arrays of a `trainer.data.stream.Batch`. Returns images, heatmaps, PAFs and mask in the same shapes and types."""
         tensors = tuple(map(ms.Tensor, (images, heatmaps, pafs, mask)))
-        if self.work is None:
+        if self._augment is None:
             return tensors
-        return self.work(*tensors, ms.Tensor(changes[:, 0]), ms.Tensor(color_matrices(changes[:, 1:])))
+        return self._augment(*tensors, ms.Tensor(augmentation[:, 0]), ms.Tensor(color_matrices(augmentation[:, 1:])))
 
 
-def _recolor(images, colors):
-    """float32 (B, H, W, 3), (B, 3, 4) -> float32 (B, H, W, 3) of whole numbers from 0 to 255."""
+def _recolor(images: ms.Tensor, colors: ms.Tensor) -> ms.Tensor:
+    """float32 (B, H, W, 3) and color matrices (B, 3, 4) -> float32 (B, H, W, 3), rounded to integers in 0..255."""
     pixels = images.reshape((images.shape[0], -1, 3))
     pixels = ops.BatchMatMul(transpose_b=True)(pixels, colors[:, :, :3]) + colors[:, :, 3].expand_dims(1)
     return ops.floor(ops.clip_by_value(pixels, 0.0, 255.0) + 0.5).reshape(images.shape)
 
 
-def _mirror(skeleton: Skeleton):
-    """A function for compiled code that mirrors those samples of a batch whose number in `mirrored` is 1."""
+def _mirror(skeleton: Skeleton) -> Callable[..., Tensors]:
+    """Return a function for compiled code that mirrors the samples of a batch for which `mirrored` is 1."""
     try:
         heatmap_channels, paf_channels, signs = mirror_channels(skeleton)
     except ValueError as error:
-        raise UserError(f"--mirror: {error}; train without it") from error
+        raise UserError(f"--mirror: {error}; train without --mirror") from error
     heatmap_channels, paf_channels = (ms.Tensor(c.astype(np.int32)) for c in (heatmap_channels, paf_channels))
     signs = ms.Tensor(signs.reshape(1, -1, 1, 1))
-    columns_2, columns_3 = ops.ReverseV2([2]), ops.ReverseV2([3])
+    flip_axis_2, flip_axis_3 = ops.ReverseV2([2]), ops.ReverseV2([3])
 
-    def mirror(images, heatmaps, pafs, mask, mirrored):
-        one, two = mirrored.reshape((-1, 1, 1, 1)) > 0, mirrored.reshape((-1, 1, 1)) > 0
-        true_heatmaps, true_pafs, true_mask = (ops.cast(x, ms.float32) for x in (heatmaps, pafs, mask))
-        other_pafs = ops.gather(columns_3(true_pafs), paf_channels, 1) * signs
+    def mirror(images: ms.Tensor, heatmaps: ms.Tensor, pafs: ms.Tensor, mask: ms.Tensor, mirrored: ms.Tensor) -> Tensors:
+        flags_4d, flags_3d = mirrored.reshape((-1, 1, 1, 1)) > 0, mirrored.reshape((-1, 1, 1)) > 0
+        heatmaps, pafs, mask = (ops.cast(x, ms.float32) for x in (heatmaps, pafs, mask))
+        flipped_heatmaps = ops.gather(flip_axis_3(heatmaps), heatmap_channels, 1)
+        flipped_pafs = ops.gather(flip_axis_3(pafs), paf_channels, 1) * signs
         return (
-            ops.select(one, columns_2(images), images),
-            ops.cast(ops.select(one, ops.gather(columns_3(true_heatmaps), heatmap_channels, 1), true_heatmaps), ms.uint8),
-            ops.cast(ops.select(one, other_pafs, true_pafs), ms.int8),
-            ops.cast(ops.select(two, columns_2(true_mask), true_mask), ms.uint8),
+            ops.select(flags_4d, flip_axis_2(images), images),
+            ops.cast(ops.select(flags_4d, flipped_heatmaps, heatmaps), ms.uint8),
+            ops.cast(ops.select(flags_4d, flipped_pafs, pafs), ms.int8),
+            ops.cast(ops.select(flags_3d, flip_axis_2(mask), mask), ms.uint8),
         )
 
     return mirror

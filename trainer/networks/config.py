@@ -1,9 +1,9 @@
-"""The shape of a network: its options. Loads nothing heavy."""
+"""Options of the network. Imports nothing heavy."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-NUM_HALVINGS = 3  # the backbone's poolings, or convolutions of stride 2
+NUM_HALVINGS = 3  # poolings or strided convolutions of the backbone
 STRIDE_PX = 2**NUM_HALVINGS
 NUM_VGG_CONVOLUTIONS = 10
 NUM_MOBILENET_LAYERS = 12
@@ -12,33 +12,34 @@ MIN_UNFOLDED_CHANNELS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """Shape of the network. The defaults are the network of CVPR 2017: with COCO's 18 joints 52.3 M parameters."""
+    """Architecture and size of the network. The defaults are those of Cao et al., CVPR 2017 (52.3 M parameters for COCO)."""
 
     architecture: Literal["openpose", "openpose-2019", "lightweight"] = "openpose"
-    """Network of Cao et al. 2017, of Cao et al. 2019, or of Osokin 2018; the preset of that name gives it its published shape."""
+    """Network of Cao et al. 2017 (openpose), Cao et al. 2019 (openpose-2019) or Osokin 2018 (lightweight). Use the preset of the
+    same name to get the published size."""
     backbone_channels: tuple[int, ...] = (64, 64, 128, 128, 256, 256, 256, 256, 512, 512)
-    """Channels of the backbone's layers: VGG19's first ten (pretrained weights need the default); residual: three or more;
-    lightweight: MobileNet's first twelve."""
+    """Output channels of the backbone layers: ten for VGG19 (pretrained weights require the default), three or more with
+    --residual, twelve for lightweight."""
     neck_channels: tuple[int, ...] = (256, 128)
-    """Channels of the layers between backbone and stages (lightweight: one number); the last are the features that every stage
-    sees."""
+    """Output channels of the neck layers between backbone and stages (lightweight: one layer). The last layer outputs the features
+    that every stage sees."""
     num_stages: int = 6
-    """Stages; the first sees features only, each later one refines the fields of those before."""
+    """Number of stages. The first stage sees only the features; each later stage refines the fields of the stage before it."""
     num_paf_stages: int = 0
-    """openpose-2019: how many of the stages, the first ones, are for PAFs; the others are for heatmaps."""
+    """openpose-2019: number of PAF stages. The remaining stages predict heatmaps."""
     stage_channels: int = 128
-    """Channels inside the stages."""
+    """Channels of the stages."""
     stage1_channels: int | None = None
-    """Channels inside the first stage (openpose-2019: the first for PAFs and the first for heatmaps); None: stage_channels."""
+    """Channels of the first stage (openpose-2019: of the first PAF stage and the first heatmap stage). Default: stage_channels."""
     stage1_hidden_channels: int = 512
-    """Channels of the 1x1 convolution in front of the fields, in the same stages as stage1_channels."""
+    """Channels of the next-to-last 1x1 convolution, in the same stages as stage1_channels."""
     hidden_channels: int | None = None
-    """Channels of the 1x1 convolution in front of the fields of the other stages; None: stage_channels."""
+    """Channels of the next-to-last 1x1 convolution in all other stages. Default: stage_channels."""
     kernel_size: int = 7
-    """openpose: kernel of the five wide convolutions of every later stage; odd."""
+    """openpose: kernel size of the five wide convolutions in every later stage; odd."""
     residual: bool = False
-    """openpose: learn faster from random weights: batch normalization, convolutions of stride 2 for the backbone's poolings, and
-    a shortcut over every two convolutions of the same channels (He et al., CVPR 2016)."""
+    """openpose: use a residual network (He et al., CVPR 2016), which trains faster from random weights: batch normalization,
+    strided convolutions instead of pooling, and residual blocks."""
 
     def __post_init__(self) -> None:
         self._check_architecture()
@@ -47,54 +48,55 @@ class NetworkConfig:
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if not self.neck_channels:
-            raise ValueError("neck_channels must be at least one number, got none")
-        if min(*self.backbone_channels, *self.neck_channels) < 1:
-            raise ValueError(f"channels must be at least 1, got {self.backbone_channels} and {self.neck_channels}")
+            raise ValueError("neck_channels must have at least one number")
+        for name in ("backbone_channels", "neck_channels"):
+            if min(getattr(self, name)) < 1:
+                raise ValueError(f"{name} must be at least 1 each, got {getattr(self, name)}")
         if self.kernel_size < 1 or self.kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd, so that the fields keep their size, got {self.kernel_size}")
+            raise ValueError(f"kernel_size must be odd so that the fields keep their size, got {self.kernel_size}")
 
     def _check_architecture(self) -> None:
-        """What only some architectures have, and how many layers their backbones have."""
+        """Check the number of layers, and the options that only some architectures have."""
         count, name = len(self.backbone_channels), self.architecture
-        needed = NUM_MOBILENET_LAYERS if name == "lightweight" else NUM_VGG_CONVOLUTIONS
+        expected = NUM_MOBILENET_LAYERS if name == "lightweight" else NUM_VGG_CONVOLUTIONS
         if self.residual and count < NUM_HALVINGS:
-            raise ValueError(f"backbone_channels must be at least {NUM_HALVINGS} numbers for a residual backbone, got {count}")
-        if not self.residual and count != needed:
+            raise ValueError(f"backbone_channels must have at least {NUM_HALVINGS} numbers with residual, got {count}")
+        if not self.residual and count != expected:
             raise ValueError(
-                f"backbone_channels must be {needed} numbers for architecture {name}, got {count}; take --preset {name}"
+                f"backbone_channels must have {expected} numbers for architecture {name}, got {count}; use --preset {name}"
             )
         if name == "lightweight" and len(self.neck_channels) != 1:
             raise ValueError(f"neck_channels must be one number for architecture lightweight, got {self.neck_channels}")
         if name != "openpose" and (self.residual or self.kernel_size != NetworkConfig.kernel_size):
             option = "residual" if self.residual else "kernel_size"
-            raise ValueError(f"{option} is of architecture openpose only; leave it out, or take --preset {name}")
+            raise ValueError(f"{option} applies only to architecture openpose; remove it or use --preset {name}")
         if name == "openpose-2019" and not 1 <= self.num_paf_stages < self.num_stages:
             raise ValueError(
-                f"num_paf_stages must be at least 1 and below num_stages {self.num_stages}, got {self.num_paf_stages}; "
-                "take --preset openpose-2019"
+                f"num_paf_stages must be at least 1 and less than num_stages ({self.num_stages}), got {self.num_paf_stages}; "
+                "use --preset openpose-2019"
             )
         if name != "openpose-2019" and self.num_paf_stages:
-            raise ValueError(f"num_paf_stages is of architecture openpose-2019 only, got {self.num_paf_stages}; leave it out")
+            raise ValueError(f"num_paf_stages applies only to architecture openpose-2019, got {self.num_paf_stages}; remove it")
 
     @property
     def first_channels(self) -> int:
-        """Channels inside the first stage of its kind."""
+        """Channels of the first stage of each kind."""
         return self.stage1_channels or self.stage_channels
 
     @property
     def later_hidden_channels(self) -> int:
-        """Channels in front of the fields of the later stages."""
+        """Channels of the next-to-last convolution in the later stages."""
         return self.hidden_channels or self.stage_channels
 
     @property
     def unfolds(self) -> bool:
-        """Whether a CPU computes it by convolutions of 1x1 alone (see `trainer.networks.layers.Convolution`): where all can be made so.
+        """Whether to unfold the network on a CPU (see `trainer.networks.cpu_convolution`).
 
-        Narrow networks gain little and would compile twice as long.
+        True if all convolutions can be unfolded and the network is wide. Narrow networks gain little and compile twice as long.
         """
         return self.architecture != "lightweight" and not self.residual and self.stage_channels >= MIN_UNFOLDED_CHANNELS
 
     @property
     def has_vgg_backbone(self) -> bool:
-        """Whether the weights of VGG19 fit the backbone."""
+        """Whether VGG19 weights fit the backbone."""
         return self.architecture != "lightweight" and not self.residual

@@ -1,4 +1,4 @@
-"""A network for inference: what its last stages found, for images of any size."""
+"""Inference: the output of the last stages for images of any size."""
 
 import mindspore as ms
 import numpy as np
@@ -6,16 +6,16 @@ from mindspore import nn
 
 from pipeline.skeleton import Skeleton
 from trainer.networks.config import NetworkConfig
-from trainer.networks.network import Network, last_fields
+from trainer.networks.network import Fields, Network, last_fields
 
 
 def build(config: NetworkConfig, skeleton: Skeleton) -> Network:
-    """A network whose fields are those of `skeleton`."""
+    """Build a network that predicts the heatmaps and PAFs of `skeleton`."""
     return Network(config, skeleton.num_heatmaps, skeleton.num_pafs)
 
 
 class LastStage(nn.Cell):
-    """uint8 RGB (B, H, W, 3) -> the last heatmaps and PAFs. Compiled once, not anew for every size."""
+    """The final heatmaps and PAFs of uint8 RGB images (B, H, W, 3). Compiled once for all image sizes."""
 
     def __init__(self, network: Network) -> None:
         super().__init__(auto_prefix=False)
@@ -23,10 +23,10 @@ class LastStage(nn.Cell):
         self.set_inputs(ms.Tensor(shape=[None, None, None, 3], dtype=ms.uint8))
 
     @ms.jit
-    def construct(self, images):
+    def construct(self, images: ms.Tensor) -> Fields:
         return last_fields(self.network(images))
 
     def fields(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The same for numpy arrays."""
+        """Return heatmaps (B, J + 1, H/8, W/8) and PAFs (B, 2 L, H/8, W/8) as float32 arrays."""
         heatmaps, pafs = self(ms.Tensor(images))
         return heatmaps.asnumpy(), pafs.asnumpy()

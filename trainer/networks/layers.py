@@ -1,11 +1,12 @@
-"""Layers that the architectures share. Weights are zero until `trainer.networks.network.initialize`."""
+"""Layers that the architectures share. Weights are zero until `trainer.networks.network.initialize` is called."""
 
+import mindspore as ms
 from mindspore import nn
 
 from trainer.networks.cpu_convolution import Convolution
 
 Widths = list[tuple[int, int]]
-"""Convolutions one behind the other: (channels, kernel size) of each."""
+"""A chain of convolutions: output channels and kernel size of each."""
 
 
 def convolution(
@@ -18,7 +19,7 @@ def convolution(
     groups: int = 1,
     has_bias: bool = True,
 ) -> Convolution:
-    """A convolution padded so that only its stride makes the picture smaller."""
+    """Return a convolution with "same" padding: the output size is the input size divided by the stride."""
     return Convolution(
         in_channels, out_channels, kernel_size, stride, pad_mode="pad", padding=dilation * (kernel_size // 2),
         dilation=dilation, group=groups, has_bias=has_bias, weight_init="zeros", bias_init="zeros",
@@ -26,7 +27,7 @@ def convolution(
 
 
 def plain_layers(in_channels: int, widths: Widths) -> list[nn.Cell]:
-    """Convolutions, each with bias and ReLU, as the first paper has them."""
+    """Return a chain of convolutions with bias, each followed by ReLU (Cao et al., CVPR 2017)."""
     channels = (in_channels, *(channels for channels, _ in widths))
     return [
         cell
@@ -46,7 +47,7 @@ def normalized(
     has_bias: bool = False,
     gamma: str = "ones",
 ) -> list[nn.Cell]:
-    """A convolution and the batch normalization (Ioffe and Szegedy, ICML 2015) that takes the place of its bias."""
+    """Return a convolution and its batch normalization (Ioffe and Szegedy, ICML 2015), which replaces the bias."""
     layer = convolution(
         in_channels, out_channels, kernel_size, stride=stride, dilation=dilation, groups=groups, has_bias=has_bias
     )
@@ -54,10 +55,10 @@ def normalized(
 
 
 class Shortcut(nn.Cell):
-    """Two convolutions and a shortcut over them (He et al., CVPR 2016, figure 2): x -> ReLU(x + f(x)).
+    """A residual block of two convolutions (He et al., CVPR 2016, figure 2): x -> ReLU(x + f(x)).
 
-    The last normalization begins with gamma 0, so that a new network is a shallow one and deepens as it learns (Goyal et
-    al., 2017, section 5.1).
+    The gamma of the last normalization starts at 0, so that f is zero at first and a new network behaves like a shallow one
+    (Goyal et al., 2017, section 5.1).
     """
 
     def __init__(self, channels: int, kernel_size: int) -> None:
@@ -66,12 +67,12 @@ class Shortcut(nn.Cell):
         self.layers = nn.SequentialCell([*first, nn.ReLU(), *second])
         self.relu = nn.ReLU()
 
-    def construct(self, x):
+    def construct(self, x: ms.Tensor) -> ms.Tensor:
         return self.relu(x + self.layers(x))
 
 
 def residual_layers(in_channels: int, widths: Widths) -> list[nn.Cell]:
-    """As `plain_layers`, with batch normalization and a shortcut over every two alike that keep the number of channels."""
+    """Return `plain_layers` with batch normalization, and a `Shortcut` wherever two equal convolutions keep the channels."""
     cells: list[nn.Cell] = []
     while widths:
         channels, kernel_size = widths[0]

@@ -1,4 +1,4 @@
-"""The network: pixels -> backbone -> features -> stages, each of which gives heatmaps, PAFs or both."""
+"""The network: normalization, backbone, neck, and stages that each predict heatmaps, PAFs or both."""
 
 from collections.abc import Iterator
 
@@ -8,8 +8,9 @@ from mindspore import nn, ops
 
 from trainer.networks import lightweight, openpose, openpose2019
 from trainer.networks.config import NetworkConfig
+from trainer.networks.cpu_convolution import Convolution
 
-# What torchvision and the MindSpore model zoo normalize RGB by, for pixels in 0..255.
+# Normalization of RGB pixels in 0..255, as in torchvision and the MindSpore model zoo.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
@@ -17,13 +18,13 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 ARCHITECTURES = {"openpose": openpose, "openpose-2019": openpose2019, "lightweight": lightweight}
 
 Fields = tuple[ms.Tensor | None, ms.Tensor | None]
-"""Heatmaps and PAFs of a stage, None for those that it does not give."""
+"""Heatmaps and PAFs of a stage; None for a branch that the stage does not have."""
 
 
 class Network(nn.Cell):
-    """uint8 RGB images (B, H, W, 3), H and W multiples of 8 -> for each stage float32 heatmaps and PAFs (B, C, H/8, W/8).
+    """Pose network: uint8 RGB images (B, H, W, 3) -> float32 heatmaps and PAFs (B, C, H/8, W/8) of every stage.
 
-    Every stage sees the features and the newest heatmaps and PAFs of the stages before it.
+    H and W must be multiples of 8. Every stage sees the features and the latest heatmaps and PAFs of the stages before it.
     """
 
     def __init__(self, config: NetworkConfig, num_heatmaps: int, num_pafs: int) -> None:
@@ -35,11 +36,11 @@ class Network(nn.Cell):
         self.mean = ms.Tensor(np.array(IMAGENET_MEAN, np.float32))
         self.inverse_std = ms.Tensor((1 / np.array(IMAGENET_STD)).astype(np.float32))
 
-    def construct(self, images) -> tuple[Fields, ...]:
+    def construct(self, images: ms.Tensor) -> tuple[Fields, ...]:
         x = (ops.cast(images, ms.float32) - self.mean) * self.inverse_std
         features = self.neck(self.backbone(ops.transpose(x, (0, 3, 1, 2))))
-        outputs = ()
-        seen = (features,)
+        outputs: tuple[Fields, ...] = ()
+        seen: tuple[ms.Tensor, ...] = (features,)
         for stage in self.stages:
             outputs += (stage(ops.cat(seen, axis=1) if len(seen) > 1 else features),)
             seen = (features,)
@@ -49,9 +50,9 @@ class Network(nn.Cell):
         return outputs
 
     def set_precision(self, level: str) -> None:
-        """Compute in float16 from level O2 on, batch normalization only at O3; call it before the network is compiled.
+        """Set the precision of the computation: O0 float32, O2 float16 except for batch normalization, O3 float16.
 
-        Pixels are normalized in float32, and the weights stay float32.
+        Normalization of the pixels and weights stay float32. Call it before the network is compiled.
         """
         if level == "O0":
             return
@@ -62,13 +63,13 @@ class Network(nn.Cell):
                 cell.to_float(ms.float32)
 
     def parameter_groups(self) -> dict[str, list[ms.Parameter]]:
-        """Parameters by the learning rate that they follow: "vgg" (backbone), "base" (layers between backbone and stages), "stage"."""
-        cells = {"vgg": self.backbone, "base": self.neck, "stage": self.stages}
+        """Return the trainable parameters of each part that has its own learning rate."""
+        cells = {"backbone": self.backbone, "neck": self.neck, "stages": self.stages}
         return {name: list(cell.trainable_params()) for name, cell in cells.items()}
 
 
 def last_fields(outputs: tuple[Fields, ...]) -> Fields:
-    """Of what the stages give, the newest heatmaps and the newest PAFs: after the last stage, what the network found."""
+    """Return the latest heatmaps and the latest PAFs of the stages: the prediction of the network."""
     heatmaps, pafs = outputs[0]
     for later_heatmaps, later_pafs in outputs[1:]:
         heatmaps = heatmaps if later_heatmaps is None else later_heatmaps
@@ -77,13 +78,13 @@ def last_fields(outputs: tuple[Fields, ...]) -> Fields:
 
 
 def running_averages(network: Network) -> list[ms.Parameter]:
-    """Its parameters that no gradient moves: what batch normalization keeps of the batches."""
+    """Return the parameters that are not trained: the running averages of batch normalization."""
     trained = {id(p) for p in network.trainable_params()}
     return [p for p in network.get_parameters() if id(p) not in trained]
 
 
 def initialize(network: Network, rng: np.random.Generator) -> None:
-    """Weights for training from nothing: He normal (He et al., ICCV 2015) before a ReLU, sd 0.01 for the fields, biases 0."""
+    """Set random weights: He normal (He et al., ICCV 2015), sd 0.01 for the layers that output fields, biases 0."""
     branches = [getattr(stage, name) for stage in network.stages for name in ("heatmaps", "pafs") if hasattr(stage, name)]
     outputs = {id(branch[-1].weight) for branch in branches}
     for parameter in network.trainable_params():
@@ -96,22 +97,22 @@ def initialize(network: Network, rng: np.random.Generator) -> None:
 
 
 def count_parameters(network: Network) -> dict[str, int]:
-    """Number of weights and biases of each learning-rate group."""
+    """Return the number of weights and biases of each parameter group."""
     return {name: sum(p.size for p in group) for name, group in network.parameter_groups().items()}
 
 
-def convolutions(network: Network, insize: int) -> Iterator[tuple[nn.Conv2d, int]]:
-    """Each convolution and the side of its output in cells, for images of insize x insize pixels."""
+def convolutions(network: Network, insize: int) -> Iterator[tuple[Convolution, int]]:
+    """Yield each convolution and the side of its output in cells, for images of insize x insize pixels."""
     side = insize
     for part in (network.backbone, network.neck, network.stages):
         for _, layer in part.cells_and_names():
             if isinstance(layer, nn.MaxPool2d):
                 side //= 2
-            elif isinstance(layer, nn.Conv2d):
+            elif isinstance(layer, Convolution):
                 side //= layer.stride[0]
                 yield layer, side
 
 
 def count_multiplications(network: Network, insize: int) -> int:
-    """Multiplications (each with an addition) of the convolutions for one image: half of what some call FLOPs."""
+    """Return the multiply-accumulate operations of the convolutions for one image (1 MAC = 2 FLOPs)."""
     return sum(layer.weight.size * side * side for layer, side in convolutions(network, insize))

@@ -1,5 +1,6 @@
-"""The network of Cao et al., CVPR 2017 (figure 3): a VGG backbone, and stages that refine heatmaps and PAFs in two branches."""
+"""The network of Cao et al., CVPR 2017 (figure 3): a VGG19 backbone and stages that refine heatmaps and PAFs in two branches."""
 
+import mindspore as ms
 from mindspore import nn
 
 from trainer.networks.config import NUM_HALVINGS, NetworkConfig
@@ -7,9 +8,9 @@ from trainer.networks.layers import Widths, convolution, normalized, plain_layer
 
 
 class Backbone(nn.Cell):
-    """float32 (B, 3, H, W) -> (B, C, H/8, W/8): the first ten convolutions of VGG19 with its first three poolings.
+    """The first ten convolutions and three poolings of VGG19: float32 (B, 3, H, W) -> (B, C, H/8, W/8).
 
-    A residual backbone has three convolutions of stride 2 and shortcuts over the others instead.
+    A residual backbone has three convolutions of stride 2 followed by residual blocks instead.
     """
 
     POOL_AFTER = (2, 4, 8)
@@ -28,12 +29,12 @@ class Backbone(nn.Cell):
                     layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
         self.layers = nn.SequentialCell(layers if last_relu else layers[:-1])
 
-    def construct(self, x):
+    def construct(self, x: ms.Tensor) -> ms.Tensor:
         return self.layers(x)
 
 
 class Stage(nn.Cell):
-    """Two branches over the same features: heatmaps (B, num_heatmaps, h, w) and PAFs (B, num_pafs, h, w)."""
+    """Two branches with the same input: heatmaps (B, num_heatmaps, h, w) and PAFs (B, num_pafs, h, w)."""
 
     def __init__(self, in_channels: int, widths: Widths, num_heatmaps: int, num_pafs: int, *, residual: bool) -> None:
         super().__init__()
@@ -42,20 +43,23 @@ class Stage(nn.Cell):
         self.heatmaps = nn.SequentialCell([*layers(in_channels, widths), convolution(last, num_heatmaps, 1)])
         self.pafs = nn.SequentialCell([*layers(in_channels, widths), convolution(last, num_pafs, 1)])
 
-    def construct(self, x):
+    def construct(self, x: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
         return self.heatmaps(x), self.pafs(x)
 
 
 def backbone(config: NetworkConfig) -> nn.Cell:
+    """Return the backbone: VGG19 or, with `residual`, a residual network."""
     return Backbone(config.backbone_channels, residual=config.residual)
 
 
 def neck(config: NetworkConfig) -> nn.Cell:
+    """Return the CPM layers, which reduce the channels of the backbone."""
     layers = residual_layers if config.residual else plain_layers
     return nn.SequentialCell(layers(config.backbone_channels[-1], [(channels, 3) for channels in config.neck_channels]))
 
 
 def stages(config: NetworkConfig, num_heatmaps: int, num_pafs: int) -> list[nn.Cell]:
+    """Return the stages. Each later stage also sees the heatmaps and PAFs of the stage before it."""
     features, both = config.neck_channels[-1], num_heatmaps + num_pafs
     first = [(config.first_channels, 3)] * 3 + [(config.stage1_hidden_channels, 1)]
     later = [(config.stage_channels, config.kernel_size)] * 5 + [(config.later_hidden_channels, 1)]

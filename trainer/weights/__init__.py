@@ -1,1 +1,1 @@
-"""Readers of published weights, one module per format. Imports `pipeline` only."""
+"""Readers of pretrained weights, one module per format. May import `pipeline`, and nothing else of `trainer`."""

@@ -1,4 +1,4 @@
-"""The first ten convolutions of a VGG19 that was trained on ImageNet, out of a MindSpore checkpoint."""
+"""Reader of MindSpore checkpoints of VGG19 trained on ImageNet. Reads the first ten convolutions."""
 
 from pathlib import Path
 
@@ -9,25 +9,26 @@ from pipeline.errors import UserError
 
 Arrays = dict[str, np.ndarray]
 
-# How the model zoo, its bare backbone, and mindcv name a layer.
+# Names of the layers in the model zoo, in its backbone alone, and in MindCV.
 PREFIXES = ("network.backbone.layers.", "layers.", "features.")
-# Places of the ten convolutions in VGG19's list of layers; the backbone of our network has them at the same places.
+# Indices of the ten convolutions in VGG19's list of layers. The backbone of our networks uses the same indices.
 PLACES = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21)
 PLACES_WITH_BATCH_NORM = (0, 3, 7, 10, 14, 17, 20, 23, 27, 30)
-BATCH_NORM_EPSILON = 1e-5  # of mindspore.nn.BatchNorm2d, with which those networks were trained
+BATCH_NORM_EPSILON = 1e-5  # default of mindspore.nn.BatchNorm2d, with which these networks were trained
 
 
 def read_vgg(path: Path) -> Arrays:
-    """-> `layers.N.weight` float32 (out, in, 3, 3) and `layers.N.bias` float32 (out,), N in PLACES.
+    """Return `layers.N.weight` float32 (out, in, 3, 3) and `layers.N.bias` float32 (out,) for every N in PLACES.
 
-    A bias that the file does not have is zero; batch norm is folded into the convolution in front of it. Raises UserError
-    that names the file and the tensor for anything that is missing.
+    Missing biases are zero. Batch normalization is folded into the convolution before it. Raises UserError, naming the file and the
+    tensor, if a weight is missing.
     """
     tensors = _read(path)
     prefix = next((p for p in PREFIXES if f"{p}0.weight" in tensors), None)
     if prefix is None:
         expected = ", ".join(f"{p}0.weight" for p in PREFIXES)
-        raise UserError(f"--vgg-path {path}: not a VGG19: it has none of {expected}; first name: {next(iter(tensors), 'none')}")
+        first = next(iter(tensors), "none")
+        raise UserError(f"--vgg-path {path}: not a VGG19 checkpoint: expected one of {expected}, but the first tensor is {first}")
     layers = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     folded = _is_convolution(layers, PLACES_WITH_BATCH_NORM[1]) and not _is_convolution(layers, PLACES[1])
     found: Arrays = {}
@@ -56,14 +57,14 @@ def _is_convolution(layers: Arrays, place: int) -> bool:
 
 def _take(layers: Arrays, name: str, path: Path, prefix: str) -> np.ndarray:
     if name not in layers:
-        raise UserError(f"--vgg-path {path}: lacks {prefix}{name}; give a whole VGG19 checkpoint")
+        raise UserError(f"--vgg-path {path}: tensor {prefix}{name} is missing; use a complete VGG19 checkpoint")
     return layers[name]
 
 
 def _fold(
     weight: np.ndarray, bias: np.ndarray, layers: Arrays, place: int, path: Path, prefix: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One convolution that does what the convolution and the batch norm behind it do at inference (Ioffe and Szegedy 2015)."""
+    """Fold batch normalization at inference (Ioffe and Szegedy, ICML 2015) into the convolution before it."""
     names = ("gamma", "beta", "moving_mean", "moving_variance")
     gamma, beta, mean, variance = (_take(layers, f"{place}.{name}", path, prefix).astype(np.float64) for name in names)
     scale = gamma / np.sqrt(variance + BATCH_NORM_EPSILON)
