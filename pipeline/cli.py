@@ -19,7 +19,7 @@ import yaml
 
 from pipeline.errors import Terminated, UserError
 from pipeline.files import write_atomic
-from pipeline.options import OptionError, convert, option_types, run_tyro, unknown_option, with_defaults
+from pipeline.parsing import OptionError, convert, option_types, run_tyro, unknown_option, with_defaults
 
 CONFIG_HELP = "--config FILE.yaml reads the same options from a file. Options on the command line override the file."
 PRESET_HELP = "--preset NAME --help shows the defaults of that preset."

@@ -1,31 +1,37 @@
-"""Small real inputs that several tests share: a synthetic data set and records built from it, made once per session."""
+"""Small real inputs that many tests share, built once per session, and signal handling that does not depend on the caller."""
 
+import signal
 from pathlib import Path
 
 import pytest
 from pipeline_data import build_config
 
-from pipeline.build import build
+from pipeline.__main__ import build
 from pipeline.synthetic import synthesize
 from pipeline.synthetic.synthesize import SynthesizeConfig
 
+# A shell script starts background jobs with SIGINT ignored, and child processes inherit that: Ctrl-C would not reach the
+# commands that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
 
 @pytest.fixture(scope="session")
-def people(tmp_path_factory) -> Path:
-    """24 images of 320 x 240: people/annotations/person_keypoints_train2017.json and people/train2017. Not to be changed."""
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 images of 320 x 240: people/annotations/person_keypoints_train2017.json and people/train2017. Do not change them."""
     folder = tmp_path_factory.mktemp("synthetic") / "people"
     synthesize.run(SynthesizeConfig(out=folder, num_images=24, seed=5, width=320, height=240, jobs=1))
     return folder
 
 
 @pytest.fixture(scope="session")
-def annotations(people) -> Path:
+def annotations(people: Path) -> Path:
     return people / "annotations" / "person_keypoints_train2017.json"
 
 
 @pytest.fixture(scope="session")
-def records(people, tmp_path_factory) -> Path:
-    """A built record set of `people`. Not to be changed: copy it first."""
+def records(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A record set built from `people`. Copy it before you change it."""
     out = tmp_path_factory.mktemp("built") / "records"
-    build.run(build_config(people, out))
+    build(build_config(people, out))
     return out

@@ -1,12 +1,23 @@
-"""Options from dataclasses: the command line wins over the file, the file over the preset; mistakes have messages and codes."""
+"""Options from dataclasses: the command line overrides the file, the file the preset; errors have one style and exit codes."""
 
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
+import tyro
+import yaml
 
-from pipeline.cli import flatten, guarded, parse, save_config
+from pipeline.cli import as_options, flatten, guarded, main, parse, save_config
 from pipeline.errors import Terminated, UserError
+
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +34,10 @@ class Inner:
 
 @dataclass(frozen=True, kw_only=True)
 class Outer:
-    """Outer."""
+    """Outer.
+
+    Example: test --rate 2
+    """
 
     PRESETS: ClassVar = {"plain": {}, "fast": {"rate": 2.0, "width": 9}}
     preset: Literal["plain", "fast"] = "plain"
@@ -32,44 +46,219 @@ class Outer:
     """Rate."""
     sizes: tuple[int, ...] = (1,)
     """Sizes."""
+    size_3d: tuple[int, int, int] = (4, 5, 6)
+    """Three sizes."""
+    folder: Path | None = Path("there")
+    """Folder."""
+    level: Literal[1, 2] | None = None
+    """Level."""
+    name: str = "x"
+    """Name."""
     flag: bool = True
     """Flag."""
     inner: Inner = field(default_factory=Inner)
 
+    def __post_init__(self) -> None:
+        if self.rate == 0:
+            raise ValueError("rate must not be 0")
 
-def parsed(*words):
-    return parse(Outer, words, prog="test")
+
+@dataclass(frozen=True, kw_only=True)
+class Rest:
+    """Takes another command after `--`."""
+
+    workers: int = 1
+    """Workers."""
+    command: tyro.conf.Positional[tuple[str, ...]]
+    """Command."""
 
 
-def test_order_of_strength(tmp_path):
-    file = tmp_path / "c.yaml"
-    file.write_text("preset: fast\nwidth: 5\nsizes: [1, 2]\nflag: false\n")
+@dataclass(frozen=True, kw_only=True)
+class Required:
+    """Has required options."""
+
+    input_file: Path
+    """Input."""
+    out: Path
+    """Output."""
+    width: Annotated[int, tyro.conf.arg(metavar="PX")] = 1
+    """Width."""
+
+
+def parsed(*args: str) -> Outer:
+    return parse(Outer, args, prog="test")
+
+
+@pytest.fixture
+def parsed_file(tmp_path):
+    """Return a function that parses a configuration file with this text."""
+
+    def parse_text(text: str, *args: str) -> Outer:
+        (tmp_path / "c.yaml").write_text(text)
+        return parsed("--config", str(tmp_path / "c.yaml"), *args)
+
+    return parse_text
+
+
+def error_of(capsys, work) -> str:
+    """Return the one-line message of `work`, which exits with 2, without the program's name."""
+    with pytest.raises(SystemExit) as stopped:
+        work()
+    text = capsys.readouterr().err
+    assert stopped.value.code == 2 and text.count("\n") == 1 and text.startswith("test: error: ")
+    return text.removeprefix("test: error: ").rstrip()
+
+
+def test_command_line_over_file_over_preset_over_default(parsed_file, tmp_path):
+    file = "preset: fast\nwidth: 5\nsizes: [1, 2]\nflag: false\n"
     assert parsed() == Outer()
     assert parsed("--preset", "fast") == Outer(preset="fast", rate=2.0, inner=Inner(width=9))
-    assert parsed("--config", str(file)) == Outer(preset="fast", rate=2.0, sizes=(1, 2), flag=False, inner=Inner(width=5))
-    assert parsed("--config", str(file), "--width", "7", "--flag", "--sizes", "4").inner.width == 7
-    assert parsed(f"--config={file}", "--flag", "--sizes", "4") == parsed("--preset", "fast", "--width", "5", "--sizes", "4")
+    assert parsed_file(file) == Outer(preset="fast", rate=2.0, sizes=(1, 2), flag=False, inner=Inner(width=5))
+    assert parsed_file(file, "--width", "7", "--flag", "--sizes", "4").inner.width == 7
+    with_equals = parsed(f"--config={tmp_path / 'c.yaml'}", "--flag", "--sizes", "4")
+    assert with_equals == parsed("--preset", "fast", "--width", "5", "--sizes", "4")
+    assert parsed_file(file, "--preset", "plain").rate == 1.0
 
 
-def test_a_saved_configuration_reads_back(tmp_path):
-    config = Outer(rate=0.1, sizes=(3, 4), flag=False, inner=Inner(width=2))
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("rate: 1e-4", "rate", 1e-4),  # a string to YAML 1.1
+        ("rate: -2", "rate", -2.0),
+        ("sizes: []", "sizes", ()),
+        ("sizes: 7", "sizes", (7,)),
+        ("sizes: [-1, 2]", "sizes", (-1, 2)),
+        ("size-3d: [1, 2, 3]", "size_3d", (1, 2, 3)),
+        ("folder: null", "folder", None),
+        ("folder: a b/c", "folder", Path("a b/c")),
+        ("level: 2", "level", 2),
+        ("level: null", "level", None),
+        ("name: --rate", "name", "--rate"),
+        ("name: ''", "name", ""),
+        ("name: 'null'", "name", "null"),
+        ("flag: no", "flag", False),
+        ("", "rate", 1.0),
+        ("# only a comment", "rate", 1.0),
+    ],
+)
+def test_values_of_a_file_have_the_type_of_their_option(parsed_file, text, name, value):
+    assert getattr(parsed_file(text), name) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1]", "expected a mapping"),
+        ("1: 2", "expected a mapping"),
+        ("a: [", "not YAML"),
+        ("rates: 3", "unknown option rates; did you mean rate?"),
+        ("widht: 3", "unknown option widht; did you mean width?"),
+        ("zzzzzz: 3", "unknown option zzzzzz;"),
+        ("inner: {width: 3}", "unknown option inner"),
+        ("rate: fast", "rate: cannot use 'fast'"),
+        ("width: 1.5", "width: cannot use 1.5"),
+        ("width: null", "width: null is not allowed"),
+        ("name: yes", "name: true is not allowed; quote the value"),
+        ("name: 2020-01-01", "name: expected a value or a list of values, got date"),
+        ("size_3d: [1, 2]", "size_3d: cannot use [1, 2] (Missing value for argument 'size-3d'. Expected 3 values)"),
+        ("level: 3", "level: cannot use 3"),
+        ("flag: 3", "flag: cannot use 3"),
+        ("preset: slow", "preset: cannot use 'slow'"),
+    ],
+)
+def test_an_error_in_a_file_names_file_and_key(parsed_file, capsys, tmp_path, text, message):
+    error = error_of(capsys, lambda: parsed_file(text))
+    assert error.startswith(f"--config {tmp_path / 'c.yaml'}: {message}"), error
+
+
+def test_a_missing_file_is_named(tmp_path, capsys):
+    assert "absent.yaml: No such file" in error_of(capsys, lambda: parsed("--config", str(tmp_path / "absent.yaml")))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])  # tyro draws its messages differently
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("--width 0", "width must be at least 1, got 0;"),  # raised in a group of options
+        ("--rate 0", "rate must not be 0;"),  # raised by the class itself
+        ("--width x", "invalid literal for int"),
+        ("--widht 4", "unknown option --widht; did you mean --width?;"),
+        ("--zzzzzzzz 4", "unknown option --zzzzzzzz;"),
+        ("more", "unexpected argument 'more';"),
+        ("--preset slow", "invalid choice 'slow'"),
+        ("--preset", "missing value for --preset;"),
+        ("--config", "missing value for --config;"),
+        ("--rate", "Missing value for argument '--rate'. Expected 1 value;"),
+        ("--size-3d 1 2", "Missing value for argument '--size-3d'. Expected 3 values;"),
+    ],
+)
+def test_a_wrong_option_is_one_line_and_exits_with_2(args, message, encoding, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    error = error_of(capsys, lambda: parsed(*args.split()))
+    assert message in error and error.endswith("; see 'test --help'"), error
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_missing_options_are_named(encoding, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    assert error_of(capsys, lambda: parse(Required, [], prog="test")).startswith("missing --input-file and --out;")
+    assert error_of(capsys, lambda: parse(Required, ["--out", "x"], prog="test")).startswith("missing --input-file;")
+
+
+@pytest.mark.parametrize("option", ["--config", "--preset"])
+def test_options_after_two_dashes_belong_to_the_inner_command(option):
+    args = ["--workers", "2", "--", "train", "--out", "x", option, "absent", f"{option}=absent"]
+    assert parse(Rest, args, prog="test") == Rest(workers=2, command=tuple(args[3:]))
+
+
+def test_launch_leaves_the_config_of_train_alone(tmp_path):
+    """`launch --workers 2 -- train … --config t.yaml`: the file holds options of `train`, not of `launch`."""
+    from trainer.distributed.launch import LaunchConfig
+
+    (tmp_path / "t.yaml").write_text("batch_size: 3\n")
+    inner = ["train", "--records", "r", "--out", "o", "--config", str(tmp_path / "t.yaml")]
+    assert list(parse(LaunchConfig, ["--workers", "2", "--", *inner], prog="test").command) == inner
+
+
+def test_help_shows_the_defaults_of_the_preset_and_the_file(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    (tmp_path / "c.yaml").write_text("name: filed\n")
+    with pytest.raises(SystemExit) as stopped:
+        parsed("--preset", "fast", "--config", str(tmp_path / "c.yaml"), "--help")
+    text = capsys.readouterr().out
+    assert stopped.value.code == 0
+    for default in ("fast", "2.0", "9", "filed"):
+        assert f"(default: {default})" in text
+
+
+def test_small_preset_of_train_shows_its_defaults(capsys):
+    from trainer.config import TrainConfig
+
+    with pytest.raises(SystemExit):
+        parse(TrainConfig, ["--preset", "small", "--help"], prog="test")
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for name, value in TrainConfig.PRESETS["small"].items():
+        shown = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        assert re.search(rf"--{name.replace('_', '-')}[ ,](?:(?!\(default).)*\(default: {re.escape(shown)}\)", text), name
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Outer(),
+        Outer(preset="fast", rate=0.1, sizes=(), size_3d=(0, -1, 2), folder=None, level=1, flag=False, inner=Inner(width=2)),
+        Outer(name="--odd: 'name'\nof two lines", folder=Path("-Zürich")),
+    ],
+)
+def test_a_saved_configuration_is_read_back(tmp_path, config):
     save_config(config, tmp_path / "c.yaml")
     assert parsed("--config", str(tmp_path / "c.yaml")) == config
-    assert flatten(config)["width"] == 2
+    assert yaml.safe_load((tmp_path / "c.yaml").read_text()) == flatten(config)
 
 
-@pytest.mark.parametrize("words", [["--width", "0"], ["--width", "x"], ["--unknown", "1"], ["--preset", "slow"]])
-def test_wrong_options_exit_with_2(words, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        parsed(*words)
-    assert stopped.value.code == 2 and capsys.readouterr().err
-
-
-@pytest.mark.parametrize("text", ["[1]", "a: [", "1: 2"])
-def test_a_bad_configuration_file_is_named(tmp_path, text):
-    (tmp_path / "c.yaml").write_text(text)
-    with pytest.raises(UserError, match=r"c\.yaml"):
-        parsed("--config", str(tmp_path / "c.yaml"))
+def test_options_are_parsed_back():
+    config = Outer(rate=-0.1, sizes=(), size_3d=(0, -1, 2), folder=None, flag=False, inner=Inner(width=2))
+    assert parsed(*as_options(flatten(config))) == config
 
 
 @pytest.mark.parametrize(
@@ -77,13 +266,30 @@ def test_a_bad_configuration_file_is_named(tmp_path, text):
     [(UserError("said"), 1), (KeyboardInterrupt(), 130), (Terminated(), 143), (OSError(28, "No space left"), 1)],
 )
 def test_exit_codes(error, code, capsys):
-    def work():
+    def work() -> Any:
         raise error
 
     assert guarded("prog", work) == code
     assert capsys.readouterr().err.startswith("prog: ")
 
 
-def test_our_own_bugs_keep_their_traceback():
+def test_bugs_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
         guarded("prog", lambda: 1 // 0)
+
+
+def test_an_unknown_command_exits_with_2(capsys):
+    assert main("prog", "About.", {}, ["no-such"]) == 2
+    assert capsys.readouterr().err.startswith("prog: error: no command 'no-such'")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_command_with_its_code(number, code):
+    text = "import time; from pipeline.cli import guarded, leave; leave(guarded('prog', lambda: print('ready', flush=True) or time.sleep(60)))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", text], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    os.kill(process.pid, number)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == code and message.startswith("prog: ") and message.count("\n") == 1

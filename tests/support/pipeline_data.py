@@ -1,30 +1,32 @@
-"""A small build of a drawn data set, and helpers for commands of `pipeline`."""
+"""A small build of a synthetic data set, and helpers for the commands of `pipeline`."""
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from pipeline.build.config import BuildConfig
-from pipeline.samples.augment import AugmentConfig
+from pipeline.samples.config import AugmentConfig
 from pipeline.samples.targets import TargetConfig
 
 PIPELINE = [sys.executable, "-m", "pipeline"]
 
 
 def tree(folder: Path) -> dict[str, bytes]:
+    """Return the content of every file in `folder` by relative path."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def words_of(config) -> list[str]:
-    """The same build as a command."""
+def words_of(config: BuildConfig) -> list[str]:
+    """Return the command-line arguments of `build` for a configuration from `build_config`."""
     return [
         *("build", "--annotations", str(config.annotations), "--images", str(config.images), "--out", str(config.out)),
         *("--variants", str(config.variants), "--shards", str(config.shards), "--jobs", str(config.jobs), "--insize", "128"),
     ]
 
 
-def build_config(people: Path, out: Path, **options) -> BuildConfig:
-    """A small build of `people`: 128-pixel crops, two shards per variant, one process."""
-    defaults = dict(
+def build_config(people: Path, out: Path, **options: Any) -> BuildConfig:
+    """Return a small build of `people`: 128-pixel crops, two shards per variant, one process."""
+    defaults: dict[str, Any] = dict(
         annotations=people / "annotations" / "person_keypoints_train2017.json",
         images=people / "train2017",
         out=out,

@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import io
 import re
+import textwrap
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -104,9 +105,11 @@ def unknown_option(name: str, names: Iterable[str]) -> str:
 
 def _summarize(box: str, names: Iterable[str] = ()) -> str:
     """Return the message in a box that tyro drew as one line. `names` are the field names of the options."""
-    # A box has sections, separated by horizontal rules; the text of a section is indented by 4 spaces per level.
-    lines = ["─" if set(line) <= set("╭╰╮╯│─ ") else line.strip("│").rstrip()[1:] for line in box.splitlines()[1:-1]]
-    sections = "\n".join(lines).split("─")
+    # A box has a title and sections, separated by horizontal rules, drawn in ASCII if stdout is not UTF-8.
+    lines = [line.strip("│").rstrip() for line in box.splitlines() if not line.startswith(("╭", "╰"))]
+    sections = re.split(r"^ *[─-]+\n", "\n".join(lines), flags=re.MULTILINE)
+    if not box.startswith("╭"):
+        del sections[0]  # the title
     section = next((section for section in sections if "Unrecognized options:" in section), sections[0])
     text = " ".join(section.split())
     if text.startswith("Unrecognized options:"):
@@ -116,6 +119,6 @@ def _summarize(box: str, names: Iterable[str] = ()) -> str:
             return f"unexpected argument {unknown[0]!r}"
         return unknown_option(option, ["--" + name.replace("_", "-") for name in names])
     if text.startswith("Missing from"):
-        return "missing " + " and ".join(re.findall(r"^ {4}(\S+)", section, re.MULTILINE))
+        return "missing " + " and ".join(re.findall(r"^ {4}(\S+)", textwrap.dedent(section), re.MULTILINE))
     text = re.sub(r"^Error parsing (\w[\w.-]*: )?", "", text)
     return text.replace("Expected 1 values", "Expected 1 value").rstrip(".")
