@@ -1,18 +1,18 @@
-"""Pictures of an evaluation: what was found beside what is true. Images are uint8 RGB."""
+"""Pictures of an evaluation: predictions beside ground truth. Images are uint8 RGB."""
 
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from evaluator.decoding.decode import People
+from evaluator.decoding import People
 from pipeline.draw import draw_people, label, sheet
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
 
 
 def best_and_worst(image_oks: dict[int, float], count: int) -> list[tuple[str, int]]:
-    """(name, image id) of the `count` best and the `count` worst images, none twice."""
+    """Return (name, image id) of the `count` best and the `count` worst images; no image occurs twice."""
     ranked = sorted(image_oks, key=lambda image_id: (-image_oks[image_id], image_id))
     count = min(count, len(ranked))
     best = [(f"best-{rank:02d}-oks{image_oks[i]:.2f}-{i:012d}", i) for rank, i in enumerate(ranked[:count], start=1)]
@@ -22,23 +22,29 @@ def best_and_worst(image_oks: dict[int, float], count: int) -> list[tuple[str, i
 
 
 def draw_found(image: np.ndarray, people: People, skeleton: Skeleton, min_score: float) -> np.ndarray:
-    """A copy of the image with everybody of at least that score."""
+    """Return a copy of the image with all people of at least that score."""
     return draw_people(image, people.keypoints[people.scores >= min_score], skeleton)
 
 
-def compare(image: np.ndarray, people: People, truth: np.ndarray, skeleton: Skeleton, min_score: float, oks: float) -> np.ndarray:
-    """Found on the left, true keypoints float32 (P, J, 3) on the right."""
+def compare(
+    image: np.ndarray, people: People, ground_truth: np.ndarray, skeleton: Skeleton, min_score: float, oks: float
+) -> np.ndarray:
+    """Draw the prediction on the left and the ground truth on the right.
+
+    ground_truth: keypoints float32 (P, J, 3). oks: mean OKS of the image, for the caption.
+    """
     num_drawn = int((people.scores >= min_score).sum())
-    found = label(
-        draw_found(image, people, skeleton, min_score), f"found: {num_drawn} of score {min_score:g} or more, mean OKS {oks:.2f}"
+    predicted = label(
+        draw_found(image, people, skeleton, min_score),
+        f"prediction: {num_drawn} with score of at least {min_score:g}, mean OKS {oks:.2f}",
     )
-    true = label(draw_people(image, truth, skeleton), f"true: {len(truth)}")
-    return sheet([found, true], 2)
+    true = label(draw_people(image, ground_truth, skeleton), f"ground truth: {len(ground_truth)}")
+    return sheet([predicted, true], 2)
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Raises UserError where the picture cannot be written."""
+    """Encode a picture by the suffix of the path and write it. Raises UserError if it cannot be encoded."""
     done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     if not done:
-        raise UserError(f"picture {path}: cannot be encoded")
-    path.write_bytes(data)
+        raise UserError(f"picture {path}: cannot be encoded; use another file name extension, such as .jpg")
+    path.write_bytes(data.tobytes())

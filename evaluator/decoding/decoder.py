@@ -92,7 +92,9 @@ def _checked(heatmaps: np.ndarray, pafs: np.ndarray, skeleton: Skeleton) -> tupl
     heatmaps, pafs = (np.ascontiguousarray(fields, dtype=np.float32) for fields in (heatmaps, pafs))
     for name, fields in (("heatmaps", heatmaps), ("pafs", pafs)):
         if fields.size and not np.isfinite([fields.min(), fields.max()]).all():
-            raise ValueError(f"{name} must be finite, got NaN or infinite values; the network has diverged, use another checkpoint")
+            raise ValueError(
+                f"{name} must be finite, got NaN or infinite values; the network has diverged, use another checkpoint"
+            )
     return heatmaps, pafs
 
 

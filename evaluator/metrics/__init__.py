@@ -1,1 +1,4 @@
-"""COCO metrics, OKS and error analysis of results. Imports `evaluator.decoding` and `pipeline`."""
+"""Scoring: COCO metrics, OKS and error analysis of results.
+
+Imports `evaluator.decoding`, `pipeline` and pycocotools.
+"""

@@ -1,71 +1,110 @@
-"""People in pixels -> COCO results -> COCO metrics (pycocotools), over all images of an annotation file."""
+"""COCO keypoint metrics of results (pycocotools), over all images of an annotation file."""
 
 import contextlib
 import io
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
 
-from evaluator.decoding.decode import People
-from evaluator.decoding.grouping import body_reach
 from evaluator.metrics.checks import require_fit
 from evaluator.metrics.oks import KeypointEval
 from evaluator.metrics.results import Results
 from pipeline.datasets.coco import CocoFile
 from pipeline.skeleton import Skeleton
 
-# Square pixels of a person's segment, by pycocotools' names. COCO's keypoint figures know no small people as such: those below
-# 32 * 32 count in "all" alone.
+# Segment areas of a person in square pixels, with the names of pycocotools. COCO's keypoint metrics have no range for small
+# people; those below 32 * 32 count in "all" only.
 AREA_RANGES = {"all": (0.0, 1e10), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 SMALL = {"small": (0.0, 32.0**2)}
 
 FIGURES = ("AP", "AP .5", "AP .75", "AP (M)", "AP (L)", "AR", "AR .5", "AR .75", "AR (M)", "AR (L)")
 
+MIN_MATCH_OKS = 0.1  # a result with a lower OKS does not match a person
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """figures: the ten COCO figures by name, -1 where no annotated person is of that size.
+    """COCO metrics of results.
 
-    image_oks: for each image with labeled people the mean of their OKS with the results matched to them, 0 for the missed.
+    figures: the ten COCO metrics by name; -1 if no annotated person is in the area range.
+    image_oks: mean OKS of the labeled people of each image that has any; missed people count as 0.
     """
 
     figures: dict[str, float]
     image_oks: dict[int, float]
 
     def line(self) -> str:
-        """The figures in one line, as a dict."""
+        """Return the metrics as one line, formatted as a dict."""
         return str({name: round(value, 4) for name, value in self.figures.items()})
 
 
-def to_results(people: People, *, image_id: int, category_id: int, skeleton: Skeleton) -> Results:
-    """People, in pixels of the original image, as entries of a COCO results file, in the joint order of the annotations.
+@dataclass(frozen=True, kw_only=True)
+class ImageComparison:
+    """The D results and P annotations of one image, as COCO compares them.
 
-    COCO scores every labeled joint, found or not, and takes a person's size from all the joints given, so that a missing one
-    at 0, 0 would do harm: it is put where the nearest found joint is, along the limbs, and its third number is 0 instead of 1.
+    places: intp (D,), places in the list of all results, best score first, at most as many as COCO scores.
+    counted: bool (P,), which annotations count; crowds and people without labeled joints do not.
+    oks: float64 (D, P).
     """
-    placed = place_missing(people.keypoints, skeleton)
-    found = people.keypoints[..., 2:] > 0
-    entries = np.concatenate([placed.round(2), found], axis=-1)[:, skeleton.source_indices]
-    entries[:, skeleton.source_indices < 0] = 0
-    return [
-        {"image_id": image_id, "category_id": category_id, "keypoints": row.ravel().tolist(), "score": float(score)}
-        for row, score in zip(entries, people.scores, strict=True)
-    ]
+
+    places: np.ndarray
+    counted: np.ndarray
+    oks: np.ndarray
 
 
-def place_missing(keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """float32 (N, J, 3), each with a joint -> float64 (N, J, 2): missing joints (third value 0) at their nearest found one."""
-    found = keypoints[..., 2] > 0
-    distance = body_reach(skeleton).astype(np.float64)
-    distance[(distance == 0) & ~np.eye(skeleton.num_joints, dtype=bool)] = 1e6  # no limbs lead there: the last resort
-    nearest = np.where(found[:, None], distance, np.inf).argmin(axis=2)
-    return np.take_along_axis(keypoints[..., :2].astype(np.float64), nearest[..., None], axis=1)
+class Comparison:
+    """COCO's evaluation of results against the annotations, with typed access to what pycocotools computes."""
+
+    def __init__(self, job: KeypointEval, category_id: int) -> None:
+        """job: evaluated and accumulated."""
+        self._job, self._category_id = job, category_id
+
+    @property
+    def image_ids(self) -> list[int]:
+        """Ids of the images that are compared, ascending."""
+        return [int(image_id) for image_id in self._job.params.imgIds]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The metrics FIGURES; available if the area ranges begin with AREA_RANGES."""
+        return dict(zip(FIGURES, map(float, self._job.stats), strict=True))
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """OKS thresholds (T,)."""
+        return self._job.params.iouThrs
+
+    @property
+    def precision(self) -> np.ndarray:
+        """Precision (T, 101, A) by OKS threshold, recall 0, 0.01, …, 1 and area range; -1 if a range has no people."""
+        return self._job.eval["precision"][:, :, 0, :, 0]
+
+    @property
+    def recall(self) -> np.ndarray:
+        """Highest recall (T, A) by OKS threshold and area range; -1 if a range has no people."""
+        return self._job.eval["recall"][:, 0, :, 0]
+
+    def image(self, image_id: int) -> ImageComparison:
+        """Return the results and annotations of one image; annotations are in the order of the annotation file."""
+        key = image_id, self._category_id
+        detections = self._job._dts[key]
+        # The order and the limit of pycocotools, so that the rows are those of its OKS.
+        order = np.argsort([-entry["score"] for entry in detections], kind="mergesort")[: self._job.params.maxDets[-1]]
+        places = np.array([detections[i]["id"] - 1 for i in order], np.intp)
+        counted = np.array([not entry["ignore"] for entry in self._job._gts[key]], bool)
+        return ImageComparison(places=places, counted=counted, oks=np.reshape(self._job.ious[key], (len(places), len(counted))))
+
+    def over(self, image_ids: Collection[int]) -> "Comparison":
+        """Return the comparison restricted to some of its images, without comparing anything again."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            return Comparison(self._job.over(image_ids), self._category_id)
 
 
 def labeled_images(document: CocoFile) -> list[int]:
-    """Ids of the images that show a person with labeled joints, crowds apart."""
+    """Return the ids of the images that show a person, not a crowd, with labeled joints."""
     return sorted(
         image_id
         for image_id, annotations in document.annotations.items()
@@ -74,9 +113,9 @@ def labeled_images(document: CocoFile) -> list[int]:
 
 
 def evaluate(document: CocoFile, results: Results, skeleton: Skeleton, image_ids: Collection[int] | None = None) -> Evaluation:
-    """COCO's keypoint metrics over all images of the file, those without people too, or over `image_ids` alone.
+    """Compute COCO's keypoint metrics over `image_ids`; by default over all images, including those without people.
 
-    Raises UserError naming everything in which annotations and results do not belong together.
+    Raises UserError listing every mismatch between annotations and results.
     """
     return _evaluation(compare(document, results, skeleton, image_ids), document)
 
@@ -84,16 +123,13 @@ def evaluate(document: CocoFile, results: Results, skeleton: Skeleton, image_ids
 def evaluate_twice(
     document: CocoFile, results: Results, skeleton: Skeleton, image_ids: Collection[int], part: Collection[int]
 ) -> tuple[Evaluation, Evaluation]:
-    """`evaluate` over `image_ids`, and over some of them, `part`, alone; results and people are compared once."""
-    job = compare(document, results, skeleton, image_ids)
-    with contextlib.redirect_stdout(io.StringIO()):
-        partial = job.over(part)
-    return _evaluation(job, document), _evaluation(partial, document)
+    """Evaluate over `image_ids` and over the subset `part`, comparing results and people only once."""
+    comparison = compare(document, results, skeleton, image_ids)
+    return _evaluation(comparison, document), _evaluation(comparison.over(part), document)
 
 
-def _evaluation(job: KeypointEval, document: CocoFile) -> Evaluation:
-    figures = dict(zip(FIGURES, map(float, job.stats), strict=True))
-    return Evaluation(figures=figures, image_oks=_image_oks(job, document))
+def _evaluation(comparison: Comparison, document: CocoFile) -> Evaluation:
+    return Evaluation(figures=comparison.figures, image_oks=_image_oks(comparison, document))
 
 
 def compare(
@@ -102,16 +138,12 @@ def compare(
     skeleton: Skeleton,
     image_ids: Collection[int] | None = None,
     areas: Mapping[str, tuple[float, float]] = AREA_RANGES,
-) -> KeypointEval:
-    """pycocotools' own evaluation, done; its `stats` are those of FIGURES if `areas` begins with COCO's three.
-
-    Its detections have the id 1 + place in `results`; its people stand in the order of the document. Raises UserError as
-    `evaluate` does.
-    """
+) -> Comparison:
+    """Run the evaluation of pycocotools. areas: area ranges by name. Raises UserError as `evaluate` does."""
     require_fit(document, results, skeleton, image_ids)
     # pycocotools prints its progress.
     with contextlib.redirect_stdout(io.StringIO()):
-        job = KeypointEval(_truth(document, skeleton), _detections(document, results, skeleton), "keypoints")
+        job = KeypointEval(_ground_truth(document, skeleton), _detections(document, results, skeleton), "keypoints")
         job.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
         job.params.imgIds = sorted({image.id for image in document.images} if image_ids is None else set(image_ids))
         job.params.areaRngLbl, job.params.areaRng = list(areas), [list(limits) for limits in areas.values()]
@@ -119,10 +151,10 @@ def compare(
         job.accumulate()
         if set(AREA_RANGES) <= set(areas):
             job.summarize()
-    return job
+    return Comparison(job, document.category_id)
 
 
-def _truth(document: CocoFile, skeleton: Skeleton) -> COCO:
+def _ground_truth(document: CocoFile, skeleton: Skeleton) -> COCO:
     annotations = [
         {
             "image_id": image_id,
@@ -149,9 +181,10 @@ def _detections(document: CocoFile, results: Results, skeleton: Skeleton) -> COC
     return _coco(document, annotations)
 
 
-def _coco(document: CocoFile, annotations: list[dict]) -> COCO:
+def _coco(document: CocoFile, annotations: list[dict[str, Any]]) -> COCO:
+    """Build the pycocotools data set of these entries."""
     coco = COCO()
-    # Ids are given anew: COCOeval takes a match with annotation 0 for no match.
+    # Ids start at 1 in the order of the list: COCOeval mistakes a match with annotation 0 for no match.
     coco.dataset = {
         "images": [{"id": image.id} for image in document.images],
         "categories": [{"id": document.category_id}],
@@ -161,22 +194,20 @@ def _coco(document: CocoFile, annotations: list[dict]) -> COCO:
     return coco
 
 
-def _image_oks(job: KeypointEval, document: CocoFile) -> dict[int, float]:
-    """Mean OKS of each image's labeled people, matched as COCO does: the best-scored result first takes the nearest person."""
+def _image_oks(comparison: Comparison, document: CocoFile) -> dict[int, float]:
+    """Mean OKS of the labeled people of each image. As in COCO, the best-scored result chooses its person first."""
     means = {}
-    wanted = set(job.params.imgIds)
+    compared = set(comparison.image_ids)
     for image_id in labeled_images(document):
-        if image_id not in wanted:
+        if image_id not in compared:
             continue
-        key = image_id, document.category_id
-        counted = np.array([not entry["ignore"] for entry in job._gts[key]])
-        matched = np.zeros(counted.sum())
+        image = comparison.image(image_id)
+        matched = np.zeros(image.counted.sum())
         free = np.ones(len(matched), bool)
-        for oks in np.reshape(job.ious[key], (-1, len(counted)))[:, counted]:
+        for oks in image.oks[:, image.counted]:
             if free.any():
                 best = np.where(free, oks, -1).argmax()
-                # A result that resembles nobody takes nobody.
-                if oks[best] >= 0.1:
+                if oks[best] >= MIN_MATCH_OKS:
                     matched[best], free[best] = oks[best], False
         means[image_id] = float(matched.mean())
     return means
