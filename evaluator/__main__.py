@@ -40,12 +40,12 @@ COMMANDS = {
     ),
     "report": Command(
         help="write an HTML page about evaluations: curves, joints, error analysis, images",
-        config="evaluator.report.report:ReportConfig",
+        config="evaluator.report.config:ReportConfig",
         run="evaluator.report.report:run",
     ),
     "export": Command(
         help="export the network of a checkpoint to MINDIR, ONNX or AIR",
-        config="evaluator.export.export:ExportConfig",
+        config="evaluator.export.config:ExportConfig",
         run="evaluator.export.export:run",
     ),
 }

@@ -31,7 +31,9 @@ DrawMinScore = Annotated[
 ]
 AllowUnreadable = Annotated[
     bool,
-    tyro.conf.arg(help="Exit with 0 even if some images cannot be read. They are listed, and are scored as images without predictions."),
+    tyro.conf.arg(
+        help="Exit with 0 even if some images cannot be read. They are listed, and are scored as images without predictions."
+    ),
 ]
 
 

@@ -1,7 +1,7 @@
-"""The whole line on data that it makes itself: people, records, training, AP on unseen people, pictures.
+"""The whole pipeline on generated data: images of drawn people, records, training, AP on unseen images, pictures.
 
-Every step is a command that a user could type, and is shown as such. A step whose output is there is not done again, and
-training continues from its newest checkpoint, so that a quickstart that was stopped goes on with the same command.
+Every step is a command that you could type, and is printed before it runs. Steps whose output exists are skipped, and the
+training continues from its newest checkpoint, so that a quickstart that was stopped continues with the same command.
 """
 
 import shlex
@@ -17,36 +17,37 @@ from pipeline.cli import guarded, leave, parse
 from pipeline.errors import UserError
 
 PROG = "openpose-quickstart"
-# One or two large upright people, apart from each other: what a narrow network can learn in ten minutes on two cores.
-SCENES = {"width": 320, "height": 240, "max-people": 2, "least-height": 0.7, "clutter": 5, "variety": 0}
-# 143 too: while MindSpore computes, Ctrl-C reaches the training as SIGTERM; and while it compiles it dies of it.
+MARKER = "quickstart.txt"  # identifies the output folder, and holds the options
+# One or two large upright people who do not overlap: what a small network can learn in ten minutes on two cores.
+SCENES = {"width": 320, "height": 240, "max-people": 2, "min-person-height": 0.7, "clutter": 5, "variety": 0}
+# Ctrl-C reaches a training step as SIGINT or SIGTERM, depending on what MindSpore is doing; it exits with 130, 143 or the signal.
 STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
-INSIZE = 184  # of the training crops, in which people are 0.65 to 0.9 times their size in the pictures
-JITTER = ["--mirror", "--color-jitter", "0.3"]  # gains some AP for nothing: tests/variants_study.py
-EVALUATION_INSIZE = 200  # the 240-pixel side shrinks to it; in the upper half of that range, where places are more exact
+INSIZE = 184  # side of the training crops, in which people have 0.65 to 0.9 times their size in the images
+JITTER = ["--mirror", "--color-jitter", "0.3"]  # improves AP at no cost, see tests/studies/variants_study.py
+EVALUATION_INSIZE = 200  # the shorter side of the images is 240; people keep about the size that they have in training
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuickstartConfig:
-    """Make people, build records, train the `small` network, and print the AP on unseen people, with pictures.
+    """Generate images, build records, train the `small` network, and print its AP on unseen images, with pictures.
 
-    Takes about ten minutes on two cores. Run again after a stop, it continues.
+    Takes about ten minutes on two cores. To continue after a stop, repeat the command.
 
     Example: openpose-quickstart --out quickstart
     """
 
     out: Path = Path("quickstart")
-    """Folder of everything that it makes."""
+    """Folder for all outputs."""
     num_images: int = 2000
-    """Images to train on."""
+    """Number of training images."""
     num_unseen: int = 96
-    """Images to evaluate on."""
+    """Number of evaluation images."""
     variants: int = 4
     """Augmented variants of every training image."""
     num_steps: int = 2000
-    """Training steps of 8 images."""
+    """Number of training steps, with 8 samples per step."""
     seed: int = 0
-    """Seed of data, augmentation and training."""
+    """Random seed of images, augmentation and training."""
 
     def __post_init__(self) -> None:
         for name in ("num_images", "num_unseen", "variants", "num_steps"):
@@ -55,73 +56,76 @@ class QuickstartConfig:
 
 
 def run(config: QuickstartConfig) -> int:
-    """Raises UserError where a step fails or `out` holds something else."""
-    start = time.monotonic()
-    marker = config.out / "quickstart.txt"
-    if config.out.exists() and any(config.out.iterdir()) and not marker.exists():
-        raise UserError(f"{config.out}: not empty and not of a quickstart; give another --out")
-    config.out.mkdir(parents=True, exist_ok=True)
-    settings = repr(config) + "\n"
-    if marker.exists() and marker.read_text() != settings:
-        raise UserError(f"{config.out}: begun with other options; give the same ones, or another --out")
-    marker.write_text(settings)
+    """Run all steps. Raises UserError if a step fails or `out` is in use."""
+    start_s = time.monotonic()
+    _claim(config)
     for title, output, command in steps(config):
         if output is not None and output.exists():
-            print(f"\n{title}: done before", flush=True)
+            print(f"\n{title}: already done", flush=True)
             continue
         print(f"\n{title}\n$ {shlex.join(['python', *command[1:]])}", flush=True)
         _run(command)
+    out = config.out
     print(
-        f"\nDone in {(time.monotonic() - start) / 60:.1f} minutes. Look at {config.out}/evaluation/pictures (found | true), "
-        f"{config.out}/preview (what the network was taught) and {config.out}/run/curves.png (how its losses fell). Then find people in your own "
-        f"pictures: python -m evaluator predict --checkpoint {config.out}/run --out found PICTURES"
+        f"\nDone in {(time.monotonic() - start_s) / 60:.1f} minutes. Results:\n"
+        f"  {out}/evaluation/pictures  predictions (left) and ground truth (right)\n"
+        f"  {out}/preview              training samples with their targets\n"
+        f"  {out}/run/curves.png       training losses\n"
+        f"To find people in your own pictures:\n"
+        f"  python -m evaluator predict --checkpoint {out}/run --out found PICTURES"
     )
     return 0
 
 
+def _claim(config: QuickstartConfig) -> None:
+    """Create the output folder. Raises UserError if it contains something else, or a quickstart with other options."""
+    marker = config.out / MARKER
+    if config.out.exists() and any(config.out.iterdir()) and not marker.exists():
+        raise UserError(f"{config.out}: not empty, and not the output of a quickstart; choose another --out")
+    config.out.mkdir(parents=True, exist_ok=True)
+    settings = repr(config) + "\n"
+    if marker.exists() and marker.read_text() != settings:
+        raise UserError(f"{config.out}: was started with other options; use the same ones, or choose another --out")
+    marker.write_text(settings)
+
+
 def steps(config: QuickstartConfig) -> list[tuple[str, Path | None, list[str]]]:
-    """Title, the output that shows that a step is done (None: always run), and command of each step."""
+    """Return title, output and command of each step. A step is done if its output exists; without output it is always run."""
     out, seed = config.out, config.seed
     train, unseen, records, preview = (out / name for name in ("train", "unseen", "records", "preview"))
     python = [sys.executable, "-m", "pipeline"]
     return [
-        ("1. People to train on", train, people_command(train, config.num_images, "train", seed)),
-        ("2. People whom the network will not see", unseen, people_command(unseen, config.num_unseen, "val", seed)),
-        ("3. Records", records / "manifest.json", build_command(train, records, config.variants, seed)),
-        ("4. Are they whole?", None, [*python, "verify", str(records)]),
-        ("5. Pictures of them", preview, [*python, "preview", str(records), "--out", str(preview)]),
-        ("6. Training", None, train_command(records, out / "run", config.num_steps, seed) + JITTER),
-        ("7. AP on unseen people", None, evaluate_command(out / "run", unseen, out / "evaluation")),
+        ("1. Generate training images", train, people_command(train, config.num_images, "train", seed)),
+        ("2. Generate evaluation images", unseen, people_command(unseen, config.num_unseen, "val", seed)),
+        ("3. Build records", records / "manifest.json", build_command(train, records, config.variants, seed)),
+        ("4. Verify records", None, [*python, "verify", str(records)]),
+        ("5. Draw samples", preview, [*python, "preview", str(records), "--out", str(preview)]),
+        ("6. Train", None, train_command(records, out / "run", config.num_steps, seed) + JITTER),
+        ("7. Evaluate on unseen images", None, evaluate_command(out / "run", unseen, out / "evaluation")),
     ]
 
 
 def people_command(out: Path, num_images: int, split: str, seed: int) -> list[str]:
-    """Make people into the folder `out`; split: train or val."""
+    """Return the command that generates images of people in the folder `out`. split: train or val."""
     scenes = [word for name, value in SCENES.items() for word in (f"--{name}", str(value))]
     options = ["--num-images", str(num_images), "--split", split, "--out", str(out)]
     return [sys.executable, "-m", "pipeline", "synthesize", "--seed", str(seed), *scenes, *options]
 
 
 def build_command(people: Path, out: Path, variants: int, seed: int) -> list[str]:
-    """Build records of the people in a folder of `people_command`, split train."""
+    """Return the command that builds records of the training images in a folder of `people_command`."""
     return [
-        *(
-            sys.executable,
-            "-m",
-            "pipeline",
-            "build",
-            "--annotations",
-            str(people / "annotations/person_keypoints_train2017.json"),
-        ),
+        *(sys.executable, "-m", "pipeline", "build"),
+        *("--annotations", str(people / "annotations/person_keypoints_train2017.json")),
         *("--images", str(people / "train2017"), "--out", str(out), "--variants", str(variants), "--seed", str(seed)),
-        # The reference's augmentation, for pictures of half its size and people who mostly stand upright.
+        # The reference augmentation, scaled to smaller images, with less rotation because the people are upright.
         *("--insize", str(INSIZE), "--min-scale", "0.65", "--max-scale", "0.9", "--rotation-sd-degrees", "5"),
         *("--min-person-px", "28", "--max-person-px", "250", "--center-jitter-px", "25"),
     ]
 
 
 def train_command(records: Path, out: Path, num_steps: int, seed: int) -> list[str]:
-    """Train the network `small`."""
+    """Return the command that trains the network `small`."""
     return [
         *(sys.executable, "-m", "trainer", "train", "--preset", "small", "--records", str(records), "--out", str(out)),
         *("--seed", str(seed), "--max-epoch", "1000", "--max-steps", str(num_steps), "--resume"),
@@ -129,15 +133,15 @@ def train_command(records: Path, out: Path, num_steps: int, seed: int) -> list[s
 
 
 def evaluate_command(run: Path, people: Path, out: Path) -> list[str]:
-    """Find the people in a folder of `people_command`, split val."""
-    truth = ["--annotations", str(people / "annotations/person_keypoints_val2017.json"), "--images", str(people / "val2017")]
-    options = ["--insize", str(EVALUATION_INSIZE), "--out", str(out)]
-    return [sys.executable, "-m", "evaluator", "run", "--checkpoint", str(run), *truth, *options]
+    """Return the command that evaluates on the validation images in a folder of `people_command`."""
+    annotations, images = people / "annotations/person_keypoints_val2017.json", people / "val2017"
+    options = ["--insize", str(EVALUATION_INSIZE), "--annotations", str(annotations), "--images", str(images), "--out", str(out)]
+    return [sys.executable, "-m", "evaluator", "run", "--checkpoint", str(run), *options]
 
 
 def _run(command: list[str]) -> None:
-    """Run a step with this terminal; it gets Ctrl-C from the terminal, and SIGTERM from here."""
-    if command[2:4] == ["evaluator", "run"]:
+    """Run a step. Ctrl-C reaches it from the terminal; SIGTERM is passed on."""
+    if command[2:4] == ["evaluator", "run"]:  # evaluated again on every run, because the training may have continued
         shutil.rmtree(command[-1], ignore_errors=True)
     process = subprocess.Popen(command)
     try:
@@ -149,11 +153,11 @@ def _run(command: list[str]) -> None:
     if code in STOPPED:
         raise KeyboardInterrupt
     if code:
-        raise UserError(f"the step above failed with exit code {code}")
+        raise UserError(f"the last step failed with exit code {code}; see its message above")
 
 
 def main() -> int:
-    """The console script."""
+    """Entry point of the console script."""
     return guarded(PROG, lambda: run(parse(QuickstartConfig, sys.argv[1:], prog=PROG)))
 
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import onnxruntime
 
-from evaluator.decoding.decode import DecodeConfig, decode
+from evaluator.decoding import DecodeConfig, decode
 from pipeline.skeleton import Skeleton
 
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
@@ -16,7 +16,7 @@ skeleton, decoding = Skeleton.from_dict(json.loads(about["skeleton"])), DecodeCo
 insize, stride_px, gray = (int(about[name]) for name in ("insize", "stride_px", "padding_gray"))
 
 image = cv2.imread(sys.argv[2], cv2.IMREAD_COLOR_RGB)
-scale = insize / min(image.shape[:2])  # the shorter side becomes that of the training crops
+scale = insize / min(image.shape[:2])  # resize the shorter side to the size of the training crops
 height, width = (round(side * scale) for side in image.shape[:2])
 resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
 padded = cv2.copyMakeBorder(resized, 0, -height % stride_px, 0, -width % stride_px, cv2.BORDER_CONSTANT, value=(gray,) * 3)

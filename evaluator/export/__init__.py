@@ -1,1 +1,4 @@
-"""The command `export`: a checkpoint's network for other engines. Imports `trainer` and `evaluator.decoding`."""
+"""The command `export`: write the network of a checkpoint for other engines.
+
+Imports `pipeline`, `evaluator.decoding`, `evaluator.options`; MindSpore, ONNX and `trainer` inside functions.
+"""

@@ -1,111 +1,85 @@
-"""The command `export`: a checkpoint's network as MINDIR, ONNX or AIR, with all that a decoder must know about it.
+"""The command `export`: write a network as MINDIR, ONNX or AIR, with metadata that describe how to decode its fields.
 
-What is exported takes images as they are decoded, uint8 RGB: normalization is part of the graph, so that no user of the file
-can get it wrong, and a quarter of a float image's bytes travel to the device.
+The exported network takes decoded images, uint8 RGB. Normalization is part of the graph, so that it cannot be done wrong, and
+only a quarter of the bytes of a float image are transferred to the device.
 """
 
 import dataclasses
 import json
 import shutil
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluator.decoding.decode import DecodeConfig
-from evaluator.jobs.config import Decoding
+from evaluator.export.config import ExportConfig
 from pipeline.errors import UserError
 from pipeline.files import publish, temporary_path
 from pipeline.samples.augment import PADDING_GRAY
 
+if TYPE_CHECKING:
+    from mindspore import nn
+
+    from trainer.run.load import LoadedNetwork
+
 FORMAT_VERSION = 2
 INPUT, OUTPUTS = "images", ("heatmaps", "pafs")
-TOLERANCE = 1e-4  # fields are at most about 1; of their largest value where a network gives others
-CHECKED_CELLS = ((1, 5, 7), (2, 4, 3))  # batch, rows and columns of the inputs that a dynamic file is compared on
+TOLERANCE = 1e-4  # absolute for fields up to 1, relative to the largest value for larger fields
+CHECKED_CELLS = ((1, 5, 7), (2, 4, 3))  # batch, rows, columns of the inputs on which a file with dynamic sizes is compared
+AIR_DEVICE = "Ascend"
 
-
-@dataclass(frozen=True, kw_only=True)
-class ExportConfig:
-    """Write the network of a checkpoint to a file that other engines run: uint8 RGB images (B, H, W, 3), normalized inside, to
-    the last stage's heatmaps (B, J + 1, H / 8, W / 8) and PAFs (B, 2 L, H / 8, W / 8). The file is run and compared with the
-    checkpoint before it appears.
-
-    Skeleton, stride, size, normalization and the decoder's settings, as given here, are in the metadata of an ONNX file, and in
-    a .json beside a MINDIR or AIR.
-
-    Example: python -m evaluator export --checkpoint runs/first --format ONNX --out openpose.onnx
-    """
-
-    checkpoint: Path
-    """Checkpoint file, or a run folder, whose newest checkpoint is taken."""
-    format: Literal["MINDIR", "ONNX", "AIR"]
-    """MINDIR for MindSpore, ONNX for other engines, AIR for Ascend's converter (from an Ascend device only)."""
-    out: Path
-    """File to write; must not exist."""
-    raw_weights: bool = False
-    """Take the weights themselves where the checkpoint also has their averages (--ema-decay of training)."""
-    height: int | None = None
-    """Height of every input in pixels, a multiple of the stride. Default: any."""
-    width: int | None = None
-    """Width of every input in pixels, a multiple of the stride. Default: any."""
-    batch_size: int | None = None
-    """Images in every input. Default: any number."""
-    device_target: Literal["auto", "CPU", "Ascend"] = "auto"
-    """Device; auto takes Ascend where there is one."""
-    decoding: Decoding = field(default_factory=DecodeConfig)
-
-    def __post_init__(self) -> None:
-        for name in ("height", "width", "batch_size"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.format == "AIR" and None in self.shape:
-            raise ValueError("AIR holds one size of input: give --height, --width and --batch-size")
-
-    @property
-    def shape(self) -> tuple[int | None, ...]:
-        """Of the input, None for a side of any size."""
-        return self.batch_size, self.height, self.width, 3
+Engine = Callable[[np.ndarray], Sequence[np.ndarray]]
+"""Runs the exported network: images -> heatmaps, PAFs."""
 
 
 def run(config: ExportConfig) -> int:
-    """Raises UserError for what cannot be exported, and where the exported network differs from the checkpoint's."""
+    """Run the command. Raises UserError if the export fails or the exported network differs from the checkpoint."""
     files = [config.out] if config.format == "ONNX" else [config.out.with_name(config.out.name + ".json"), config.out]
     for file in files:
         if file.exists():
-            raise UserError(f"output file {file}: there already; give another --out")
+            raise UserError(f"output file {file}: already exists; choose another --out")
     if config.format == "ONNX":
         _require_onnx()
     from trainer.device import choose_device
-    from trainer.run.checkpoint import load_network  # loads mindspore
+    from trainer.run.load import load_network
 
     device = choose_device(config.device_target)
-    if config.format == "AIR" and device != "Ascend":
-        raise UserError("--format AIR: MindSpore writes it on an Ascend device only, this is a CPU; use MINDIR or ONNX here")
+    if config.format == "AIR" and device != AIR_DEVICE:
+        raise UserError("--format AIR: MindSpore writes AIR on Ascend devices only, this is a CPU; use MINDIR or ONNX")
     network = load_network(config.checkpoint, average=not config.raw_weights)
+    for note in network.notes:
+        print(note, flush=True)
+    for note in network.notes:
+        print(note, flush=True)
     for name in ("height", "width"):
         if (getattr(config, name) or 0) % network.stride_px:
             raise UserError(
                 f"--{name} must be a multiple of the network's stride {network.stride_px}, got {getattr(config, name)}"
             )
+    _write(network, config, files)
+    size = " x ".join("any" if side is None else str(side) for side in config.shape)
+    written = " and ".join(map(str, files))
+    print(f"wrote {written}: {INPUT} {size} uint8 -> {', '.join(OUTPUTS)}; skeleton {network.skeleton.name}")
+    return 0
+
+
+def _write(network: "LoadedNetwork", config: ExportConfig, files: list[Path]) -> None:
+    """Export to a temporary folder beside the output, then rename the files. The network itself comes last."""
     config.out.parent.mkdir(parents=True, exist_ok=True)
     write = {"ONNX": _write_onnx, "MINDIR": _write_mindir, "AIR": _write_air}[config.format]
-    # Beside the output, so that the files can be renamed into place; the output itself comes last, when its metadata are there.
     folder = temporary_path(config.out)
     folder.mkdir()
     try:
         for temporary, file in zip(write(network, config, folder), files, strict=True):
-            temporary.chmod(0o644)  # MindSpore makes its files private to the user
+            temporary.chmod(0o644)  # MindSpore creates files that only their owner can read
             publish(temporary, file)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    size = " x ".join("any" if side is None else str(side) for side in config.shape)
-    print(f"{', '.join(map(str, files))}: {INPUT} {size} uint8 -> {', '.join(OUTPUTS)}; skeleton {network.skeleton.name}")
-    return 0
 
 
-def describe(network: Any, config: ExportConfig) -> dict[str, Any]:
-    """What a user of the exported file must know; `network` is a `trainer.run.checkpoint.LoadedNetwork`."""
+def describe(network: "LoadedNetwork", config: ExportConfig) -> dict[str, Any]:
+    """Return the metadata: everything that is needed to use the exported network."""
     return {
         "format": "openpose-mindspore network",
         "version": FORMAT_VERSION,
@@ -131,18 +105,18 @@ def _require_onnx() -> None:
         raise UserError(f"--format ONNX needs {error.name}: pip install '.[export]'") from error
 
 
-def _cell(network: Any) -> Any:
-    """The network's last stage, as the evaluator runs it."""
+def _cell(network: "LoadedNetwork") -> "nn.Cell":
+    """Return the network as the evaluator runs it: the fields of the last stage."""
     from trainer.networks.inference import LastStage
 
     return LastStage(network.network)
 
 
-def _write_onnx(network: Any, config: ExportConfig, folder: Path) -> list[Path]:
-    """MindSpore exports one size only: its graph is then told that the sides may vary, which all its operators can.
+def _write_onnx(network: "LoadedNetwork", config: ExportConfig, folder: Path) -> list[Path]:
+    """Export to ONNX. Raises UserError for operators that MindSpore cannot export.
 
-    That they can is not taken on trust: the file is run at other sizes. Raises UserError where the network has an operator
-    that MindSpore cannot write.
+    MindSpore exports a fixed input size. All operators of the graph accept other sizes too, so its dimensions are made
+    dynamic afterwards, and the file is checked on inputs of several sizes.
     """
     import mindspore as ms
     import onnx
@@ -152,15 +126,15 @@ def _write_onnx(network: Any, config: ExportConfig, folder: Path) -> list[Path]:
 
     path = folder / "network.onnx"
     side = 4 * network.stride_px
-    shape = [number or default for number, default in zip(config.shape, (1, side, side, 3), strict=True)]
+    images = ms.Tensor(np.zeros(config.filled_shape((1, side, side)), np.uint8))
     try:
         with exportable(network.network):
-            ms.onnx.export(_cell(network), ms.Tensor(np.zeros(shape, np.uint8)), file_name=str(path))
+            ms.onnx.export(_cell(network), images, file_name=str(path))
     except RuntimeError as error:
-        raise UserError(f"--format ONNX: MindSpore cannot write this network: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(f"--format ONNX: MindSpore cannot export this network: {str(error).strip().splitlines()[0]}") from error
     model = onnx.load(str(path))
     _rename(model.graph)
-    _free_sides(model.graph, config)
+    _make_dynamic(model.graph, config)
     onnx.helper.set_model_props(model, {key: _as_text(value) for key, value in describe(network, config).items()})
     model.producer_name, model.graph.name = "openpose-mindspore", "openpose"
     onnx.checker.check_model(model, full_check=True)
@@ -171,30 +145,33 @@ def _write_onnx(network: Any, config: ExportConfig, folder: Path) -> list[Path]:
 
 
 def _rename(graph: Any) -> None:
-    """Give inputs and outputs their names. MindSpore's own renaming forgets that a stage's output may feed another stage."""
+    """Name inputs and outputs. MindSpore's own renaming fails if the output of a stage also feeds another stage."""
     if len(graph.input) != 1 or len(graph.output) != len(OUTPUTS):
-        raise UserError(f"--format ONNX: the network has {len(graph.input)} inputs and {len(graph.output)} outputs, not 1 and 2")
+        raise UserError(
+            f"--format ONNX: expected a network with 1 input and {len(OUTPUTS)} outputs, got {len(graph.input)} and "
+            f"{len(graph.output)}"
+        )
     names = {graph.input[0].name: INPUT, **{value.name: name for value, name in zip(graph.output, OUTPUTS, strict=True)}}
     for value in (*graph.input, *graph.output):
         value.name = names[value.name]
     for node in graph.node:
-        for places in (node.input, node.output):
-            places[:] = [names.get(name, name) for name in places]
+        for edges in (node.input, node.output):
+            edges[:] = [names.get(name, name) for name in edges]
 
 
-def _free_sides(graph: Any, config: ExportConfig) -> None:
-    """Sides that were not asked for become symbols. The inner shapes, which follow from them, are left to the engine."""
-    free = [number is None for number in config.shape]
+def _make_dynamic(graph: Any, config: ExportConfig) -> None:
+    """Replace dimensions without a fixed size by symbols. The engine infers the shapes inside the graph."""
+    free = [size is None for size in config.shape]
     del graph.value_info[:]
     for value in (*graph.input, *graph.output):
         names = ("batch", "height", "width", "") if value.name == INPUT else ("batch", "", "rows", "columns")
-        freed = free if value.name == INPUT else [free[0], False, free[1], free[2]]
-        for side, name, is_free in zip(value.type.tensor_type.shape.dim, names, freed, strict=True):
-            if is_free:
-                side.dim_param = name
+        dynamic = free if value.name == INPUT else [free[0], False, free[1], free[2]]
+        for dimension, name, is_dynamic in zip(value.type.tensor_type.shape.dim, names, dynamic, strict=True):
+            if is_dynamic:
+                dimension.dim_param = name
 
 
-def _write_mindir(network: Any, config: ExportConfig, folder: Path) -> list[Path]:
+def _write_mindir(network: "LoadedNetwork", config: ExportConfig, folder: Path) -> list[Path]:
     import mindspore as ms
 
     path = folder / "network.mindir"
@@ -204,16 +181,17 @@ def _write_mindir(network: Any, config: ExportConfig, folder: Path) -> list[Path
     return [_write_description(network, config, folder), path]
 
 
-def _write_air(network: Any, config: ExportConfig, folder: Path) -> list[Path]:
-    """Nothing but Ascend's own converter reads the file, so that there is nothing to compare it with."""
+def _write_air(network: "LoadedNetwork", config: ExportConfig, folder: Path) -> list[Path]:
+    """Export to AIR. The file is not compared, because only Ascend's converter reads it."""
     import mindspore as ms
 
     path = folder / "network.air"
-    ms.export(_cell(network), ms.Tensor(np.zeros(config.shape, np.uint8)), file_name=str(path), file_format="AIR")
+    images = ms.Tensor(np.zeros(config.filled_shape((1, 1, 1)), np.uint8))
+    ms.export(_cell(network), images, file_name=str(path), file_format="AIR")
     return [_write_description(network, config, folder), path]
 
 
-def _write_description(network: Any, config: ExportConfig, folder: Path) -> Path:
+def _write_description(network: "LoadedNetwork", config: ExportConfig, folder: Path) -> Path:
     path = folder / "network.json"
     path.write_text(json.dumps(describe(network, config), indent=1) + "\n")
     return path
@@ -223,17 +201,16 @@ def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _compare(engine: Any, network: Any, config: ExportConfig) -> None:
-    """Raises UserError unless `engine` (images -> heatmaps, PAFs) agrees with the checkpoint, on inputs of several sizes."""
+def _compare(engine: Engine, network: "LoadedNetwork", config: ExportConfig) -> None:
+    """Raise UserError unless `engine` agrees with the checkpoint on inputs of several sizes."""
     rng = np.random.default_rng(0)
     for batch, rows, columns in CHECKED_CELLS:
-        cells = (batch, rows * network.stride_px, columns * network.stride_px, 3)
-        shape = [number or any_size for number, any_size in zip(config.shape, cells, strict=True)]
+        shape = config.filled_shape((batch, rows * network.stride_px, columns * network.stride_px))
         images = rng.integers(0, 256, shape, dtype=np.uint8)
-        for name, found, expected in zip(OUTPUTS, engine(images), network.fields(images), strict=True):
-            difference = np.abs(found - expected).max() if found.shape == expected.shape else np.inf
+        for name, exported, expected in zip(OUTPUTS, engine(images), network.fields(images), strict=True):
+            difference = np.abs(exported - expected).max() if exported.shape == expected.shape else np.inf
             if not difference <= TOLERANCE * max(1, np.abs(expected).max()):
                 raise UserError(
-                    f"--format {config.format}: {name} of the exported network differ by {difference:.2g} from the checkpoint's "
-                    f"on an input of {tuple(shape)}, more than {TOLERANCE:g}; nothing was written"
+                    f"--format {config.format}: {name} of the exported network differ from the checkpoint's by {difference:.2g} "
+                    f"on an input of shape {shape}, more than {TOLERANCE:g}; nothing was written"
                 )

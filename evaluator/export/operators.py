@@ -1,41 +1,41 @@
-"""Layers that MindSpore's ONNX exporter does not know, said in operators that it does."""
+"""Layers that MindSpore's ONNX exporter does not support, rewritten with operators that it supports."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mindspore import nn, ops
+from mindspore import Tensor, nn, ops
 
 
-class SpeltOutELU(nn.Cell):
-    """x where it is positive, exp(x) - 1 elsewhere (Clevert et al., ICLR 2016), the only alpha that nn.ELU takes."""
+class PrimitiveELU(nn.Cell):
+    """ELU with alpha = 1, the only alpha that nn.ELU accepts: x if x > 0, else exp(x) - 1 (Clevert et al., ICLR 2016)."""
 
-    def construct(self, x):
-        # Each part is 0 where the other one counts, so that no large exponential is ever computed.
+    def construct(self, x: Tensor) -> Tensor:
+        # Each term is 0 where the other one applies, so that exp never overflows.
         return ops.relu(x) + (ops.exp(-ops.relu(-x)) - 1)
 
 
-SPELT_OUT = {nn.ELU: SpeltOutELU}
+REPLACEMENTS: dict[type[nn.Cell], type[nn.Cell]] = {nn.ELU: PrimitiveELU}
 
 
 @contextmanager
 def exportable(network: nn.Cell) -> Iterator[None]:
-    """Inside, every layer of SPELT_OUT in the network is replaced; afterwards it is as it was."""
-    places = [
+    """Replace all layers that have a replacement while the context is open; restore them at the end."""
+    replaced = [
         (parent, name, child)
         for _, parent in list(network.cells_and_names())
         for name, child in parent.name_cells().items()
-        if type(child) in SPELT_OUT
+        if type(child) in REPLACEMENTS
     ]
-    for parent, name, child in places:
-        _put(parent, name, SPELT_OUT[type(child)]())
+    for parent, name, child in replaced:
+        _set_child(parent, name, REPLACEMENTS[type(child)]())
     try:
         yield
     finally:
-        for parent, name, child in places:
-            _put(parent, name, child)
+        for parent, name, child in replaced:
+            _set_child(parent, name, child)
 
 
-def _put(parent: nn.Cell, name: str, child: nn.Cell) -> None:
+def _set_child(parent: nn.Cell, name: str, child: nn.Cell) -> None:
     if isinstance(parent, (nn.SequentialCell, nn.CellList)):
         parent[list(parent.name_cells()).index(name)] = child
     else:

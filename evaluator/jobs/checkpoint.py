@@ -12,9 +12,11 @@ def load_checkpoint(checkpoint: Path, device_target: Device, *, average: bool) -
     checkpoint: file, or run folder, whose newest checkpoint is used. average: use averaged weights if there are any.
     """
     from trainer.device import choose_device
-    from trainer.run.checkpoint import load_network
+    from trainer.run.load import load_network
 
     device = choose_device(device_target)
     network = load_network(checkpoint, average=average)
+    for note in network.notes:
+        print(note, flush=True)
     print(f"checkpoint {network.path}: step {network.info.step:,}, epoch {network.info.epoch}", flush=True)
     return network, device

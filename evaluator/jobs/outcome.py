@@ -9,14 +9,15 @@ from evaluator import drawings
 from evaluator.inference.clock import Clock
 from evaluator.jobs.config import MergeConfig, RunConfig
 from evaluator.jobs.partial import EVALUATION, Found
-from evaluator.metrics.coco_eval import Evaluation, evaluate_twice, labeled_images, to_results
-from evaluator.metrics.results import Results
+from evaluator.metrics.coco_eval import Evaluation, evaluate_twice, labeled_images
+from evaluator.metrics.results import Results, to_results
 from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile, Image
 from pipeline.datasets.selection import true_keypoints
 from pipeline.files import new_folder, write_json
 from pipeline.images import read_image
 from pipeline.skeleton import Skeleton
+from pipeline.wording import counted
 
 MAX_LISTED = 20
 UNREADABLE_SCORED = "scored as images without predictions; metrics.json lists all of them"
@@ -122,7 +123,7 @@ def _print_summary(outcome: Outcome, config: RunConfig | MergeConfig, num_pictur
         print(speed_line)
     print(f"wrote results, metrics and settings to {config.out}")
     if num_pictures:
-        print(f"wrote {plural(num_pictures, 'picture')} to {config.out / 'pictures'}: prediction left, ground truth right")
+        print(f"wrote {counted(num_pictures, 'picture')} to {config.out / 'pictures'}: prediction left, ground truth right")
 
 
 def report_unreadable(unreadable: dict[str, str], consequence: str, *, allowed: bool) -> int:
@@ -135,12 +136,5 @@ def report_unreadable(unreadable: dict[str, str], consequence: str, *, allowed: 
     if len(unreadable) > MAX_LISTED:
         print(f"… and {len(unreadable) - MAX_LISTED} more", file=sys.stderr)
     if unreadable:
-        print(f"{plural(len(unreadable), 'image')} could not be read ({consequence})", file=sys.stderr)
+        print(f"{counted(len(unreadable), 'image')} could not be read ({consequence})", file=sys.stderr)
     return 0 if allowed or not unreadable else 1
-
-
-def plural(count: int, noun: str) -> str:
-    """Return the number with its noun: "1 image", "2 images"; "person" becomes "people"."""
-    if count == 1:
-        return f"1 {noun}"
-    return f"{count:,} people" if noun == "person" else f"{count:,} {noun}s"

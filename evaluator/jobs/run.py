@@ -19,7 +19,6 @@ from evaluator.inference.streaming import Stream
 from evaluator.jobs import outcome
 from evaluator.jobs.checkpoint import load_checkpoint
 from evaluator.jobs.config import RunConfig
-from evaluator.jobs.outcome import plural
 from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, Unfinished, differences
 from evaluator.jobs.results_version import RESULTS_VERSION
 from evaluator.metrics.coco_eval import Evaluation
@@ -32,6 +31,7 @@ from pipeline.images import UnreadableImage, read_image
 from pipeline.progress import progress_bar
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import read_skeleton
+from pipeline.wording import counted
 
 Group = Sequence[Image]
 Source = Callable[[list[Group]], Iterator[Sequence[tuple[Image, People | UnreadableImage]]]]
@@ -79,7 +79,9 @@ def evaluate_source(config: RunConfig, network: FieldNetwork | None, origin: dic
     number, count = config.part
     own_groups = groups[number - 1 :: count]
     if not own_groups:
-        raise UserError(f"--shard {config.shard}: this shard is empty ({plural(len(images), 'image')} make {len(groups)} batches); use fewer shards")
+        raise UserError(
+            f"--shard {config.shard}: this shard is empty ({counted(len(images), 'image')} make {len(groups)} batches); use fewer shards"
+        )
     clock = Clock()
     with Unfinished(config.out, identity, skeleton.num_joints) as work:
         if augmented:
@@ -180,7 +182,9 @@ def _find_all(groups: list[Group], source: Source, work: Unfinished, config: Run
     images = [image for group in groups for image in group]
     # Report a wrong image folder at once, not after trying every image.
     if config.checkpoint and config.images and not any((config.images / image.file_name).is_file() for image in images):
-        raise UserError(f"image folder {config.images}: contains none of the {plural(len(images), 'image')} of {config.annotations}")
+        raise UserError(
+            f"image folder {config.images}: contains none of the {counted(len(images), 'image')} of {config.annotations}"
+        )
     todo = [group for group in groups if not all(image.id in work.found for image in group)]
     num_done = len(images) - sum(map(len, todo))
     if num_done:
@@ -194,7 +198,7 @@ def _find_all(groups: list[Group], source: Source, work: Unfinished, config: Run
             progress.update(len(group))
             clock.count(len(group))
     if not work.found.people:
-        raise UserError(f"image folder {config.images}: none of the {plural(len(images), 'image')} can be read; check --images")
+        raise UserError(f"image folder {config.images}: none of the {counted(len(images), 'image')} can be read; check --images")
     return work.found
 
 
@@ -205,6 +209,8 @@ def _publish_shard(config: RunConfig, identity: dict[str, Any], groups: list[Gro
         (folder / PEOPLE).write_bytes(found.lines(ids))
         write_json(folder / EVALUATION, {**identity, "people": file_facts(folder / PEOPLE)})
         save_config(config, folder / "config.yaml")
-    print(f"shard {config.shard}: wrote {plural(len(ids), 'image')} to {config.out}; combine all shards with `python -m evaluator merge`")
+    print(
+        f"shard {config.shard}: wrote {counted(len(ids), 'image')} to {config.out}; combine all shards with `python -m evaluator merge`"
+    )
     names = {image.file_name: found.unreadable[image.id] for g in groups for image in g if image.id in found.unreadable}
     return outcome.report_unreadable(names, "merged as images without predictions", allowed=config.allow_unreadable)

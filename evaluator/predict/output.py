@@ -17,7 +17,7 @@ from evaluator.inference.clock import Clock
 from evaluator.inference.fields import Fields, find_people_or_fail
 from evaluator.inference.network import FieldNetwork
 from evaluator.inference.streaming import Stream
-from evaluator.metrics.coco_eval import to_results
+from evaluator.metrics.results import to_results
 from evaluator.options import choose_batch_size
 from evaluator.predict import openpose_json
 from evaluator.predict.config import PredictConfig

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from evaluator.inference.network import FieldNetwork
-from evaluator.inference.streaming import ahead
+from evaluator.inference.streaming import prefetch
 from evaluator.jobs.checkpoint import load_checkpoint
-from evaluator.jobs.outcome import plural, report_unreadable
+from evaluator.jobs.outcome import report_unreadable
 from evaluator.predict.config import PredictConfig
 from evaluator.predict.output import Output, Picture
 from evaluator.predict.video import SUFFIXES as VIDEO_SUFFIXES
@@ -17,6 +17,7 @@ from pipeline.cli import save_config
 from pipeline.errors import UserError
 from pipeline.files import new_folder, refuse_used
 from pipeline.images import UnreadableImage
+from pipeline.wording import counted
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 FRAMES_AHEAD = 4
@@ -71,7 +72,7 @@ def predict(config: PredictConfig, files: list[Path], network: FieldNetwork, dev
             raise UserError(first if len(files) == 1 else f"none of the {len(files)} files can be read; the first is {first}")
         save_config(config, folder / "config.yaml")
     print(
-        f"{plural(output.num_people, 'person')} in {plural(output.num_images, 'image')}, {output.num_drawn} drawn "
+        f"{counted(output.num_people, 'person')} in {counted(output.num_images, 'image')}, {output.num_drawn} drawn "
         f"(--draw-min-score {config.draw_min_score:g}); wrote drawings, results.json and images.json to {config.out}"
     )
     return report_unreadable(output.unreadable, "skipped", allowed=False)
@@ -86,7 +87,7 @@ def _add_video(output: Output, file: Path, name: str) -> None:
         return
     frames = (Picture(file=file, name=name, frame=i, pixels=frame) for i, frame in enumerate(video.frames()))
     with VideoWriter(output.folder / f"{name}.mp4", video.fps) as writer:
-        output.add(ahead(frames, FRAMES_AHEAD), video.num_stated or None, writer)
+        output.add(prefetch(frames, FRAMES_AHEAD), video.num_stated or None, writer)
     num_frames = output.num_images - num_before
     if not num_frames:
         output.unreadable[str(file)] = "none of its frames can be decoded"

@@ -57,7 +57,9 @@ class VideoWriter:
             size = frame.shape[1], frame.shape[0]
             self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, size)
             if not self._writer.isOpened():
-                raise UserError(f"video {self.path}: OpenCV cannot write MP4 files of {size[0]} x {size[1]} pixels on this machine")
+                raise UserError(
+                    f"video {self.path}: OpenCV cannot write MP4 files of {size[0]} x {size[1]} pixels on this machine"
+                )
         self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
 
     def __exit__(self, *error: object) -> None:

@@ -1,1 +1,4 @@
-"""The command `report`: evaluations as one HTML page. Imports `evaluator.metrics` and `evaluator.jobs`."""
+"""The command `report`: evaluations as one HTML page (`page/`: its HTML, CSS and JavaScript).
+
+Imports `pipeline`, `evaluator.metrics`, `evaluator.jobs`; of `trainer` only what reads run folders.
+"""

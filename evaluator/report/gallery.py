@@ -1,4 +1,4 @@
-"""The images of a report: which ones, with what was found and what is true in them, as plain values for the page."""
+"""The gallery of a report: the images to show, with predictions and ground truth as plain values for the page."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,16 @@ from pipeline.datasets.selection import add_derived_joints
 from pipeline.images import UnreadableImage, read_image
 from pipeline.skeleton import Skeleton
 
-PICTURE_PX = 640  # the longer side of a picture in the page
+PICTURE_PX = 640  # longer side of a picture in the page
 JPEG_QUALITY = 80
 
 
 def choose(images: Mapping[int, ImageErrors], count: int) -> dict[int, list[str]]:
-    """Ids of the images to show, with the groups they are in: the best, the median and the worst `count` by the mean OKS of their
-    people, and of each kind of error the quarter of `count` images with the most of it."""
+    """Choose the images to show; return the names of the groups they are in, by image id.
+
+    The groups are the best, median and worst `count` images by the mean OKS of their people and, for each kind of error, the
+    `count` / 4 images with most errors of that kind.
+    """
     ranked = sorted((i for i in images if len(images[i].people)), key=lambda i: (-float(images[i].oks.mean()), i))
     middle = max(0, (len(ranked) - count) // 2)
     groups = {
@@ -41,9 +44,9 @@ def choose(images: Mapping[int, ImageErrors], count: int) -> dict[int, list[str]
 
 
 def pictures_of(images: Sequence[Image], folder: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """JPEG data URLs by image id, no side longer than PICTURE_PX, and by file name the reasons why others cannot be read.
+    """Read the images one by one. Returns JPEG data URLs by image id, and reasons for unreadable images by file name.
 
-    One is read at a time.
+    The longer side of a picture is at most PICTURE_PX.
     """
     pictures, unreadable = {}, {}
     for image in images:
@@ -56,26 +59,27 @@ def pictures_of(images: Sequence[Image], folder: Path) -> tuple[dict[str, str], 
         if scale < 1:
             size = tuple(max(1, round(side * scale)) for side in pixels.shape[1::-1])
             pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-        done, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        assert done, image.file_name
-        pictures[str(image.id)] = "data:image/jpeg;base64," + base64.b64encode(data).decode()
+        encoded, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        assert encoded, image.file_name
+        pictures[str(image.id)] = "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
     return pictures, unreadable
 
 
-def shown(image: ImageErrors, groups: Sequence[str], entry: Image, results: Results, skeleton: Skeleton) -> dict[str, Any]:
-    """One image for the page. Points are [x, y, v] of each of the skeleton's joints in pixels of the image."""
+def describe_image(
+    image: ImageErrors, groups: Sequence[str], entry: Image, results: Results, skeleton: Skeleton
+) -> dict[str, Any]:
+    """Return one image for the page. Points are [x, y, v] of each joint of the skeleton, x and y in pixels of the image."""
     person_of = {int(row): person for person, row in enumerate(image.found_by) if row >= 0}
-    found = []
+    predicted = []
     for row, (place, fate) in enumerate(zip(image.places, image.fates, strict=True)):
-        person = person_of.get(row)
         points = np.reshape(results[place]["keypoints"], (-1, 3))
-        found.append(
+        predicted.append(
             {"fate": fate, "score": round(results[place]["score"], 3), "oks": round(float(image.best_oks[row]), 3)}
-            | _points(points, image, person, skeleton)
+            | _describe_points(points, image, person_of.get(row), skeleton)
         )
     true = [
         {"missed": bool(image.found_by[person] < 0), "oks": round(float(image.oks[person]), 3)}
-        | _points(annotation.keypoints, image, person, skeleton)
+        | _describe_points(annotation.keypoints, image, person, skeleton)
         for person, annotation in enumerate(image.people)
     ]
     return {
@@ -85,15 +89,16 @@ def shown(image: ImageErrors, groups: Sequence[str], entry: Image, results: Resu
         "groups": groups,
         "oks": round(float(image.oks.mean()), 4) if len(image.people) else None,
         "counts": {kind: count for kind, count in image.count().items() if count},
-        "found": found,
+        "predicted": predicted,
         "true": true,
     }
 
 
-def _points(source: np.ndarray, image: ImageErrors, person: int | None, skeleton: Skeleton) -> dict[str, list]:
-    """Points of a body, its joints' errors by name ("" for none), and their similarities (None where unknown)."""
+def _describe_points(source: np.ndarray, image: ImageErrors, person: int | None, skeleton: Skeleton) -> dict[str, Any]:
+    """Return the points of a person, the error of each joint ("" for none), and its similarity (None if unknown)."""
     points = add_derived_joints(np.asarray(source, np.float64)[None], skeleton, one_is_enough=True)[0]
-    errors, similarity = [""] * skeleton.num_joints, [None] * skeleton.num_joints
+    errors = [""] * skeleton.num_joints
+    similarity: list[float | None] = [None] * skeleton.num_joints
     names = [*JOINT_ERRORS, ""]
     for place, joint in enumerate(skeleton.source_indices):
         code = UNKNOWN if person is None else int(image.joint_errors[person, place])

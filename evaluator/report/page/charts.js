@@ -1,5 +1,5 @@
 "use strict";
-// Elements, tables and curves. All text of the data goes in as text, never as markup.
+// DOM helpers, tables and curves. Data is inserted as text, never as markup.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
@@ -38,7 +38,7 @@ function table(node, heads, rows) {
   );
 }
 
-/** A bar of parts [[share, color, title]]; shares are of the whole track. */
+/** A stacked bar. parts: [[share of the whole bar, color, title]]. */
 function track(parts) {
   const bar = ([width, paint, title]) =>
     element("i", { style: `width:${100 * Math.max(0, width)}%;background:${paint}`, title });
@@ -53,12 +53,12 @@ function drawFigures(run) {
   );
   table(
     $("areas"),
-    ["people", "number", "area in px²", "AP", "AR"],
+    ["area range", "people", "area in px²", "AP", "AR"],
     Object.entries(run.areas).map(([name, area]) => {
       const [low, high] = area.limits;
-      const limits = high < 1e9 ? (low ? `${low} to ${high}` : `below ${high}`) : low ? `${low} and more` : "any";
+      const limits = high < 1e9 ? (low ? `${low} to ${high}` : `up to ${high}`) : low ? `${low} and more` : "any";
       return [
-        name === "small" ? "small (not COCO's)" : name,
+        name === "small" ? "small (not part of COCO)" : name,
         String(area.num_people),
         limits,
         figure(area.ap),
@@ -77,7 +77,7 @@ function drawCurves(run) {
   const svg = shape("svg", {
     viewBox: `0 0 ${left + width + 14} ${top + height + 44}`,
     role: "img",
-    "aria-label": "precision over recall",
+    "aria-label": "precision-recall curves",
   });
   for (let i = 0; i <= 5; i++) {
     const at = i / 5;
@@ -112,7 +112,7 @@ function drawCurves(run) {
   $("plot").replaceChildren(svg);
   const mean = (curve) => curve.reduce((sum, value) => sum + value, 0) / curve.length;
   $("legend").replaceChildren(
-    element("div", { class: "sub" }, "OKS, and its AP" + (data.runs.length > 1 ? " (dashed: the others)" : "")),
+    element("div", { class: "sub" }, "OKS threshold and AP" + (data.runs.length > 1 ? " (dashed: other evaluations)" : "")),
     ...thresholds.map((threshold, i) =>
       element(
         "button",
@@ -132,7 +132,7 @@ function drawCurves(run) {
   );
 }
 
-function drawMending(run) {
+function drawErrors(run) {
   const now = run.figures.AP;
   let before = now;
   const rows = kinds.map((kind) => {
@@ -145,9 +145,9 @@ function drawMending(run) {
     const about = Object.assign([element("span", { class: "sub" }, data.errors[kind])], { left: true });
     return [[dot(kind), kind], String(count), figure(alone), gain(alone - now), figure(soFar), bar, about];
   });
-  rows.unshift(["as it is", "", figure(now), "", figure(now), track([[now, "var(--rest)", figure(now)]]), ""]);
+  rows.unshift(["none fixed", "", figure(now), "", figure(now), track([[now, "var(--rest)", figure(now)]]), ""]);
   rows.push([
-    "small deviations",
+    "remaining deviations",
     "",
     "",
     "",
@@ -158,22 +158,22 @@ function drawMending(run) {
     ]),
     "",
   ]);
-  table($("mending"), ["error", "number", "AP alone", "gain", "AP so far", "", ""], rows);
+  table($("errors"), ["error", "count", "AP if fixed", "gain", "cumulative AP", "", ""], rows);
 }
 
 const jointColumns = [
   ["joint", (joint, name) => name],
   ["labeled", (joint) => joint.num_labeled],
   ["OKS", (joint) => joint.oks],
-  ["of found", (joint) => joint.oks_found],
-  ["median px", (joint) => joint.median_px],
-  ["guessed", (joint) => joint.num_guessed],
+  ["OKS if found", (joint) => joint.oks_found],
+  ["median error in px", (joint) => joint.median_px],
+  ["not predicted", (joint) => joint.num_guessed],
   ...[...jointKinds, "missed", "good"].map((kind) => [
     kind,
     (joint) => (kind === "missed" ? joint.num_missed : joint.counts[kind]),
   ]),
 ];
-let jointOrder = { column: null, falling: false };
+let jointOrder = { column: null, descending: false };
 
 function drawJoints(run) {
   const rows = Object.entries(run.joints);
@@ -181,7 +181,7 @@ function drawJoints(run) {
     const value = jointColumns[jointOrder.column][1];
     rows.sort(([a, first], [b, second]) => {
       const [left, right] = [value(first, a), value(second, b)];
-      return (jointOrder.falling ? -1 : 1) * (typeof left === "string" ? left.localeCompare(right) : left - right);
+      return (jointOrder.descending ? -1 : 1) * (typeof left === "string" ? left.localeCompare(right) : left - right);
     });
   }
   const parts = (joint) =>
@@ -206,9 +206,9 @@ function drawJoints(run) {
     .querySelectorAll("th")
     .forEach((head, i) => {
       if (i >= jointColumns.length) return;
-      if (i === jointOrder.column) head.setAttribute("aria-sort", jointOrder.falling ? "descending" : "ascending");
+      if (i === jointOrder.column) head.setAttribute("aria-sort", jointOrder.descending ? "descending" : "ascending");
       head.addEventListener("click", () => {
-        jointOrder = { column: i, falling: jointOrder.column === i ? !jointOrder.falling : i > 0 };
+        jointOrder = { column: i, descending: jointOrder.column === i ? !jointOrder.descending : i > 0 };
         drawJoints(run);
       });
     });

@@ -1,22 +1,23 @@
 "use strict";
-// The images: filters, cards, and the large view, in which both panes are zoomed and moved together.
+// The gallery: filters, cards, and the large view, in which both panes zoom and move together.
 
 const fates = {
   found: "found",
-  score: "worse than a later one",
-  false: "false",
-  ignored: "on a crowd or an unlabeled person",
+  score: "ranked before a better prediction of the same person",
+  false: "false positive",
+  ignored: "ignored: crowd or unlabeled person",
 };
+const paneNames = { predicted: "prediction", true: "ground truth" };
 let listed = [];
 let current = 0;
 let view = null;
 
-/** Widths are of the screen, whatever the zoom; small cards have thinner lines. */
+/** Line widths are in screen pixels at every zoom level; small cards have thinner lines. */
 function stroke(paint, width) {
   return `stroke:${paint};stroke-width:calc(${width}px * var(--fat))`;
 }
 
-/** A body of points [x, y, v]; what is wrong with a joint is a ring around it, of a person a color of its own. */
+/** A person with points [x, y, v]. A ring marks the error of a joint; a single color marks the error of a whole person. */
 function body(person, fate) {
   const { limbs, limbColors, joints, jointColors } = data.skeleton;
   const special = { false: "false", score: "score", ignored: "false", missed: "missed" }[fate];
@@ -29,7 +30,7 @@ function body(person, fate) {
   });
   person.points.forEach(([x, y, seen], j) => {
     if (!seen) return;
-    const d = `M${x} ${y}h0.001`; // a line of no length is a round dot
+    const d = `M${x} ${y}h0.001`; // a line of almost zero length with round caps is a dot
     const error = person.errors[j];
     if (error) {
       const ring = { d, class: "ring", "data-error": error, style: stroke(color(error), 14) };
@@ -53,20 +54,20 @@ function pane(image, which) {
       : shape("rect", { ...place, class: "ground" }),
   );
   const people =
-    which === "found"
-      ? [...image.found].reverse().filter((person) => person.fate === "found" || $("strays").checked)
+    which === "predicted"
+      ? [...image.predicted].reverse().filter((person) => person.fate === "found" || $("unmatched").checked)
       : image.true;
   for (const person of people) {
-    const fate = which === "found" ? person.fate : person.missed ? "missed" : "found";
+    const fate = which === "predicted" ? person.fate : person.missed ? "missed" : "found";
     const title =
-      which === "found"
+      which === "predicted"
         ? `${fates[fate]}, score ${person.score}, OKS ${person.oks}`
         : person.missed
           ? "missed"
           : `OKS ${person.oks}`;
     svg.append(body({ ...person, title }, fate));
   }
-  return element("div", { class: "pane", "data-pane": which }, svg, element("span", {}, which));
+  return element("div", { class: "pane", "data-pane": which }, svg, element("span", {}, paneNames[which]));
 }
 
 function chips(image) {
@@ -75,13 +76,13 @@ function chips(image) {
   );
 }
 
-const oksOf = (image) => (image.oks === null ? "nobody labeled" : `OKS ${image.oks.toFixed(2)}`);
+const oksOf = (image) => (image.oks === null ? "no labeled people" : `OKS ${image.oks.toFixed(2)}`);
 
 function card(image, place) {
   return element(
     "button",
     { class: "card", type: "button", "data-id": image.id, onclick: () => enlarge(place) },
-    element("div", { class: "panes" }, pane(image, "found"), pane(image, "true")),
+    element("div", { class: "panes" }, pane(image, "predicted"), pane(image, "true")),
     element(
       "div",
       {},
@@ -104,14 +105,14 @@ function drawCards(run) {
   );
   if (kind) listed.sort((a, b) => b.counts[kind] - a.counts[kind]);
   $("cards").replaceChildren(...listed.map(card));
-  $("shown").textContent = `${listed.length} of ${run.gallery.length} images`;
+  $("shown").textContent = `${listed.length} of ${run.gallery.length} ${run.gallery.length === 1 ? "image" : "images"}`;
 }
 
 function setUpGallery(run) {
   const groups = [...new Set(run.gallery.flatMap((image) => image.groups))];
   const option = (value, text = value) => element("option", { value }, text);
   $("group").replaceChildren(option("", "all groups"), ...groups.map((name) => option(name)));
-  $("kind").replaceChildren(option("", "any errors or none"), ...kinds.map((kind) => option(kind)));
+  $("kind").replaceChildren(option("", "all images"), ...kinds.map((kind) => option(kind)));
   $("key").replaceChildren(...kinds.map((kind) => element("span", {}, dot(kind), `${kind}: ${data.errors[kind]}`)));
   $("filters").onsubmit = (event) => event.preventDefault();
   $("filters").oninput = () => drawCards(run);
@@ -123,7 +124,7 @@ function enlarge(place) {
   const image = listed[current];
   $("title").textContent = `${oksOf(image)}  ${image.file}`;
   $("details").replaceChildren(...chips(image));
-  $("panes").replaceChildren(pane(image, "found"), pane(image, "true"));
+  $("panes").replaceChildren(pane(image, "predicted"), pane(image, "true"));
   for (const svg of $("panes").querySelectorAll("svg")) {
     svg.addEventListener(
       "wheel",
@@ -136,7 +137,7 @@ function enlarge(place) {
     svg.addEventListener("pointerdown", (event) => svg.setPointerCapture(event.pointerId));
     svg.addEventListener("pointermove", (event) => event.buttons && move(svg, event));
   }
-  showWhole();
+  fitView();
   if (!$("large").open) $("large").showModal();
 }
 
@@ -145,7 +146,7 @@ function under(svg, event) {
   return [point.x, point.y];
 }
 
-function showWhole() {
+function fitView() {
   const [width, height] = listed[current].size;
   view = { x: -0.5, y: -0.5, width, height };
   applyView();
@@ -153,7 +154,7 @@ function showWhole() {
 
 function zoom(factor, [x, y] = [view.x + view.width / 2, view.y + view.height / 2]) {
   const [width] = listed[current].size;
-  const by = Math.min(Math.max(factor, view.width / (width * 1.5)), (32 * view.width) / width); // from two thirds to 32 times
+  const by = Math.min(Math.max(factor, view.width / (width * 1.5)), (32 * view.width) / width); // zoom from 2/3 to 32
   view = { x: x - (x - view.x) / by, y: y - (y - view.y) / by, width: view.width / by, height: view.height / by };
   applyView();
 }
@@ -170,9 +171,9 @@ function applyView() {
     svg.setAttribute("viewBox", `${view.x} ${view.y} ${view.width} ${view.height}`);
 }
 
-$("closer").onclick = () => zoom(1.5);
-$("wider").onclick = () => zoom(1 / 1.5);
-$("whole").onclick = showWhole;
+$("zoom-in").onclick = () => zoom(1.5);
+$("zoom-out").onclick = () => zoom(1 / 1.5);
+$("fit").onclick = fitView;
 $("close").onclick = () => $("large").close();
 $("previous").onclick = () => enlarge(current - 1);
 $("next").onclick = () => enlarge(current + 1);

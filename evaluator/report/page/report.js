@@ -1,12 +1,12 @@
 "use strict";
-// Puts the page together for the chosen evaluation, and several side by side.
+// Builds the page for the selected evaluation, and the comparison of several evaluations.
 
 function compareRuns() {
   $("comparison").hidden = data.runs.length < 2;
   const rows = [
     ...Object.keys(data.runs[0].figures).map((name) => [name, (run) => run.figures[name], figure, Math.max]),
-    ...kinds.map((kind) => [`number: ${kind}`, (run) => run.errors[kind].count, String, Math.min]),
-    ...kinds.map((kind) => [`AP gain: ${kind} mended`, (run) => run.errors[kind].ap_alone - run.figures.AP, gain, null]),
+    ...kinds.map((kind) => [`count: ${kind}`, (run) => run.errors[kind].count, String, Math.min]),
+    ...kinds.map((kind) => [`AP gain if fixed: ${kind}`, (run) => run.errors[kind].ap_alone - run.figures.AP, gain, null]),
   ];
   table(
     $("compare"),
@@ -22,18 +22,21 @@ function compareRuns() {
   });
 }
 
+const count = (number, one, many) => `${number} ${number === 1 ? one : many}`;
+
 function show(number) {
   const run = data.runs[number];
   $("runs")
     .querySelectorAll("button")
     .forEach((button, i) => button.setAttribute("aria-pressed", String(i === number)));
   $("about").textContent =
-    `${run.name}: ${data.numImages} images of ${data.annotations}, ${run.numPeople} people with labeled joints, ` +
-    `${run.numResults} results, skeleton ${data.skeleton.name}` +
-    (run.numUnreadable ? `, ${run.numUnreadable} unreadable images` : "");
+    `${run.name}: ${data.annotations} (${count(data.numImages, "image", "images")}, ` +
+    `${count(run.numPeople, "labeled person", "labeled people")}), ${count(run.numResults, "prediction", "predictions")}, ` +
+    `skeleton ${data.skeleton.name}` +
+    (run.numUnreadable ? `, ${count(run.numUnreadable, "unreadable image", "unreadable images")}` : "");
   drawFigures(run);
   drawCurves(run);
-  drawMending(run);
+  drawErrors(run);
   drawJoints(run);
   setUpGallery(run);
   table(

@@ -1,0 +1,56 @@
+"""Options of the command `export`. Imports nothing heavy."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from evaluator.decoding import DecodeConfig
+from evaluator.options import Decoding, DeviceTarget
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Export the network of a checkpoint to a file that other engines run.
+
+    The exported network takes uint8 RGB images (B, H, W, 3), normalizes them, and returns the last stage's heatmaps
+    (B, J + 1, H / stride, W / stride) and PAFs (B, 2 L, H / stride, W / stride). Before the file is written to --out, it is
+    run and compared with the checkpoint (AIR is not compared).
+
+    The metadata describe skeleton, stride, input size, normalization and the decoder settings given here: inside an ONNX file,
+    and in a .json file beside a MINDIR or AIR file.
+
+    Example: python -m evaluator export --checkpoint runs/first --format ONNX --out openpose.onnx
+    """
+
+    checkpoint: Path
+    """Checkpoint file, or run folder, whose newest checkpoint is used."""
+    format: Literal["MINDIR", "ONNX", "AIR"]
+    """MINDIR for MindSpore, ONNX for other engines, AIR for Ascend's converter (needs an Ascend device)."""
+    out: Path
+    """File to write; must not exist."""
+    raw_weights: bool = False
+    """Use the raw weights even if the checkpoint also holds their moving averages (--ema-decay of the training run)."""
+    height: int | None = None
+    """Fixed input height in pixels, a multiple of the stride. Default: any height."""
+    width: int | None = None
+    """Fixed input width in pixels, a multiple of the stride. Default: any width."""
+    batch_size: int | None = None
+    """Fixed number of images per input. Default: any number."""
+    device_target: DeviceTarget = "auto"
+    decoding: Decoding = field(default_factory=DecodeConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width", "batch_size"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.format == "AIR" and None in self.shape:
+            raise ValueError("AIR needs a fixed input size: give --height, --width and --batch-size")
+
+    @property
+    def shape(self) -> tuple[int | None, int | None, int | None, int]:
+        """Shape of the input; None for a dimension of any size."""
+        return self.batch_size, self.height, self.width, 3
+
+    def filled_shape(self, default: tuple[int, int, int]) -> tuple[int, int, int, int]:
+        """Shape of an input, with `default` (B, H, W) for dimensions of any size."""
+        return self.batch_size or default[0], self.height or default[1], self.width or default[2], 3

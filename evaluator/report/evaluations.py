@@ -1,0 +1,123 @@
+"""Reading the output folders of evaluations, and checking that they can be compared."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from evaluator.jobs.partial import EVALUATION
+from evaluator.metrics.analysis import Analysis
+from evaluator.metrics.checks import read_results
+from evaluator.metrics.results import Results
+from pipeline.datasets.coco import CocoFile
+from pipeline.errors import UserError
+from pipeline.files import read_json
+from pipeline.skeleton import Skeleton
+from pipeline.skeletons import COCO18, read_skeleton
+from pipeline.wording import counted
+from trainer.run.checkpoint import list_checkpoints, read_info
+
+FIGURES_TOLERANCE = 1e-6
+EXPECTED_FOLDER = "give the --out folder of `python -m evaluator run`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """The contents of the output folder of an evaluation."""
+
+    folder: Path
+    results: Results
+    metrics: dict[str, Any]
+    settings: dict[str, Any]
+
+
+def read_evaluation(folder: Path) -> Evaluated:
+    """Read an output folder. Raises UserError if it is not a complete evaluation."""
+    if not folder.is_dir():
+        raise UserError(f"evaluation {folder}: no such folder; {EXPECTED_FOLDER}")
+    if not (folder / "metrics.json").exists():
+        raise UserError(f"evaluation {folder}: contains no metrics.json; {EXPECTED_FOLDER}")
+    metrics = read_json(folder / "metrics.json", "metrics")
+    if not isinstance(metrics, dict) or not isinstance(metrics.get("figures"), dict):
+        raise UserError(f"metrics {folder / 'metrics.json'}: expected an object with the object 'figures'")
+    return Evaluated(
+        folder=folder,
+        results=read_results(folder / "results.json"),
+        metrics=metrics,
+        settings=_read_settings(folder / "config.yaml"),
+    )
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"settings {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"settings {path}: not YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"settings {path}: expected a mapping of option names to values")
+    return settings
+
+
+def _identity(evaluated: Evaluated) -> dict[str, Any]:
+    """Return the contents of evaluation.json; empty if the evaluation has none."""
+    path = evaluated.folder / EVALUATION
+    return read_json(path, "evaluation") if path.is_file() else {}
+
+
+def skeleton_of(evaluated: Evaluated) -> Skeleton:
+    """Return the skeleton of an evaluation.
+
+    It is taken from evaluation.json, else from the checkpoint or the skeleton file in the settings, as far as they exist. If
+    none of them does, the skeleton is COCO's; annotations with other keypoints are then rejected.
+    """
+    if "skeleton" in (identity := _identity(evaluated)):
+        return Skeleton.from_dict(identity["skeleton"])
+    checkpoint, file = (evaluated.settings.get(name) for name in ("checkpoint", "skeleton"))
+    if checkpoint and Path(checkpoint).is_dir():
+        checkpoint = next(iter(list_checkpoints(Path(checkpoint))), None)
+    if checkpoint and Path(checkpoint).is_file():
+        return Skeleton.from_dict(read_info(Path(checkpoint)).skeleton)
+    return read_skeleton(Path(file)) if file and Path(file).is_file() else COCO18
+
+
+def common_skeleton(evaluated: list[Evaluated], file: Path | None) -> Skeleton:
+    """Return the skeleton of all evaluations, that of `file` if given. Raises UserError if they have different ones."""
+    if file:
+        return read_skeleton(file)
+    skeletons = [skeleton_of(each) for each in evaluated]
+    for each, skeleton in zip(evaluated, skeletons, strict=True):
+        if skeleton != skeletons[0]:
+            raise UserError(
+                f"evaluation {each.folder}: its skeleton {skeleton.name!r} differs from that of {evaluated[0].folder}, "
+                f"{skeletons[0].name!r}; write a report for each of them"
+            )
+    return skeletons[0]
+
+
+def common_max_images(evaluated: list[Evaluated]) -> int | None:
+    """Return --max-images of all evaluations; None for all images. Raises UserError if they differ."""
+    values = {each.folder: _identity(each).get("max_images") for each in evaluated}
+    if len(set(values.values())) > 1:
+        listed = ", ".join(f"{folder}: {number or 'all'}" for folder, number in values.items())
+        raise UserError(f"evaluations of different images cannot be compared (--max-images: {listed}); write a report for each")
+    return next(iter(values.values()))
+
+
+def require_same_figures(evaluated: Evaluated, analysis: Analysis, document: CocoFile) -> None:
+    """Raise UserError unless the metrics computed from the results are those that the evaluation stored."""
+    num_images = evaluated.metrics.get("num_images", len(document.images))
+    if num_images != len(document.images):
+        raise UserError(
+            f"evaluation {evaluated.folder}: has {counted(num_images, 'image')}, but annotation file {document.path} has "
+            f"{len(document.images)}; give the annotation file of the evaluation"
+        )
+    for name, value in analysis.figures.items():
+        stored = evaluated.metrics["figures"].get(name)
+        if not isinstance(stored, (int, float)) or abs(stored - value) > FIGURES_TOLERANCE:
+            raise UserError(
+                f"evaluation {evaluated.folder}: metrics.json has {name} {stored}, but its results score {value:.6f} with "
+                f"annotation file {document.path}; give the annotation file (and --skeleton) of the evaluation"
+            )
