@@ -1,4 +1,4 @@
-"""The architectures: sizes against what was published, unfolding, and each of them from records to a score."""
+"""The architectures: published sizes, unfolded convolutions, and each of them from records to AP."""
 
 import dataclasses
 import json
@@ -11,14 +11,15 @@ from trainer_data import make_records
 from evaluator.__main__ import COMMANDS as EVALUATOR
 from pipeline.cli import as_options, flatten, main
 from trainer.__main__ import COMMANDS
-from trainer.commands import bench_step
+from trainer.commands.bench_step import BenchStepConfig
 from trainer.config import TrainConfig
 from trainer.networks.config import NetworkConfig
 from trainer.networks.cpu_convolution import unfold
 from trainer.networks.inference import LastStage
 from trainer.networks.layers import convolution
 from trainer.networks.network import Network, convolutions, count_multiplications, count_parameters, initialize
-from trainer.run.checkpoint import load_network, read_newest
+from trainer.run.checkpoint import read_newest
+from trainer.run.load import load_network
 from trainer.weights import vgg19
 
 SMALLEST = {"neck_channels": (4,), "stage_channels": 4, "stage1_hidden_channels": 4}
@@ -34,7 +35,7 @@ TINY = {
 
 
 def preset(name: str) -> NetworkConfig:
-    return NetworkConfig(**bench_step.BenchStepConfig.PRESETS[name])
+    return NetworkConfig(**BenchStepConfig.PRESETS[name])
 
 
 def make(config: NetworkConfig, num_heatmaps: int = 19, num_pafs: int = 38) -> Network:
@@ -44,12 +45,12 @@ def make(config: NetworkConfig, num_heatmaps: int = 19, num_pafs: int = 38) -> N
 
 
 def test_openpose_2019_is_the_published_body_25_model():
-    # 25 joints and background, 26 limbs. The published file, pose_iter_584000.caffemodel, has 104,715,850 bytes: four for
-    # each number, and 51,514 for the names and shapes of its layers.
+    # 25 joints and background, 26 limbs. The published file, pose_iter_584000.caffemodel, has 104,715,850 bytes: four per
+    # weight, and 51,514 for the names and shapes of its layers.
     network = Network(preset("openpose-2019"), 26, 52)
     assert sum(count_parameters(network).values()) == 26_166_084
     assert 0 < 104_715_850 - 4 * 26_166_084 < 60_000
-    # With COCO's 18 joints; a block by hand: three of 3x3 with bias and PReLU, the first over what three others gave.
+    # COCO's 18 joints. By hand: a block is three 3x3 convolutions with bias and PReLU; its input is the output of three others.
     network = Network(preset("openpose-2019"), 19, 38)
     block = lambda before, c: 9 * before * c + 2 * 9 * c * c + 6 * c  # noqa: E731
     branch = lambda before, c, hidden, fields: (  # noqa: E731
@@ -58,41 +59,41 @@ def test_openpose_2019_is_the_published_body_25_model():
     stages = branch(128, 96, 256, 38) + 3 * branch(128 + 38, 128, 512, 38)
     stages += branch(128 + 38, 96, 256, 19) + branch(128 + 38 + 19, 128, 512, 19)
     neck = 512 + (9 * 512 * 256 + 2 * 256) + (9 * 256 * 128 + 2 * 128)
-    assert count_parameters(network) == {"vgg": 5_865_536, "base": neck, "stage": stages}
+    assert count_parameters(network) == {"backbone": 5_865_536, "neck": neck, "stages": stages}
     assert sum(count_parameters(network).values()) == 26_050_878
     assert count_multiplications(network, 368) == 80_329_589_504
 
 
-def test_lightweight_has_the_size_that_its_paper_states():
+def test_lightweight_has_the_published_size():
     network = Network(preset("lightweight"), 19, 38)
-    # The paper: 4.1 M. Exactly: the count in the test of another implementation (github.com/osmr/imgclsmob, lwopenpose_cmupan.py).
+    # The paper says 4.1 M. The exact number is from a test of another implementation (github.com/osmr/imgclsmob, lwopenpose_cmupan.py).
     assert sum(count_parameters(network).values()) == 4_091_698
-    # The paper, table 5, at 368 x 368: "GFLOPs" 3.7 for the backbone, 0.3 + 0.3, 1.3 and 3.4, together 9.
+    # Table 5 of the paper, at 368 x 368: 3.7 "GFLOPs" for the backbone, 0.3 + 0.3, 1.3 and 3.4; 9 in total.
     parts = dict.fromkeys(("backbone", "neck", "stages.0", "stages.1"), 0)
     for layer, side in convolutions(network, 368):
         part = next(part for part in parts if layer.weight.name.startswith(part))
         parts[part] += layer.weight.size * side * side
     assert [round(count / 1e9, 1) for count in parts.values()] == [3.7, 0.6, 1.3, 3.4]
     assert count_multiplications(network, 368) == sum(parts.values()) == 8_881_647_616
-    # Intel's model of it (human-pose-estimation-0001): 15.435 GFlops at 256 x 456, of which a multiplication is two.
+    # Intel's version (human-pose-estimation-0001): 15.435 GFLOPs at 256 x 456, two per multiplication.
     cells_ratio = 46 * 46 / (32 * 57)
     assert count_multiplications(network, 368) / 1e9 == pytest.approx(15.435 / 2 * cells_ratio, rel=0.01)
 
 
-def test_the_reference_network_has_the_multiplications_of_the_published_one():
-    # Osokin 2018, table 1: 136.1 GFLOPs for all of OpenPose's stages at 368 x 368.
+def test_the_default_network_has_the_published_number_of_multiplications():
+    # Osokin 2018, table 1: 136.1 GFLOPs for OpenPose with all stages at 368 x 368.
     assert count_multiplications(Network(NetworkConfig(), 19, 38), 368) / 1e9 == pytest.approx(136.1, rel=0.005)
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_every_parameter_has_a_group_and_every_group_parameters(name):
+def test_every_parameter_belongs_to_one_group(name):
     network = make(TINY[name])
     groups = network.parameter_groups()
     assert all(groups.values())
     assert [id(p) for group in groups.values() for p in group] == [id(p) for p in network.trainable_params()]
 
 
-def test_a_file_of_vgg19_fills_both_vgg_backbones():
+def test_a_vgg19_checkpoint_fits_both_vgg_backbones():
     places = {f"layers.{place}.{kind}" for place in vgg19.PLACES for kind in ("weight", "bias")}
     for name in ("openpose", "openpose-2019"):
         backbone = Network(TINY[name], 19, 38).backbone
@@ -101,7 +102,7 @@ def test_a_file_of_vgg19_fills_both_vgg_backbones():
     assert not TINY["lightweight"].has_vgg_backbone
 
 
-def test_pafs_come_first_and_heatmaps_see_the_last_of_them():
+def test_paf_stages_come_first_and_heatmap_stages_see_the_last_pafs():
     network = make(dataclasses.replace(TINY["openpose-2019"], num_stages=3, num_paf_stages=2))
     outputs = network(ms.Tensor(np.zeros((1, 32, 48, 3), np.uint8)))
     assert [[None if f is None else f.shape for f in stage] for stage in outputs] == [
@@ -113,7 +114,7 @@ def test_pafs_come_first_and_heatmaps_see_the_last_of_them():
 
 
 @pytest.mark.parametrize(("size", "height", "width"), [(7, 6, 9), (3, 8, 5), (7, 2, 1)])
-def test_an_unfolded_convolution_is_the_same_function_with_the_same_gradients(size, height, width):
+def test_an_unfolded_convolution_has_the_same_outputs_and_gradients(size, height, width):
     layer = convolution(4, 5, size)
     rng = np.random.default_rng(0)
     for p in layer.trainable_params():
@@ -132,7 +133,7 @@ def test_an_unfolded_convolution_is_the_same_function_with_the_same_gradients(si
         np.testing.assert_allclose(after, before, atol=1e-4)
 
 
-def test_an_unfolded_network_gives_the_same_fields_for_pictures_of_any_size():
+def test_an_unfolded_network_predicts_the_same_fields_for_images_of_any_size():
     network = make(TINY["openpose"])
     images = np.random.default_rng(0).integers(0, 256, (2, 48, 80, 3), np.uint8)
 
@@ -145,10 +146,10 @@ def test_an_unfolded_network_gives_the_same_fields_for_pictures_of_any_size():
     unfold(network)
     for before, after in zip(plain, fields(), strict=True):
         np.testing.assert_allclose(after, before, atol=1e-6)
-    assert [(p.name, p.shape) for p in network.get_parameters()] == names, "checkpoints do not depend on it"
+    assert [(p.name, p.shape) for p in network.get_parameters()] == names, "checkpoints do not depend on unfolding"
 
 
-def test_training_unfolds_wide_networks_without_other_convolutions():
+def test_only_wide_networks_in_which_every_convolution_unfolds_are_unfolded():
     assert [name for name in TrainConfig.PRESETS if preset(name).unfolds] == ["openpose", "openpose-2019"]
     for name in ("openpose", "openpose-2019"):
         network = Network(preset(name), 19, 38)
@@ -157,21 +158,19 @@ def test_training_unfolds_wide_networks_without_other_convolutions():
     assert not any(config.unfolds for config in TINY.values())
 
 
-def test_only_convolutions_that_can_be_are_unfolded():
+def test_depthwise_and_dilated_convolutions_are_not_unfolded():
     network = make(TINY["lightweight"])
     unfold(network)
     left = {layer.weight.name for layer, _ in convolutions(network, 64) if layer.size > 1 and not layer.unfolded}
     depthwise = {name for name in left if name.startswith("backbone")}
     assert "backbone.layers.0.weight" in depthwise and len(depthwise) == 12
-    assert {name for name in left if "stages" in name} == {f"stages.1.backbone.{i}.backbone.3.weight" for i in range(5)}, (
-        "dilated"
-    )
+    assert {name for name in left if "stages" in name} == {f"stages.1.shared.{i}.residual.3.weight" for i in range(5)}, "dilated"
 
 
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        ({"architecture": "lightweight"}, "backbone_channels must be 12"),
+        ({"architecture": "lightweight"}, "backbone_channels must have 12"),
         ({"architecture": "openpose-2019"}, "num_paf_stages"),
         ({"architecture": "openpose-2019", "num_paf_stages": 6}, "num_paf_stages"),
         ({"architecture": "openpose-2019", "num_paf_stages": 4, "kernel_size": 5}, "kernel_size"),
@@ -181,7 +180,7 @@ def test_only_convolutions_that_can_be_are_unfolded():
         ({"hidden_channels": 0}, "hidden_channels"),
     ],
 )
-def test_what_an_architecture_does_not_have_is_refused_by_name(wrong, named):
+def test_options_that_do_not_fit_the_architecture_are_refused_by_name(wrong, named):
     with pytest.raises(ValueError, match=named):
         NetworkConfig(**wrong)
 
@@ -192,7 +191,7 @@ def records(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["openpose-2019", "lightweight"])
-def test_from_records_to_a_score(name, records, tmp_path):
+def test_from_records_to_ap(name, records, tmp_path):
     run = tmp_path / "run"
     shape = {field: value for field, value in flatten(TINY[name]).items() if value is not None}
     words = f"train --preset {name} --records {records} --out {run} --batch-size 4 --device-target CPU --lr 0.02".split()
@@ -201,7 +200,7 @@ def test_from_records_to_a_score(name, records, tmp_path):
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     absent = {"openpose-2019": [[True, False], [False, True]], "lightweight": [[False, False]] * 2}[name]
     assert all([[loss is None for loss in stage] for stage in entry["stage_losses"]] == absent for entry in log)
-    assert log[-1]["loss"] < 0.7 * log[0]["loss"], "it learns the eight images"
+    assert log[-1]["loss"] < 0.7 * log[0]["loss"], "the network fits the eight images"
 
     assert read_newest(run)[1].network["architecture"] == name
     loaded = load_network(run)
@@ -213,29 +212,6 @@ def test_from_records_to_a_score(name, records, tmp_path):
     assert json.loads((tmp_path / "ap" / "metrics.json").read_text())["num_images"] == 8
 
 
-def test_bench_step_measures_a_network_without_records(capsys):
-    words = ["bench-step", *as_options({k: v for k, v in flatten(TINY["openpose"]).items() if v is not None})]
-    words += ["--insize", "32", "--num-steps", "1", "--device-target", "CPU"]
-    assert main("trainer", "", COMMANDS, [*words, "--only", "forward"]) == 0
-    measured = json.loads(capsys.readouterr().out)
-    assert measured["seconds"] > 0 and measured["peak_bytes"] > 1e8
-    assert measured["parameters"] == sum(count_parameters(Network(TINY["openpose"], 19, 38)).values())
-    with pytest.raises(SystemExit, match="2"):
-        main("trainer", "", COMMANDS, [*words, "--insize", "33"])
-    assert "multiple of 8" in capsys.readouterr().err
-
-
-def test_the_table_of_bench_step():
-    step = {
-        "device": "CPU", "num_threads": 2, "cpu_s": 6.0, "compile_s": 20.0, "peak_bytes": 4.1e9, "estimated_bytes": 4.5e9,
-        "parameters": 1_000_000, "multiplications": 2_000_000_000,
-    }  # fmt: skip
-    measured = {part: {**step, "seconds": seconds} for part, seconds in zip(bench_step.PARTS, (1.0, 3.5, 4.0), strict=True)}
-    text = "\n".join(bench_step.table(bench_step.BenchStepConfig(batch_size=2), measured))
-    assert "4.00 s a step, 0.50 img/s" in text and "forward 25%, backward 62%, optimizer 12%" in text
-    assert "peak memory 4.10 GB (estimated before: 4.50 GB)" in text and "2.00 G multiplications" in text and " 6 GFLOPS" in text
-
-
-def test_presets_are_valid_and_named_by_their_architectures():
+def test_presets_are_valid_and_have_the_architecture_of_their_name():
     for name in TrainConfig.PRESETS:
         assert preset(name).architecture == ("openpose" if name == "small" else name)

@@ -1,4 +1,4 @@
-"""Learning rates by hand, Adam against its formula in float64, the step: it learns, and it refuses what is not finite."""
+"""Learning rates by hand, optimizers against their formulas in float64, and a step that learns and rejects values that are not finite."""
 
 import mindspore as ms
 import numpy as np
@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trainer_data import TINY
 
-from trainer.config import OptimConfig
+from trainer.loop.config import OptimConfig
 from trainer.loop.loss import stage_losses
 from trainer.loop.optimizer import LearningRates, Optimizer, learning_rates
 from trainer.loop.step import make_scaler, make_step
 from trainer.networks.network import Network, initialize
 
-GO = ms.Tensor(0.0, ms.float32)  # nobody asks to stop
+GO = ms.Tensor(0.0, ms.float32)  # no process was asked to stop
 
 
 def test_the_reference_schedule():
@@ -30,15 +30,15 @@ def test_the_reference_schedule():
         assert learning_rates(step, config, total_steps=300_000) == pytest.approx(expected), step
 
 
-def test_warm_up_rises_from_the_first_step_to_the_full_rate():
-    config = OptimConfig(lr=1.0, lr_warmup_steps=4, freeze_backbone_steps=0, vgg_lr_factor=1)
-    assert [learning_rates(step, config, total_steps=300_000).stage for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
-    assert learning_rates(0, config, total_steps=300_000).vgg == 0.25
+def test_warmup_is_linear_up_to_the_full_rate():
+    config = OptimConfig(lr=1.0, lr_warmup_steps=4, freeze_backbone_steps=0, backbone_lr_factor=1)
+    assert [learning_rates(step, config, total_steps=300_000).stages for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+    assert learning_rates(0, config, total_steps=300_000).backbone == 0.25
 
 
-def test_cosine_falls_from_the_full_rate_to_nothing_at_the_end_of_the_run():
+def test_cosine_decays_from_the_full_rate_to_zero_at_the_end_of_the_run():
     config = OptimConfig(lr=1.0, lr_schedule="cosine", freeze_backbone_steps=0)
-    rates = [learning_rates(step, config, total_steps=8).stage for step in range(10)]
+    rates = [learning_rates(step, config, total_steps=8).stages for step in range(10)]
     assert rates[:5:2] == pytest.approx([1, (1 + 0.5**0.5) / 2, 0.5])
     assert rates == sorted(rates, reverse=True) and rates[8] == rates[9] == 0
 
@@ -47,19 +47,19 @@ def test_cosine_falls_from_the_full_rate_to_nothing_at_the_end_of_the_run():
 def test_rates_never_rise_after_the_freeze_and_keep_their_factors(step):
     config = OptimConfig(lr=3e-4)
     now, later = learning_rates(step, config, total_steps=300_000), learning_rates(step + 1, config, total_steps=300_000)
-    assert now.base == pytest.approx(now.stage / 4)
-    assert later.stage <= now.stage
-    assert now.vgg in (0, now.base) and (now.vgg > 0) == (step >= 2_000)
+    assert now.neck == pytest.approx(now.stages / 4)
+    assert later.stages <= now.stages
+    assert now.backbone in (0, now.neck) and (now.backbone > 0) == (step >= 2_000)
 
 
 @pytest.mark.parametrize("wrong", [{"lr": 0}, {"lr": float("nan")}, {"lr_gamma": -1}, {"lr_steps": (5, 5)}, {"lr_steps": (0,)}])
-def test_wrong_options_are_refused_by_name(wrong):
+def test_invalid_options_are_refused_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         OptimConfig(**wrong)
 
 
 def make_batch() -> list[np.ndarray]:
-    """Two images, heatmaps, PAFs, mask, for a network of 3 heatmaps and 4 PAF channels."""
+    """Return two images, heatmaps, PAFs and masks for a network with 3 heatmaps and 4 PAF channels."""
     return [
         np.random.default_rng(1).integers(0, 256, (2, 16, 24, 3)).astype(np.uint8),
         np.full((2, 3, 2, 3), 200, np.uint8),
@@ -70,7 +70,7 @@ def make_batch() -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def trained():
-    """A tiny network after 25 steps on one batch: (network, adam, step, batch, losses)."""
+    """Return a tiny network after 25 steps on one batch: (network, adam, step, batch, losses)."""
     network = Network(TINY, 3, 4)
     initialize(network, np.random.default_rng(0))
     adam = Optimizer(network)
@@ -89,9 +89,9 @@ def snapshot(network, adam) -> dict[str, np.ndarray]:
     return {name: p.asnumpy().copy() for name, p in (network.parameters_dict() | adam.state()).items()}
 
 
-def test_each_group_moves_at_its_own_rate_and_adam_is_its_formula(trained):
+def test_each_group_has_its_own_learning_rate_and_adam_matches_its_formula(trained):
     network, adam, step, batch, _ = trained
-    rates = LearningRates(vgg=0.0, base=1e-3, stage=2e-3)
+    rates = LearningRates(backbone=0.0, neck=1e-3, stages=2e-3)
     before = snapshot(network, adam)
     step(*map(ms.Tensor, batch), ms.Tensor(rates, ms.float32), GO)
     after = snapshot(network, adam)
@@ -109,7 +109,7 @@ def test_each_group_moves_at_its_own_rate_and_adam_is_its_formula(trained):
             assert (rates._asdict()[group] > 0) or np.array_equal(before[p.name], after[p.name])
 
 
-def test_a_gradient_that_is_not_finite_is_told_and_changes_nothing(trained):
+def test_a_gradient_that_is_not_finite_is_reported_and_changes_nothing(trained):
     network, adam, step, batch, _ = trained
     weight = network.stages[0].pafs[-1].weight
     good = weight.asnumpy().copy()
@@ -117,7 +117,7 @@ def test_a_gradient_that_is_not_finite_is_told_and_changes_nothing(trained):
     poisoned[0, 0, 0, 0] = np.nan
     rates = ms.Tensor([1e-3] * 3, ms.float32)
     assert bool(step(*map(ms.Tensor, batch), rates, GO)[1])
-    # set_data would not reach a graph that is compiled already.
+    # set_data would not reach the compiled graph.
     ms.ops.assign(weight, ms.Tensor(poisoned))
     before = snapshot(network, adam)
     finite = step(*map(ms.Tensor, batch), rates, GO)[1]
@@ -137,7 +137,7 @@ def test_an_ignored_batch_has_no_gradient(trained):
 
 
 def expected_step(config: OptimConfig, number: int, weight, gradient, memory: dict, rate: float) -> np.ndarray:
-    """The weight after step `number` (from 1) by the papers' formulas, in float64; `memory` holds m, v or velocity."""
+    """Return the weight after step `number` (from 1) by the published formulas in float64. `memory` holds m and v, or velocity."""
     decay = config.weight_decay if weight.ndim > 1 else 0.0
     if config.optimizer == "adamw":
         weight = weight - rate * decay * weight
@@ -153,12 +153,12 @@ def expected_step(config: OptimConfig, number: int, weight, gradient, memory: di
 
 
 @pytest.mark.parametrize(("optimizer", "clip_norm"), [("adam", 0.05), ("adamw", 0.0), ("momentum", 0.05)])
-def test_every_rule_is_its_formula_with_decay_clipping_and_average(optimizer, clip_norm):
+def test_every_optimizer_matches_its_formula_with_decay_clipping_and_average(optimizer, clip_norm):
     config = OptimConfig(optimizer=optimizer, weight_decay=0.1, clip_norm=clip_norm, ema_decay=0.75)
     network, batch, rate = Network(TINY, 3, 4), list(map(ms.Tensor, make_batch())), 1e-2
     initialize(network, np.random.default_rng(0))
     rule = Optimizer(network, config)
-    rule.begin_averages()
+    rule.start_averages()
     step = make_step(network, rule, make_scaler(config))
     gradients_of = ms.value_and_grad(lambda *b: stage_losses(network(b[0]), *b[1:]).sum(), None, rule.weights)
     weights = [p.asnumpy().astype(np.float64) for p in rule.weights]
@@ -166,18 +166,18 @@ def test_every_rule_is_its_formula_with_decay_clipping_and_average(optimizer, cl
     for number in (1, 2, 3):
         gradients = [g.asnumpy().astype(np.float64) for g in gradients_of(*batch)[1]]
         norm = np.sqrt(sum((g**2).sum() for g in gradients))
-        *_, told = step(*batch, ms.Tensor([rate] * 3, ms.float32), GO)
-        assert float(told.asnumpy()) == pytest.approx(norm, rel=1e-4) and norm > 0.05
+        *_, reported_norm = step(*batch, ms.Tensor([rate] * 3, ms.float32), GO)
+        assert float(reported_norm.asnumpy()) == pytest.approx(norm, rel=1e-4) and norm > 0.05
         share = min(1.0, clip_norm / norm) if clip_norm else 1.0
         for i, gradient in enumerate(gradients):
             weights[i] = expected_step(config, number, weights[i], share * gradient, memories[i], rate)
             averages[i] = 0.75 * averages[i] + 0.25 * weights[i]
             np.testing.assert_allclose(rule.weights[i].asnumpy(), weights[i], rtol=2e-3, atol=2e-5, err_msg=rule.weights[i].name)
             np.testing.assert_allclose(rule.averages()[rule.weights[i].name].asnumpy(), averages[i], rtol=2e-3, atol=2e-5)
-            weights[i] = rule.weights[i].asnumpy().astype(np.float64)  # Adam makes much of the last bit: compare step by step
+            weights[i] = rule.weights[i].asnumpy().astype(np.float64)  # Adam amplifies rounding errors: compare single steps
 
 
-def test_a_dynamic_loss_scale_halves_where_numbers_are_not_finite_and_doubles_after_a_window(monkeypatch):
+def test_a_dynamic_loss_scale_halves_after_a_bad_step_and_doubles_after_a_window_of_good_ones(monkeypatch):
     monkeypatch.setattr("trainer.loop.step.LOSS_SCALE_WINDOW", 2)
     config = OptimConfig(loss_scale=1024.0, dynamic_loss_scale=True)
     network, batch = Network(TINY, 3, 4), list(map(ms.Tensor, make_batch()))
@@ -198,7 +198,7 @@ def test_a_dynamic_loss_scale_halves_where_numbers_are_not_finite_and_doubles_af
     assert scales == [512, 256, 256, 512, 512]
 
 
-def test_a_dynamic_loss_scale_stays_where_gradients_come_back_whole(monkeypatch):
+def test_a_dynamic_loss_scale_stays_in_the_range_in_which_gradients_are_exact(monkeypatch):
     monkeypatch.setattr("trainer.loop.step.LOSS_SCALE_WINDOW", 1)
     config = OptimConfig(loss_scale=2.0**23, dynamic_loss_scale=True)
     network, batch = Network(TINY, 3, 4), list(map(ms.Tensor, make_batch()))

@@ -1,4 +1,4 @@
-"""VGG19 weights: three ways to name them, with and without batch norm and biases, and nothing silently left out."""
+"""VGG19 weights: three naming schemes, with and without batch normalization and biases; missing tensors are reported."""
 
 import mindspore as ms
 import numpy as np
@@ -32,7 +32,7 @@ def save(path, layers, prefix, extra=("classifier.0.weight",)):
 
 
 @pytest.mark.parametrize("prefix", vgg19.PREFIXES)
-def test_the_three_forms_give_the_backbone_every_tensor(tmp_path, prefix):
+def test_every_naming_scheme_fills_the_whole_backbone(tmp_path, prefix):
     layers = make_layers(vgg19.PLACES)
     found = vgg19.read_vgg(save(tmp_path / "vgg.ckpt", layers, prefix))
     assert found.keys() == {p.name for p in Backbone(CHANNELS[1:]).trainable_params()}
@@ -65,11 +65,11 @@ def test_batch_norm_is_folded_into_the_convolution(tmp_path, biases):
 def test_a_missing_tensor_is_named(tmp_path, places, lost):
     layers = make_layers(places, batch_norm=places is vgg19.PLACES_WITH_BATCH_NORM)
     del layers[lost]
-    with pytest.raises(UserError, match=rf"lacks features\.{lost}"):
+    with pytest.raises(UserError, match=rf"tensor features\.{lost} is missing"):
         vgg19.read_vgg(save(tmp_path / "vgg.ckpt", layers, "features."))
 
 
-def test_what_is_not_a_vgg_is_refused_by_name(tmp_path):
+def test_other_files_are_refused(tmp_path):
     with pytest.raises(UserError, match="not a VGG19"):
         vgg19.read_vgg(save(tmp_path / "other.ckpt", {"0.weight": np.zeros((2, 2), np.float32)}, "backbone."))
     (tmp_path / "text.ckpt").write_text("no checkpoint")
