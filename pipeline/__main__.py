@@ -9,35 +9,37 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "build": Command(
-        help="COCO keypoints and images -> a record set",
+        help="make a record set from COCO keypoints and images",
         config="pipeline.build.config:BuildConfig",
         run="pipeline.__main__:build",
     ),
     "verify": Command(
-        help="re-hash, re-read and decode every row of a record set",
-        config="pipeline.records.verify:VerifyConfig",
+        help="hash every file and decode every row of a record set",
+        config="pipeline.records.config:VerifyConfig",
         run="pipeline.records.verify:run",
     ),
     "info": Command(
-        help="tell what a record set is", config="pipeline.commands.info:InfoConfig", run="pipeline.commands.info:run"
+        help="summarize a record set",
+        config="pipeline.commands.config:InfoConfig",
+        run="pipeline.commands.info:run",
     ),
     "preview": Command(
-        help="pictures of a record set: crop, skeleton, mask, heatmaps, PAFs",
-        config="pipeline.commands.preview:PreviewConfig",
+        help="draw samples: crop, skeletons, ignore mask, heatmaps, PAFs",
+        config="pipeline.commands.config:PreviewConfig",
         run="pipeline.commands.preview:run",
     ),
     "bench-build": Command(
-        help="what a sample costs: rate, parts, bytes, codec loss, and COCO 2017 from that",
-        config="pipeline.commands.bench_build:BenchBuildConfig",
+        help="measure what a sample costs and project it to COCO 2017",
+        config="pipeline.commands.config:BenchBuildConfig",
         run="pipeline.commands.bench_build:run",
     ),
     "bench-plan": Command(
-        help="time and memory of planning a data set of the size of COCO",
-        config="pipeline.commands.bench_plan:BenchPlanConfig",
+        help="measure the time and memory that planning a build of COCO's size takes",
+        config="pipeline.commands.config:BenchPlanConfig",
         run="pipeline.commands.bench_plan:run",
     ),
     "synthesize": Command(
-        help="make a COCO-format people data set from nothing",
+        help="generate a COCO-format data set of drawn people",
         config="pipeline.synthetic.synthesize:SynthesizeConfig",
         run="pipeline.synthetic.synthesize:run",
     ),
@@ -45,7 +47,7 @@ COMMANDS = {
 
 
 def build(config: "BuildConfig") -> int:
-    """`build`, with the data card. This entry point composes the two, so that `pipeline.build` need not know `data_cards`."""
+    """Run `build` and write the data card. Composed here so that `pipeline.build` does not import `data_cards`."""
     from data_cards.card import write_card
     from pipeline.build.build import run
 

@@ -1,4 +1,4 @@
-"""Pictures that one looks at: skeletons, ignore masks, heatmaps and PAFs over an image. Images are uint8 RGB."""
+"""Draw skeletons, ignore masks, heatmaps and PAFs over an image. Images are uint8 RGB."""
 
 import cv2
 import numpy as np
@@ -6,11 +6,11 @@ import numpy as np
 from pipeline.geometry import cells_to_pixels
 from pipeline.skeleton import Skeleton
 
-_SUBPIXEL_BITS = 4  # cv2 draws with fractions of a pixel through `shift`
+_SUBPIXEL_BITS = 4  # cv2 takes coordinates in 1/16 pixel with shift=4
 
 
 def draw_people(image: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, *, thickness_px: int | None = None) -> np.ndarray:
-    """A copy of `image` with the skeletons of `keypoints`, float (P, J, 3), pixels; a joint whose third value is 0 is not drawn."""
+    """Return a copy of `image` with skeletons. keypoints: float (P, J, 3) in pixels; joints whose third value is 0 are skipped."""
     canvas = image.copy()
     if thickness_px is None:
         thickness_px = max(1, round(min(image.shape[:2]) / 180))
@@ -28,7 +28,7 @@ def draw_people(image: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, *,
 
 
 def draw_ignore(image: np.ndarray, ignore: np.ndarray, stride_px: int) -> np.ndarray:
-    """A copy of `image` with the ignored cells, bool (h, w), in hatched red."""
+    """Return a copy of `image` with the ignored cells, bool (h, w), hatched in red."""
     mask = np.kron(ignore, np.ones((stride_px, stride_px), bool))
     rows, columns = np.indices(mask.shape)
     stripes = (rows + columns) % 8 < 4
@@ -39,7 +39,7 @@ def draw_ignore(image: np.ndarray, ignore: np.ndarray, stride_px: int) -> np.nda
 
 
 def draw_heatmaps(image: np.ndarray, heatmaps: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """The grayed image with all joints' heatmaps, float (J + 1, h, w), each in its joint's color; the background is left out."""
+    """Return the image in gray with the heatmaps, float (J + 1, h, w), each in its joint's color. Skips the background."""
     colors = np.array(skeleton.joint_colors, np.float32)
     strength = np.clip(heatmaps[:-1], 0, 1)
     strongest = strength.argmax(axis=0)
@@ -47,7 +47,7 @@ def draw_heatmaps(image: np.ndarray, heatmaps: np.ndarray, skeleton: Skeleton) -
 
 
 def draw_pafs(image: np.ndarray, pafs: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """The grayed image with the PAFs, float (2 L, h, w): hue is the direction of the strongest limb, brightness its length."""
+    """Return the image in gray with the PAFs, float (2 L, h, w): hue = direction of the strongest limb, brightness = its length."""
     vectors = pafs.reshape(skeleton.num_limbs, 2, *pafs.shape[1:])
     length = np.hypot(vectors[:, 0], vectors[:, 1])
     strongest = length.argmax(axis=0)[None, None]
@@ -67,7 +67,7 @@ def draw_pafs(image: np.ndarray, pafs: np.ndarray, skeleton: Skeleton) -> np.nda
 
 
 def label(image: np.ndarray, text: str) -> np.ndarray:
-    """A copy of `image` with a line of text below it, small enough to fit."""
+    """Return a copy of `image` with a line of text below it, shrunk to fit the width."""
     strip = np.full((22, image.shape[1], 3), 24, np.uint8)
     (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
     size = 0.45 * min(1.0, (image.shape[1] - 8) / max(width, 1))
@@ -76,7 +76,7 @@ def label(image: np.ndarray, text: str) -> np.ndarray:
 
 
 def sheet(pictures: list[np.ndarray], num_columns: int) -> np.ndarray:
-    """Pictures of any sizes in a grid, row by row, on a dark ground."""
+    """Arrange pictures of any size in a grid, row by row, on a dark background."""
     height, width = (max(picture.shape[side] for picture in pictures) + 4 for side in (0, 1))
     num_rows = -(-len(pictures) // num_columns)
     canvas = np.full((num_rows * height, num_columns * width, 3), 24, np.uint8)
@@ -87,7 +87,7 @@ def sheet(pictures: list[np.ndarray], num_columns: int) -> np.ndarray:
 
 
 def _overlay(image: np.ndarray, colors: np.ndarray, strength: np.ndarray) -> np.ndarray:
-    """Colors float (h, w, 3) over the grayed image, as strong as `strength` (h, w) in [0, 1]."""
+    """Blend colors, float (h, w, 3), into the image in gray with opacity `strength`, (h, w) in [0, 1]."""
     size = image.shape[1], image.shape[0]
     gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) * np.float32(0.5)
     colors = cv2.resize(colors, size, interpolation=cv2.INTER_NEAREST)

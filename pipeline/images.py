@@ -1,4 +1,4 @@
-"""Read an image file, and say exactly why one cannot be used."""
+"""Read image files and report exactly why one cannot be used."""
 
 from pathlib import Path
 
@@ -13,9 +13,10 @@ class UnreadableImage(Exception):
 
 
 def read_image(path: Path, expected_size: tuple[int, int] | None = None) -> np.ndarray:
-    """A JPEG, PNG or other file that OpenCV reads -> uint8 (H, W, 3) RGB.
+    """Read a JPEG, PNG or any other file that OpenCV supports as uint8 (H, W, 3) RGB.
 
-    `expected_size` is (width, height) as annotated. Raises UnreadableImage: missing, empty, truncated, no image, other size.
+    `expected_size` is (width, height) from the annotation file. Raises UnreadableImage if the file is missing, empty, truncated,
+    not an image, or of another size.
     """
     try:
         data = Path(path).read_bytes()
@@ -42,10 +43,10 @@ def _decode(data: bytes) -> np.ndarray | None:
 
 
 def _is_truncated(data: bytes) -> bool:
-    """Decoders fill what is missing with gray and do not complain.
+    """Check the end of the file, because decoders silently fill missing data with gray.
 
-    In a JPEG's entropy-coded data 0xFF is always followed by 0 or a restart marker, so an end marker behind the last start of
-    scan is the image's own end; an embedded preview's lies before it.
+    In a JPEG's entropy-coded data, 0xFF is always followed by 0 or a restart marker. An end marker after the last start of scan
+    therefore belongs to the image itself; that of an embedded thumbnail comes before it.
     """
     if data.startswith(b"\xff\xd8"):
         return data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda")

@@ -1,6 +1,6 @@
-"""The one description of a body: joints, limbs, mirror pairs, order in the JSON, OKS sigmas, colors.
+"""The skeleton: joints, limbs, mirror pairs, keypoint order of the annotation file, OKS sigmas, colors.
 
-Encoder, network, decoder, metrics and drawings all take a `Skeleton`; nothing else knows a joint number.
+Targets, network, decoder, metrics and drawings all take a `Skeleton`; no other code contains joint numbers.
 """
 
 import colorsys
@@ -18,9 +18,9 @@ Pairs = tuple[tuple[str, str], ...]
 class Skeleton:
     """Joints and limbs of one kind of body.
 
-    `source_joints` are the keypoints in the order of the annotation file; `joints` are those the network predicts.
-    A joint that is not in the source is the middle of two others: `derived` holds (joint, first, second).
-    `sigmas` are the OKS constants of `source_joints` (COCO's are published in pycocotools, `Params.kpt_oks_sigmas`).
+    `source_joints` are the keypoints in the order of the annotation file; `joints` are those that the network predicts.
+    A joint that the file does not contain is the midpoint of two others: `derived` holds (joint, first, second).
+    `sigmas` are the OKS constants of `source_joints` (for COCO: pycocotools, `Params.kpt_oks_sigmas`).
     """
 
     name: str
@@ -36,7 +36,7 @@ class Skeleton:
             raise ValueError(f"joints of skeleton {self.name!r} must be distinct names, got {self.joints}")
         if len(self.sigmas) != len(self.source_joints):
             raise ValueError(
-                f"sigmas must give one OKS constant for each of {len(self.source_joints)} source_joints, got {len(self.sigmas)}"
+                f"sigmas must hold one OKS constant per source joint, {len(self.source_joints)} in all, got {len(self.sigmas)}"
             )
         if not all(isinstance(sigma, (int, float)) and 0 < sigma < float("inf") for sigma in self.sigmas):
             raise ValueError(f"sigmas must be positive numbers, got {self.sigmas}")
@@ -46,13 +46,13 @@ class Skeleton:
         for what, pairs in (("limbs", self.limbs), ("mirror_pairs", self.mirror_pairs)):
             for pair in pairs:
                 if len(set(pair)) != 2 or not set(pair) <= known:
-                    raise ValueError(f"{what} must join two different joints of {sorted(known)}, got {pair}")
+                    raise ValueError(f"{what} must be pairs of two different joints of {sorted(known)}, got {pair}")
         mirrored = [joint for pair in self.mirror_pairs for joint in pair]
         if len(set(mirrored)) != len(mirrored):
             raise ValueError(f"mirror_pairs must name each joint at most once, got {self.mirror_pairs}")
-        made = {joint for joint, _, _ in self.derived}
+        derived = {joint for joint, _, _ in self.derived}
         for joint in self.joints:
-            if (joint in self.source_joints) == (joint in made):
+            if (joint in self.source_joints) == (joint in derived):
                 raise ValueError(f"joint {joint!r} must be either in source_joints or in derived")
         for joint, first, second in self.derived:
             if not {first, second} <= set(self.source_joints):
@@ -60,59 +60,61 @@ class Skeleton:
 
     @property
     def num_joints(self) -> int:
+        """Number of joints that the network predicts."""
         return len(self.joints)
 
     @property
     def num_limbs(self) -> int:
+        """Number of limbs."""
         return len(self.limbs)
 
     @property
     def num_heatmaps(self) -> int:
-        """One heatmap per joint, and the background."""
+        """Number of heatmaps: one per joint, and the background."""
         return self.num_joints + 1
 
     @property
     def num_pafs(self) -> int:
-        """An x and a y channel per limb."""
+        """Number of PAF channels: x and y for each limb."""
         return 2 * self.num_limbs
 
     def index(self, joint: str) -> int:
-        """Place of a joint by name. Raises ValueError for an unknown name."""
+        """Return the index of a joint. Raises ValueError for an unknown name."""
         return self.joints.index(joint)
 
     @functools.cached_property
     def mirror(self) -> np.ndarray:
-        """intp (J,): `keypoints[:, mirror]` are the joints of the mirrored image. Its own inverse."""
+        """intp (J,): `keypoints[:, mirror]` are the joints of the mirrored image. It is its own inverse."""
         swap = {a: b for a, b in self.mirror_pairs} | {b: a for a, b in self.mirror_pairs}
         return np.array([self.index(swap.get(joint, joint)) for joint in self.joints])
 
     @functools.cached_property
     def limb_joints(self) -> np.ndarray:
-        """intp (L, 2): the joint each limb starts from and the one it points to."""
+        """intp (L, 2): start joint and end joint of each limb."""
         return np.array([[self.index(a), self.index(b)] for a, b in self.limbs], np.intp).reshape(-1, 2)
 
     @functools.cached_property
     def source_indices(self) -> np.ndarray:
-        """intp (S,): for each joint of the annotation file, its place in `joints`, -1 where the network has none."""
+        """intp (S,): index in `joints` of each keypoint of the annotation file, -1 if the network does not predict it."""
         return np.array([self.joints.index(j) if j in self.joints else -1 for j in self.source_joints])
 
     @functools.cached_property
     def joint_colors(self) -> tuple[tuple[int, int, int], ...]:
-        """RGB per joint: hues spread over the circle, so that left and right never share one."""
+        """RGB of each joint: hues spread over the color circle, so that left and right differ."""
         return _hues(self.num_joints)
 
     @functools.cached_property
     def limb_colors(self) -> tuple[tuple[int, int, int], ...]:
-        """RGB per limb: the color of the joint that it points to."""
+        """RGB of each limb: the color of its end joint."""
         return tuple(self.joint_colors[end] for _, end in self.limb_joints)
 
-    def to_dict(self) -> dict:
-        """Plain lists and strings, for a manifest, a checkpoint or a JSON file."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as they are saved in a manifest, a checkpoint or a JSON file."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, fields: dict) -> "Skeleton":
-        """The inverse of `to_dict`, also after JSON. Raises ValueError, naming the field, for anything else."""
+    def from_dict(cls, fields: Any) -> "Skeleton":
+        """Build a skeleton from what `to_dict` returned, before or after JSON. Raises ValueError naming the wrong field."""
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(fields, dict):
             raise ValueError(f"a skeleton has the fields {sorted(names)}, got {type(fields).__name__}")
@@ -124,23 +126,23 @@ class Skeleton:
 
 @functools.lru_cache(maxsize=8)
 def mirror_channels(skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which channels of a mirror image's fields show what each channel of the image shows.
+    """Return how the channels of a mirrored image's fields map to those of the image.
 
-    Returns intp (J + 1,) for heatmaps, intp (2 L,) for PAFs, and the sign of each PAF channel float32 (2 L,): x turns round, and
-    so does a limb whose mirror image the skeleton runs through the other way (x then keeps its sign, and y changes it).
-    Raises ValueError naming a limb whose mirror image is not a limb.
+    Returns channel indices of the heatmaps, intp (J + 1,), and of the PAFs, intp (2 L,), and the sign of each PAF channel,
+    float32 (2 L,). Mirroring negates x. If the skeleton defines the mirrored limb in the opposite direction, both components
+    are negated once more: x keeps its sign and y changes it. Raises ValueError naming a limb whose mirror image is not a limb.
     """
     joints = skeleton.mirror
     limbs = [tuple(limb) for limb in skeleton.limb_joints.tolist()]
     channels, signs = [], []
     for name, (start, end) in zip(skeleton.limbs, limbs, strict=True):
-        image = int(joints[start]), int(joints[end])
-        if image not in limbs and image[::-1] not in limbs:
-            raise ValueError(f"limb {name[0]}-{name[1]} of skeleton {skeleton.name!r} has no limb for its mirror image")
-        same_way = image in limbs
-        limb = limbs.index(image if same_way else image[::-1])
+        mirrored = int(joints[start]), int(joints[end])
+        if mirrored not in limbs and mirrored[::-1] not in limbs:
+            raise ValueError(f"limb {name[0]}-{name[1]} of skeleton {skeleton.name!r} has no mirrored limb")
+        same_direction = mirrored in limbs
+        limb = limbs.index(mirrored if same_direction else mirrored[::-1])
         channels += [2 * limb, 2 * limb + 1]
-        signs += [-1, 1] if same_way else [1, -1]
+        signs += [-1, 1] if same_direction else [1, -1]
     heatmaps = np.append(joints, skeleton.num_joints)
     return heatmaps, np.array(channels, np.intp), np.array(signs, np.float32)
 
@@ -150,5 +152,5 @@ def _tuples(value: Any) -> Any:
 
 
 def _hues(count: int) -> tuple[tuple[int, int, int], ...]:
-    rgb = (colorsys.hsv_to_rgb(i / count, 0.85, 1.0) for i in range(count))
-    return tuple(tuple(round(255 * channel) for channel in color) for color in rgb)
+    colors = (colorsys.hsv_to_rgb(i / count, 0.85, 1.0) for i in range(count))
+    return tuple((round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in colors)

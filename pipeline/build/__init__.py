@@ -1,1 +1,2 @@
-"""The command `build`: plans image ranges, makes their shards in workers, publishes the record set. Imports every other part of `pipeline` but the commands."""
+"""The command `build`: plan ranges of images, make their shards in workers, publish the record set. Imports every other part of
+`pipeline` except `commands` and `synthetic`."""

@@ -1,29 +1,32 @@
-"""What a build can be told. Loads nothing heavy."""
+"""Options of the command `build`. Imports nothing heavy."""
 
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from pipeline.build.backends import Backend
 from pipeline.cli import flatten
 from pipeline.datasets.selection import PersonFilter
-from pipeline.records.codec import RecordFormat
-from pipeline.samples.augment import AugmentConfig
+from pipeline.samples.config import AugmentConfig
 from pipeline.samples.targets import TargetConfig
 from pipeline.skeletons import read_skeleton
+
+if TYPE_CHECKING:
+    from pipeline.records.codec import RecordFormat
+
+Backend = Literal["loky", "dask"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildConfig:
-    """Build records from COCO keypoints (2014, 2017, or a file of the same form).
+    """Build a record set from COCO keypoints (2014, 2017, or any file of the same format).
 
     Example: python -m pipeline build --annotations person_keypoints_train2017.json --images train2017 --out records
     """
 
-    PRESETS: ClassVar = {
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "reference": {},
         # https://github.com/CMU-Perceptual-Computing-Lab/openpose_train: scale 1/3 to 1.5, target_dist 0.6, 45 degrees
         "cmu": {
@@ -39,33 +42,34 @@ class BuildConfig:
     annotations: Path
     """COCO keypoint annotation file (person_keypoints_*.json)."""
     images: Path
-    """Folder of the images."""
+    """Folder with the images."""
     out: Path
-    """Folder of the record set; absent, empty, or left by the same command, which then continues."""
+    """Folder of the record set; must be absent or empty. To resume a build or add variants, run the same command again."""
     preset: Literal["reference", "cmu"] = "reference"
-    """Defaults of the augmentation: the model zoo's, or those of CMU's training (person in the middle at 1/3 to 1.5 of its usual
-    size, rotation within 45 degrees, no color, 2 % people-free images)."""
+    """Defaults of the augmentation: reference (the MindSpore model zoo) or cmu (CMU's training: scale relative to the person, 1/3
+    to 1.5; rotation within 45 degrees; no color shift; 2 % images without people)."""
     skeleton: Path | None = None
-    """Keypoints other than COCO's: YAML or JSON with name, joints, limbs, mirror_pairs, source_joints, sigmas, derived."""
+    """Skeleton file for keypoints other than COCO's: YAML or JSON with name, joints, limbs, mirror_pairs, source_joints, sigmas,
+    derived."""
     variants: int = 1
-    """Augmented variants of every image; epoch e trains on variant e mod variants. More of them than a complete set has are
-    added to it."""
+    """Augmented variants of each image; epoch e trains on variant e mod variants. A larger number than a complete record set has
+    adds variants to it."""
     shards: int | None = None
-    """Shards per variant. Default: one for every 256 images, at most 64."""
+    """Shards per variant. Default: one per 256 images, at most 64."""
     jobs: int = -1
-    """Processes; -1 = one per core. The records do not depend on it."""
+    """Number of processes; -1 = one per core. Does not affect the records."""
     backend: Backend = "loky"
-    """Who runs them: processes of this machine, or the workers of a dask cluster that sees the same folders."""
+    """Where to build: loky (processes on this machine) or dask (workers of a dask cluster that share the folders)."""
     scheduler: str | None = None
-    """Address of the dask scheduler, such as tcp://host:8786."""
+    """Address of the dask scheduler, such as tcp://host:8786. Required with --backend dask."""
     seed: int = 0
-    """Seed of the augmentation."""
+    """Random seed of the augmentation."""
     image_codec: Literal["jpeg", "raw"] = "jpeg"
-    """How the crops are stored: jpeg (about 40 KB) or raw pixels (about 400 KB, no decoding when training)."""
+    """Storage of the crops: jpeg (about 40 KB each) or raw pixels (about 400 KB each, no decoding during training)."""
     jpeg_quality: int = 90
     """JPEG quality of the crops, 1 to 100."""
     strict: bool = False
-    """Stop at the first unreadable image. Otherwise it is skipped, counted and listed."""
+    """Stop at the first unreadable image instead of skipping, counting and listing it."""
     targets: Annotated[TargetConfig, tyro.conf.arg(name="")] = field(default_factory=TargetConfig)
     people: Annotated[PersonFilter, tyro.conf.arg(name="")] = field(default_factory=PersonFilter)
     augmentation: Annotated[AugmentConfig, tyro.conf.arg(name="")] = field(default_factory=AugmentConfig)
@@ -75,20 +79,25 @@ class BuildConfig:
             raise ValueError(f"variants must be at least 1, got {self.variants}")
         if self.shards is not None and self.shards < 1:
             raise ValueError(f"shards must be at least 1, got {self.shards}")
-        if (self.backend == "dask") != (self.scheduler is not None):
-            raise ValueError(f"scheduler goes with --backend dask, got {self.scheduler} with {self.backend}")
+        if self.backend == "dask" and self.scheduler is None:
+            raise ValueError("--backend dask needs --scheduler")
+        if self.backend != "dask" and self.scheduler is not None:
+            raise ValueError("--scheduler needs --backend dask")
         if self.jobs == 0 or self.jobs < -1:
             raise ValueError(f"jobs must be -1 (one per core) or at least 1, got {self.jobs}")
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, got {self.seed}")
-        _ = self.format  # read here, so that workers need not
+        _ = self.format  # read the skeleton file once, before workers start
 
     @functools.cached_property
-    def format(self) -> RecordFormat:
+    def format(self) -> "RecordFormat":
+        """The row format. Raises UserError for a bad skeleton file."""
+        from pipeline.records.codec import RecordFormat  # loads OpenCV and pyarrow, which --help does not need
+
         skeleton = read_skeleton(self.skeleton)
         return RecordFormat(skeleton=skeleton, targets=self.targets, image_codec=self.image_codec, jpeg_quality=self.jpeg_quality)
 
-    def content(self) -> dict:
-        """The options that decide what is in the set: all but where it comes from, where it goes and who builds it."""
+    def content(self) -> dict[str, Any]:
+        """Return the options that determine the samples: all except inputs, output and how the build runs."""
         outside = ("annotations", "images", "out", "skeleton", "jobs", "backend", "scheduler", "strict")
         return {name: value for name, value in flatten(self).items() if name not in outside}

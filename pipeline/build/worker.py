@@ -1,14 +1,14 @@
-"""One worker's job: a range of images -> their rows -> a published shard of every variant.
+"""The work of one process: read a range of images, make their rows, publish one shard per variant.
 
-Each image is decoded once. Every row depends on (seed, image id, variant) alone.
+Each image is decoded once for all its variants. Every row depends only on (seed, image id, variant).
 """
 
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import cv2
 import numpy as np
@@ -22,6 +22,8 @@ from pipeline.images import UnreadableImage, read_image
 from pipeline.records.codec import Row
 from pipeline.samples import masks
 from pipeline.samples.augment import Crop, Transform, apply_transform, plan_transform
+from pipeline.samples.targets import render_targets
+from pipeline.timing import Timed, untimed
 
 if TYPE_CHECKING:
     from pipeline.records.writer import ShardWriter
@@ -47,26 +49,27 @@ SAMPLES_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """The job of one worker: consecutive samples, and the shard of each variant that is still missing."""
+    """A unit of work: consecutive samples, and the variants whose shard is missing."""
 
     number: int
     samples: list[Sample]
     variants: list[int]
     parent: int | None = None
-    """Id of the process of this machine to which the worker belongs; None on a cluster."""
+    """Process id of the build on this machine that the worker belongs to; None on a cluster."""
 
     @property
     def is_orphan(self) -> bool:
-        """Whether this is a worker whose build was killed: the folder may be another's by now, or be gone."""
+        """Whether the build was killed. Another build may own the folder by now, or the folder may be gone."""
         return self.parent is not None and self.parent not in (os.getpid(), os.getppid())
 
 
 def shard_name(variant: int, number: int) -> str:
+    """Return the folder name of a shard, such as v000-s00000."""
     return f"v{variant:03d}-s{number:05d}"
 
 
 class Built(NamedTuple):
-    """What a worker did, for the progress bar: images looked at, samples they stand for, images skipped, bytes of the rows."""
+    """The result of a range, for the progress bar. Skipped images count as images and as samples."""
 
     num_images: int
     num_samples: int
@@ -75,7 +78,10 @@ class Built(NamedTuple):
 
 
 def build_range(config: BuildConfig, part: Range, folder: Path) -> Built:
-    """One worker's job: decode each image of the range once, make its rows, publish the shards of all variants in `folder`."""
+    """Make the rows of a range and publish its missing shards in `folder`. Decodes each image once.
+
+    Raises UserError for an unreadable image if `config.strict`.
+    """
     from pipeline.records.writer import ShardWriter  # loads mindspore
 
     cv2.setNumThreads(1)
@@ -85,10 +91,9 @@ def build_range(config: BuildConfig, part: Range, folder: Path) -> Built:
     try:
         for sample in part.samples:
             if part.is_orphan:
-                _end(writers.values())
+                _exit(writers.values())
             try:
-                image = read_image(config.images / sample.file_name, (sample.width, sample.height))
-                ignore = masks.ignore_mask(sample)
+                image, ignore = read_sample(config, sample)
             except UnreadableImage as error:
                 if config.strict:
                     raise UserError(f"image {config.images / sample.file_name}: {error} (--strict stops here)") from error
@@ -96,13 +101,13 @@ def build_range(config: BuildConfig, part: Range, folder: Path) -> Built:
                 continue
             shared = measures.of_image(sample, image)
             for variant, writer in writers.items():
-                row, about = make_row(config, sample, image, ignore, variant)
-                writer.write(row, {**shared, **about, "shard": writer.folder.name})
-                num_bytes += about["bytes"]
+                row, entry = make_row(config, sample, image, ignore, variant)
+                writer.write(row, {**shared, **entry, "shard": writer.folder.name})
+                num_bytes += entry["bytes"]
         schema = SAMPLES_SCHEMA.with_metadata({"skipped": json.dumps(skipped)})
         for writer in writers.values():
             if part.is_orphan:
-                _end(writers.values())
+                _exit(writers.values())
             writer.publish(schema)
     finally:
         for writer in writers.values():
@@ -110,23 +115,38 @@ def build_range(config: BuildConfig, part: Range, folder: Path) -> Built:
     return Built(len(part.samples), len(part.samples) * len(part.variants), len(skipped), num_bytes)
 
 
-def _end(writers: Iterable["ShardWriter"]) -> NoReturn:
-    """End this process, and leave nothing of its work: nobody waits for an answer."""
+def _exit(writers: Iterable["ShardWriter"]) -> NoReturn:
+    """Delete unpublished work and end the process. Nothing is waiting for a result."""
     for writer in writers:
         writer.discard()
     os._exit(1)
 
 
+def read_sample(config: BuildConfig, sample: Sample, timed: Timed = untimed) -> tuple[np.ndarray, np.ndarray | None]:
+    """Read the image of a sample, uint8 (H, W, 3) RGB, and draw its ignore mask, bool (H, W) or None. Raises UnreadableImage."""
+    with timed("read and decode the image"):
+        image = read_image(config.images / sample.file_name, (sample.width, sample.height))
+    with timed("ignore mask"):
+        ignore = masks.ignore_mask(sample)
+    return image, ignore
+
+
 def make_crop(
-    config: BuildConfig, sample: Sample, image: np.ndarray, ignore: np.ndarray | None, variant: int
+    config: BuildConfig,
+    sample: Sample,
+    image: np.ndarray,
+    ignore: np.ndarray | None,
+    variant: int,
+    timed: Timed = untimed,
 ) -> tuple[Transform, Crop]:
-    """One variant of one sample -> how it was cut out, and the crop. A pure function of its arguments.
+    """Augment one variant of a sample; return the transform and the crop. Depends only on the arguments.
 
     image: uint8 (H, W, 3) RGB, the original; ignore: bool (H, W) or None.
     """
-    rng = np.random.default_rng([config.seed, sample.image_id, variant])
     insize, stride_px = config.targets.insize, config.targets.stride_px
-    transform = plan_transform(sample, config.augmentation, insize=insize, stride_px=stride_px, variant=variant, rng=rng)
+    with timed("choose the transform"):
+        rng = np.random.default_rng([config.seed, sample.image_id, variant])
+        transform = plan_transform(sample, config.augmentation, insize=insize, stride_px=stride_px, variant=variant, rng=rng)
     crop = apply_transform(
         transform,
         image=image,
@@ -135,21 +155,35 @@ def make_crop(
         skeleton=config.format.skeleton,
         insize=insize,
         stride_px=stride_px,
+        timed=timed,
     )
     return transform, crop
 
 
-def make_row(config: BuildConfig, sample: Sample, image: np.ndarray, ignore: np.ndarray | None, variant: int) -> tuple[Row, dict]:
-    """The row of `make_crop`'s crop, and its line of samples.parquet, less what `measures.of_image` tells."""
-    transform, crop = make_crop(config, sample, image, ignore, variant)
-    row = config.format.encode(crop, image_id=sample.image_id, variant=variant, license=sample.license)
-    about = {name: row[name] for name in ("image_id", "variant", "license", "crc32")} | {
+def make_row(
+    config: BuildConfig,
+    sample: Sample,
+    image: np.ndarray,
+    ignore: np.ndarray | None,
+    variant: int,
+    timed: Timed = untimed,
+) -> tuple[Row, dict[str, Any]]:
+    """Make one variant of a sample; return its row and its entry in samples.parquet without `measures.of_image` and `shard`."""
+    transform, crop = make_crop(config, sample, image, ignore, variant, timed)
+    with timed("heatmaps and PAFs, quantized"):
+        heatmaps, pafs = render_targets(crop.keypoints, skeleton=config.format.skeleton, config=config.targets)
+    with timed("ignore mask"):
+        crop = replace(crop, ignore=masks.keep_targets(crop.ignore, heatmaps, pafs))
+    row = config.format.encode(
+        crop, heatmaps, pafs, image_id=sample.image_id, variant=variant, license=sample.license, timed=timed
+    )
+    entry = {
+        **{name: row[name] for name in ("image_id", "variant", "license", "crc32")},
         "file_name": sample.file_name,
         "people": len(sample.keypoints),
         "affine": transform.matrix.ravel().tolist(),
         "mirrored": transform.mirrored,
         "bytes": sum(len(block) for block in row.values() if isinstance(block, bytes)),
-        "masked": float(config.format.decode_mask(row["mask"]).mean()),
         **measures.of_crop(transform, crop, config.format.skeleton),
     }
-    return row, about
+    return row, entry

@@ -1,1 +1,2 @@
-"""Commands that read record sets or measure the build: `info`, `preview`, benchmarks. May import every other part of `pipeline`."""
+"""Commands that inspect record sets (`info`, `preview`) or measure the build (`bench-build`, `bench-plan`). May import every other
+part of `pipeline`; `config` holds their options and imports nothing heavy."""

@@ -1,4 +1,4 @@
-"""The command `bench-plan`: time and memory of a real build while it plans a data set of the size of COCO 2017 and begins."""
+"""The command `bench-plan`: time and memory that a real build needs to plan a data set of COCO's size and to start working."""
 
 import json
 import signal
@@ -6,99 +6,78 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import psutil
 
+from pipeline.commands.config import BenchPlanConfig
 from pipeline.errors import UserError
+from pipeline.files import TEMPORARY
 from pipeline.progress import progress_bar
-from pipeline.records.manifest import SHARDS
+from pipeline.records.manifest import SHARD_FILE, SHARDS
 from pipeline.skeletons import COCO18
+from pipeline.wording import counted
 
-IMAGE = "image.jpg"  # all entries name this one file: the annotations are what is measured
+IMAGE = "image.jpg"  # all entries refer to this file, because only the annotations are measured
 POLL_S = 0.1
 
 
-@dataclass(frozen=True, kw_only=True)
-class BenchPlanConfig:
-    """Generate annotations of that size, begin to build, and say how long planning took and how much memory the processes held.
-
-    The defaults are the size of COCO 2017's keypoint annotations: 118,000 images, 262,000 people.
-
-    Example: python -m pipeline bench-plan
-    """
-
-    num_images: int = 118_000
-    """Images of the generated annotation file."""
-    num_people: int = 262_000
-    """People of the generated annotation file."""
-    jobs: int = 2
-    """Workers of the build."""
-    seconds: float = 20.0
-    """How long to watch the workers at work."""
-
-    def __post_init__(self) -> None:
-        for name in ("num_images", "num_people", "jobs", "seconds"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-
-
 def run(config: BenchPlanConfig) -> int:
-    """The command `bench-plan`."""
+    """Run `bench-plan`. Raises UserError if the build ends before it starts a shard."""
     with tempfile.TemporaryDirectory(prefix="bench-plan-") as temporary:
         folder = Path(temporary)
         annotations = folder / "annotations.json"
         write_annotations(annotations, config.num_images, config.num_people)
         pixels = np.random.default_rng(0).integers(0, 256, (480, 640, 3)).astype(np.uint8)
         cv2.imwrite(str(folder / IMAGE), cv2.GaussianBlur(pixels, (0, 0), 2))
-        print(
-            f"{config.num_images:,} images, {config.num_people:,} people, {annotations.stat().st_size / 1e6:,.0f} MB of annotations"
-        )
-        words = ["--annotations", str(annotations), "--images", str(folder), "--out", str(folder / "set")]
-        command = [sys.executable, "-m", "pipeline", "build", *words, "--variants", "4", "--jobs", str(config.jobs)]
+        size_mb = annotations.stat().st_size / 1e6
+        print(f"{counted(config.num_images, 'image')}, {counted(config.num_people, 'person')}, {size_mb:,.1f} MB of annotations")
+        options = ["--annotations", str(annotations), "--images", str(folder), "--out", str(folder / "records")]
+        command = [sys.executable, "-m", "pipeline", "build", *options, "--variants", "4", "--jobs", str(config.jobs)]
         with open(folder / "messages", "w+") as messages:
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=messages)
             try:
-                planning_s, parent, worker = _watch(process, folder / "set" / SHARDS, config.seconds)
+                planning_s, parent, worker = _watch(process, folder / "records" / SHARDS, config.seconds)
             finally:
                 process.send_signal(signal.SIGTERM)
                 process.wait()
                 messages.seek(0)
                 sys.stderr.writelines(line for line in messages if "error:" in line)
-    print(f"planning took {planning_s:.1f} s, with the start of the processes and of the first rows")
-    print(f"resident memory, most: parent {parent / 1e9:.2f} GB, a worker {worker / 1e9:.2f} GB")
+    print(f"planning: {planning_s:.1f} s from the start of the command to the first shard")
+    print(f"peak resident memory: {parent / 1e9:.2f} GB in the main process, {worker / 1e9:.2f} GB in the largest worker")
     return 0
 
 
 def _watch(process: subprocess.Popen, shards: Path, seconds: float) -> tuple[float, int, int]:
-    """Seconds until the first shard is begun; most resident bytes of the parent and of any of its children."""
-    start, began, parent, worker = time.monotonic(), None, 0, 0
-    with progress_bar(desc="watching the build", unit=" looks") as progress:
-        while began is None or time.monotonic() - began < seconds:
+    """Return the seconds until the first shard is started, and the peak resident bytes of the process and of its largest child."""
+    start_s, parent, worker = time.monotonic(), 0, 0
+    planned_s: float | None = None
+    with progress_bar(desc="watching the build", unit="poll") as progress:
+        while planned_s is None or time.monotonic() - start_s < planned_s + seconds:
             if process.poll() is not None:
-                if began is None:
-                    raise UserError(f"the build ended with exit code {process.returncode} before it began a shard")
                 break
             try:
-                whole = psutil.Process(process.pid)
-                parent = max(parent, whole.memory_info().rss)
-                worker = max([worker, *(child.memory_info().rss for child in whole.children(recursive=True))])
+                main = psutil.Process(process.pid)
+                parent = max(parent, main.memory_info().rss)
+                worker = max([worker, *(child.memory_info().rss for child in main.children(recursive=True))])
             except psutil.NoSuchProcess:
                 continue
-            if began is None and any(shards.glob(".writing-*/part.mindrecord*")):
-                began = time.monotonic()
+            if planned_s is None and any(shards.glob(f"{TEMPORARY}*/{SHARD_FILE}*")):
+                planned_s = time.monotonic() - start_s
             time.sleep(POLL_S)
             progress.update()
-    return began - start, parent, worker
+    if planned_s is None:
+        raise UserError(f"the build exited with code {process.returncode} before it started a shard; see its messages above")
+    return planned_s, parent, worker
 
 
 def write_annotations(path: Path, num_images: int, num_people: int) -> None:
-    """A COCO keypoint file of random people: polygons of 12 to 40 corners, as in COCO, one crowd in a hundred.
+    """Write a COCO keypoint file of random people: polygons of 12 to 40 corners, as in COCO, and one crowd per hundred people.
 
-    Written piece by piece, so that it needs no memory itself.
+    Writes entry by entry, so that this process needs little memory.
     """
     rng = np.random.default_rng(0)
     people_images = np.sort(rng.integers(0, num_images, num_people))
@@ -116,7 +95,8 @@ def write_annotations(path: Path, num_images: int, num_people: int) -> None:
         file.write("]}\n")
 
 
-def _person(rng: np.random.Generator, number: int, image_id: int, num_joints: int) -> dict:
+def _person(rng: np.random.Generator, number: int, image_id: int, num_joints: int) -> dict[str, Any]:
+    """Return a random annotation with id `number`."""
     center, size = rng.uniform((40, 40), (600, 440)), rng.uniform(20, 180)
     angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(12, 41)))
     corners = center + size / 2 * rng.uniform(0.5, 1, (len(angles), 1)) * np.stack([np.cos(angles), np.sin(angles)], axis=-1)

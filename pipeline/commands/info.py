@@ -1,85 +1,103 @@
-"""The command `info`: what a record set is, from its manifest and samples.parquet. Reads no shard, loads no mindspore."""
+"""The command `info`: summarize a record set from its manifest and samples.parquet. Reads no shard, does not import mindspore."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pyarrow.parquet as pq
-import tyro
 
 from pipeline.cli import flatten
+from pipeline.commands.config import InfoConfig
 from pipeline.datasets.selection import PersonFilter
 from pipeline.errors import UserError
 from pipeline.records.manifest import SAMPLES, Manifest, check_files, count_rules, read_manifest
-from pipeline.samples.augment import AugmentConfig
+from pipeline.samples.config import AugmentConfig
 from pipeline.samples.targets import TargetConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class InfoConfig:
-    """Tell what a record set is: source, size, settings, people, licenses, and what the build kept and left out.
-
-    Example: python -m pipeline info records
-    """
-
-    records: Annotated[Path, tyro.conf.Positional]
-    """Folder made by `build`."""
+from pipeline.wording import counted
 
 
 def run(config: InfoConfig) -> int:
-    """The command `info`. Raises UserError for a folder that is no complete record set."""
+    """Run `info`. Raises UserError unless the folder is a complete record set."""
     manifest = read_manifest(config.records)
     if faults := check_files(config.records, manifest, hashes=False):
-        raise UserError(f"{config.records}: {faults[0]}; `verify` tells more")
+        raise UserError(f"{config.records}: {faults[0]}; run `python -m pipeline verify {config.records}` for all faults")
     print("\n".join(describe(config.records, manifest)))
     return 0
 
 
 def describe(folder: Path, manifest: Manifest) -> list[str]:
-    """Lines of text about a complete record set."""
-    columns = ["image_id", "variant", "license", "people", "mirrored", "bytes"]
+    """Return the summary of a complete record set, as lines of text."""
+    columns = ["variant", "license", "people", "mirrored", "bytes"]
     table = pq.read_table(folder / SAMPLES, columns=columns)
     samples = {name: table[name].to_numpy() for name in columns}
-    once = samples["variant"] == 0
-    people, licenses = samples["people"][once], samples["license"][once]
-    on_disk = sum(facts["bytes"] for shard in manifest.shards for facts in shard.files.values())
-    source = manifest.sources["annotations"]
-    skeleton = manifest.format.skeleton
-    low, middle, high = np.percentile(samples["bytes"], (5, 50, 95))
+    licenses = samples["license"][samples["variant"] == 0]
+    license_counts = [(int((licenses == id).sum()), _license(manifest, id)) for id in np.unique(licenses)]
+    rule_counts = [(manifest.counts.get(name, 0), rule) for name, rule in count_rules(manifest.config).items()]
+    parts = (
+        f"{counted(manifest.num_samples, 'sample')} of {counted(manifest.num_images, 'image')}",
+        counted(manifest.num_variants, "variant"),
+        counted(len(manifest.shards), "shard"),
+    )
     return [
-        f"{folder}: {manifest.num_samples:,} samples of {manifest.num_images:,} images, {manifest.num_variants} variants, "
-        f"{len(manifest.shards)} shards",
-        f"  digest        {manifest.digest}",
-        f"  source        {source['name']}, SHA-256 {source['sha256'][:16]}, seed {manifest.seed}",
-        f"  skeleton      {skeleton.name}: {skeleton.num_joints} joints, {skeleton.num_limbs} limbs",
-        f"  size          {on_disk / 1e6:,.1f} MB on disk; a sample {samples['bytes'].mean() / 1e3:.1f} KB "
-        f"(median {middle / 1e3:.1f}, 5 % below {low / 1e3:.1f}, 5 % above {high / 1e3:.1f})",
-        f"  people        {people.sum():,} targets, {people.mean():.2f} an image, at most {people.max()}; "
-        f"{(people == 0).sum():,} images without",
-        f"  mirrored      {samples['mirrored'].mean():.1%} of the samples",
-        *_section("settings", _settings(manifest)),
-        *_section("licenses (images)", {_license(manifest, id): f"{(licenses == id).sum():,}" for id in np.unique(licenses)}),
-        *_section(
-            "the build", {rule: f"{manifest.counts.get(name, 0):,}" for name, rule in count_rules(manifest.config).items()}
-        ),
+        f"{folder}: {', '.join(parts)}",
+        *_table(_overview(manifest, samples)),
+        "",
+        "settings",
+        *_table(_settings(manifest)),
+        "",
+        "images by license",
+        *_counts(license_counts),
+        "",
+        "selection of images and people",
+        *_counts(rule_counts),
     ]
 
 
-def _section(title: str, entries: dict[str, str]) -> list[str]:
-    return [title, *(f"  {name:<52}{text}" for name, text in entries.items())]
+def _overview(manifest: Manifest, samples: dict[str, np.ndarray]) -> dict[str, str]:
+    source = manifest.sources["annotations"]
+    skeleton = manifest.format.skeleton
+    on_disk = sum(facts["bytes"] for shard in manifest.shards for facts in shard.files.values())
+    low, median, high = np.percentile(samples["bytes"], (5, 50, 95)) / 1e3
+    people = samples["people"][samples["variant"] == 0]
+    return {
+        "digest": manifest.digest,
+        "source": f"{source['name']}, SHA-256 {source['sha256'][:16]}",
+        "seed": str(manifest.seed),
+        "skeleton": f"{skeleton.name}: {counted(skeleton.num_joints, 'joint')}, {counted(skeleton.num_limbs, 'limb')}",
+        "size on disk": f"{on_disk / 1e6:,.1f} MB",
+        "size of a sample": f"mean {samples['bytes'].mean() / 1e3:.1f} KB, median {median:.1f} KB, "
+        f"5th to 95th percentile {low:.1f} to {high:.1f} KB",
+        "people": f"{counted(people.sum(), 'target person')}, {people.mean():.2f} per image, at most {people.max()}",
+        "without people": counted((people == 0).sum(), "image"),
+        "mirrored": f"{samples['mirrored'].mean():.1%} of the samples",
+    }
 
 
 def _license(manifest: Manifest, id: int) -> str:
-    return f"{id} {manifest.licenses.get(str(id), 'not listed in the source')}"
+    return f"{id} {manifest.licenses.get(str(id), 'not listed in the annotation file')}"
 
 
 def _settings(manifest: Manifest) -> dict[str, str]:
-    """All settings, those that differ from the defaults marked."""
-    defaults = {
-        name: value for part in (TargetConfig(), PersonFilter(), AugmentConfig()) for name, value in flatten(part).items()
-    }
+    """Return all settings as text; those that differ from the default say so."""
+    groups = (TargetConfig(), PersonFilter(), AugmentConfig())
+    defaults = {name: value for group in groups for name, value in flatten(group).items()}
     return {
-        name: f"{value}  (default {defaults[name]})" if name in defaults and defaults[name] != value else str(value)
+        name: f"{_text(value)}  (default {_text(defaults[name])})"
+        if name in defaults and defaults[name] != value
+        else _text(value)
         for name, value in manifest.config.items()
     }
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _table(entries: dict[str, str]) -> list[str]:
+    width = max(map(len, entries))
+    return [f"  {name:<{width}}  {text}" for name, text in entries.items()]
+
+
+def _counts(entries: list[tuple[int, str]]) -> list[str]:
+    return [f"{count:>10,}  {text}" for count, text in entries]

@@ -1,46 +1,24 @@
-"""Pictures of the rows of a record set, for looking at what the network will be taught."""
-
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
+"""The command `preview`: draw samples of a record set."""
 
 import cv2
 import numpy as np
-import tyro
 
 from pipeline import draw
+from pipeline.commands.config import PreviewConfig
 from pipeline.errors import UserError
 from pipeline.files import new_folder
 from pipeline.geometry import resizing, transform_keypoints
-from pipeline.records import codec
+from pipeline.records.codec import Decoded, RecordFormat
 from pipeline.records.manifest import SHARDS, check_files, read_manifest
 from pipeline.records.reader import read_rows
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreviewConfig:
-    """Draw rows of a record set: the crop with its skeletons, the ignore mask, the heatmaps and the PAFs side by side.
-
-    Example: python -m pipeline preview records --out pictures --num-samples 20
-    """
-
-    records: Annotated[Path, tyro.conf.Positional]
-    """Folder made by `build`."""
-    out: Path
-    """Folder of the pictures; absent or empty."""
-    num_samples: int = 12
-    """How many rows, spread evenly over the set."""
-
-    def __post_init__(self) -> None:
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1, got {self.num_samples}")
+from pipeline.wording import counted
 
 
 def run(config: PreviewConfig) -> int:
-    """The command `preview`. Raises UserError for a folder that is no complete record set."""
+    """Run `preview`. Raises UserError unless the folder is a complete record set."""
     manifest = read_manifest(config.records)
     if faults := check_files(config.records, manifest, hashes=False):
-        raise UserError(f"{config.records}: {faults[0]}; `verify` tells more")
+        raise UserError(f"{config.records}: {faults[0]}; run `python -m pipeline verify {config.records}` for all faults")
     wanted = set(np.linspace(0, manifest.num_samples - 1, min(config.num_samples, manifest.num_samples)).round().astype(int))
     with new_folder(config.out) as folder:
         start = 0
@@ -51,18 +29,18 @@ def run(config: PreviewConfig) -> int:
                 if number in chosen:
                     name = f"{row['image_id']:012d}-v{row['variant']:03d}.png"
                     sample = manifest.format.decode(row)
-                    title = f"image {row['image_id']}, {len(sample.keypoints)} people"
+                    title = f"image {row['image_id']}, {counted(len(sample.keypoints), 'person')}"
                     picture = sample_picture(sample, manifest.format, title)
                     cv2.imwrite(str(folder / name), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
             start += shard.num_rows
-    print(f"{len(wanted)} pictures in {config.out}")
+    print(f"{config.out}: {counted(len(wanted), 'picture')}")
     return 0
 
 
-def sample_picture(sample: codec.Decoded, row_format: codec.RecordFormat, title: str, *, halved: bool = False) -> np.ndarray:
-    """One decoded row -> uint8 RGB: crop with skeletons | ignore mask | heatmaps | PAFs, each under its name.
+def sample_picture(sample: Decoded, row_format: RecordFormat, title: str, *, halved: bool = False) -> np.ndarray:
+    """Draw a decoded sample, uint8 RGB: crop with skeletons, ignore mask, heatmaps and PAFs side by side with captions.
 
-    `halved`: at half the size, if the stride can be halved.
+    `halved` draws at half the size if the stride is even.
     """
     skeleton, image, stride_px, keypoints = row_format.skeleton, sample.image, row_format.targets.stride_px, sample.keypoints
     if halved and stride_px % 2 == 0:

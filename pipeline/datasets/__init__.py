@@ -1,1 +1,1 @@
-"""Annotation files: reading, checking and selecting what to train on. Imports the shared vocabulary of `pipeline`, and no other stage of it."""
+"""Annotation files: read and check them, select images and people. Imports the shared modules of `pipeline`, no other sub-package."""

@@ -1,4 +1,4 @@
-"""COCO keypoint JSON -> samples. The only filter of people and images."""
+"""Select the images and people of a COCO keypoint file to train on. All selection rules are in this module."""
 
 import functools
 import math
@@ -17,22 +17,23 @@ from pipeline.skeleton import Skeleton
 
 @dataclass(frozen=True, kw_only=True)
 class PersonFilter:
-    """Who is a target; every other annotated person goes into the ignore mask."""
+    """Which people are targets; all other annotated people go into the ignore mask."""
 
     min_joints: int = 5
-    """A target person has at least so many labeled joints."""
+    """Minimum number of labeled joints of a target person."""
     min_area_px: float = 32 * 32
-    """The area of a target person's segment is above this (square pixels of the original image)."""
+    """A target person's segmentation has more than this area, in square pixels of the original image."""
     min_diagonal_px: float = 0.0
-    """The box around a target person's labeled joints has at least this diagonal (pixels of the original image)."""
+    """Minimum diagonal of the box around a target person's labeled joints, in pixels of the original image."""
     neck_joint: Literal["both_shoulders", "one_shoulder"] = "one_shoulder"
-    """Where the neck is if one shoulder is unlabeled: nowhere, or at the labeled one, which keeps the two halves of one body in
-    five together (`python -m evaluator oracle`: AP 0.01 higher)."""
+    """If only one shoulder is labeled: place the neck on it (one_shoulder), or leave the neck unlabeled (both_shoulders).
+    one_shoulder keeps the upper and lower body connected for one person in five and raises AP by 0.01 (`python -m evaluator
+    oracle`)."""
     licenses: tuple[str, ...] = ()
-    """Keep only images under these licenses: ids of the annotation file, or commercial (no NonCommercial clause), adaptable (no
-    NoDerivs clause). An image whose license is not listed in the file is then left out. Default: all images."""
+    """Keep only images under these licenses: ids of the annotation file, or the groups commercial (no NonCommercial clause) and
+    adaptable (no NoDerivs clause). Drops images whose license the file does not list. Default: keep all images."""
     people_free_share: float = 0.0
-    """Share of the samples that show no annotated person at all (0 leaves such images out)."""
+    """Share of the selected images that have no annotated person; 0 drops such images."""
 
     def __post_init__(self) -> None:
         if self.min_joints < 1:
@@ -46,10 +47,10 @@ class PersonFilter:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One image and its people, in pixels of the original image.
+    """A selected image and its people, in pixels of the original image.
 
-    keypoints: float32 (P, J, 3), target people by falling box diagonal; x and y in pixels, v in {0, 1, 2}; 0, 0, 0 = unlabeled.
-    ignored, crowds, people: COCO segmentations of people who are no targets, of crowd regions, of the targets.
+    keypoints: float32 (P, J, 3), target people, largest box diagonal first; x and y in pixels, v in {0, 1, 2}; 0, 0, 0 =
+    unlabeled. ignored, crowds, people: COCO segmentations of people who are not targets, of crowd regions, and of the targets.
     """
 
     image_id: int
@@ -75,9 +76,10 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The samples of an annotation file in order of image id, and what became of everything else.
+    """The selected images of an annotation file, sorted by image id.
 
-    origin: what the file says of itself (`info`) and of where its licenses stand (`license_urls`, by id).
+    counts: number of images and people by selection rule (`records.manifest.count_rules` explains them).
+    licenses: name by id. origin: the file's own description (`info`) and the URLs of its licenses (`license_urls`, by id).
     """
 
     samples: list[Sample]
@@ -87,17 +89,17 @@ class Selection:
 
 
 def read_annotations(path: Path, *, skeleton: Skeleton, person_filter: PersonFilter, seed: int = 0) -> Selection:
-    """Read, check and filter a COCO keypoint file (2014 and 2017 have the same form).
+    """Read, check and filter a COCO keypoint file (2014 and 2017 have the same format).
 
-    `seed` chooses which people-free images are kept. Raises UserError naming the file, the entry and the field.
+    `seed` selects the images without people that are kept. Raises UserError naming the file, the entry and the field.
     """
     document = CocoFile(path, skeleton)
-    counts = Counter({name: 0 for name in ("images_without_target", "images_people_free_dropped", "people_free")})
+    counts = Counter({name: 0 for name in ("images_without_target", "images_without_people_dropped", "images_without_people_kept")})
     allowed = choose_licenses(person_filter.licenses, document.licenses) if person_filter.licenses else None
     samples, people_free = [], []
     for image in document.images:
         if allowed is not None and image.license not in allowed:
-            counts["images_of_other_licenses"] += 1
+            counts["images_other_license"] += 1
             continue
         annotations = document.annotations.get(image.id, [])
         sample = _make_sample(image, annotations, skeleton, person_filter, counts)
@@ -109,8 +111,8 @@ def read_annotations(path: Path, *, skeleton: Skeleton, person_filter: PersonFil
             people_free.append(sample)
     wanted = round(len(samples) * person_filter.people_free_share / (1 - person_filter.people_free_share))
     order = np.random.default_rng([seed, 0]).permutation(len(people_free))[:wanted]
-    counts["people_free"] = len(order)
-    counts["images_people_free_dropped"] = len(people_free) - len(order)
+    counts["images_without_people_kept"] = len(order)
+    counts["images_without_people_dropped"] = len(people_free) - len(order)
     samples = sorted(samples + [people_free[i] for i in order], key=lambda sample: sample.image_id)
     counts["images_in_file"], counts["images_selected"] = len(document.images), len(samples)
     return Selection(
@@ -122,40 +124,46 @@ def read_annotations(path: Path, *, skeleton: Skeleton, person_filter: PersonFil
 
 
 def add_derived_joints(source: np.ndarray, skeleton: Skeleton, *, one_is_enough: bool) -> np.ndarray:
-    """Keypoints in the order of the file, float (P, S, 3) -> float32 (P, J, 3) in the order of the skeleton.
+    """Convert keypoints in the order of the file, float (P, S, 3), to the order of the skeleton, float32 (P, J, 3).
 
-    A derived joint (the neck) is the middle of its two; its v is the smaller of theirs. Where one of them is unlabeled it is
-    unlabeled too, or, if `one_is_enough`, the labeled one.
+    A derived joint (the neck) is the midpoint of its two source joints, with the smaller v of the two. If one of them is
+    unlabeled, the derived joint is unlabeled too; with `one_is_enough`, it is the labeled one.
     """
     keypoints = np.zeros((len(source), skeleton.num_joints, 3), np.float32)
-    for place, joint in enumerate(skeleton.source_indices):
+    for index, joint in enumerate(skeleton.source_indices):
         if joint >= 0:
-            keypoints[:, joint] = source[:, place]
+            keypoints[:, joint] = source[:, index]
     for joint, first, second in skeleton.derived:
         a, b = (source[:, skeleton.source_joints.index(name)] for name in (first, second))
         both = (a[:, 2:] > 0) & (b[:, 2:] > 0)
-        middle = np.concatenate([(a[:, :2] + b[:, :2]) / 2, np.minimum(a[:, 2:], b[:, 2:])], axis=1)
+        midpoint = np.concatenate([(a[:, :2] + b[:, :2]) / 2, np.minimum(a[:, 2:], b[:, 2:])], axis=1)
         single = np.where(a[:, 2:] > 0, a, b) * one_is_enough
-        keypoints[:, skeleton.index(joint)] = np.where(both, middle, single)
+        keypoints[:, skeleton.index(joint)] = np.where(both, midpoint, single)
     keypoints[keypoints[..., 2] <= 0] = 0
     return keypoints
 
 
 def true_keypoints(annotations: Sequence[Annotation], skeleton: Skeleton, *, one_is_enough: bool = False) -> np.ndarray:
-    """Annotations of one image -> float32 (P, J, 3): everybody with a labeled joint, crowds apart."""
-    source = [a.keypoints for a in annotations if a.is_labeled_person]
-    source = np.array(source).reshape(-1, len(skeleton.source_joints), 3)
+    """Return the ground truth of one image, float32 (P, J, 3): all people with a labeled joint, without crowds."""
+    people = [a.keypoints for a in annotations if a.is_labeled_person]
+    source = np.array(people).reshape(-1, len(skeleton.source_joints), 3)
     return add_derived_joints(source, skeleton, one_is_enough=one_is_enough)
 
 
 def box_diagonals(keypoints: np.ndarray) -> np.ndarray:
-    """float32 (P, J, 3) with a labeled joint each -> (P,): diagonal in pixels of the box around the labeled joints."""
+    """Return the diagonal in pixels of the box around each person's labeled joints, (P,).
+
+    keypoints: float32 (P, J, 3); each person needs at least one labeled joint.
+    """
     low, high = joint_boxes(keypoints)
     return np.hypot(*(high - low + 1).T)
 
 
 def joint_boxes(keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float32 (P, J, 3) with a labeled joint each -> the least and the greatest x, y of the labeled joints, (P, 2) each."""
+    """Return the minimum and the maximum x, y of each person's labeled joints, (P, 2) each.
+
+    keypoints: float32 (P, J, 3); each person needs at least one labeled joint.
+    """
     labeled = keypoints[..., 2:] > 0
     low = np.where(labeled, keypoints[..., :2], np.inf).min(axis=1)
     high = np.where(labeled, keypoints[..., :2], -np.inf).max(axis=1)
@@ -165,17 +173,17 @@ def joint_boxes(keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _make_sample(
     image: Image, annotations: list[Annotation], skeleton: Skeleton, person_filter: PersonFilter, counts: Counter
 ) -> Sample:
-    targets, ignored, crowds, people = [], [], [], []
+    targets: list[np.ndarray] = []
+    ignored, crowds, people = [], [], []
     for annotation in annotations:
         segmentation = annotation.segmentation or _rectangle(annotation.bbox)
-        points = annotation.keypoints
         labeled = int(annotation.labeled.sum())
         if annotation.iscrowd:
-            counts["people_crowd"] += 1
+            counts["crowds"] += 1
             crowds.append(segmentation)
         elif labeled >= person_filter.min_joints and _is_large(annotation, person_filter):
             counts["people_target"] += 1
-            targets.append(points)
+            targets.append(annotation.keypoints)
             people.append(segmentation)
         else:
             few = labeled < person_filter.min_joints

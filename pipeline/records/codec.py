@@ -1,11 +1,11 @@
-"""What a row of a record set is: its schema, encoding and decoding. Loads no mindspore.
+"""The row format of a record set: schema, encoding, decoding. Does not import mindspore.
 
 A row is a dict of columns (`COLUMNS`). MindRecord has no uint8, int8 or bool arrays, so those columns are bytes:
   image      JPEG, or S * S * 3 raw bytes, RGB
   targets    zstd of uint8 heatmaps (J + 1, h, w), then int8 PAFs (2 L, h, w)
   mask       packed bits of the ignore mask (h, w), 1 = ignored
-  keypoints  little-endian uint32 P and J, then float32 (P, J, 3); never empty, also without people
-  crc32      of the four blocks above and the three ids: MindRecord itself has no checksum
+  keypoints  little-endian uint32 P and J, then float32 (P, J, 3); never empty, even without people
+  crc32      of the four blocks above and the three ids, because MindRecord has no checksums
 """
 
 import struct
@@ -18,17 +18,9 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.samples.augment import Crop
-from pipeline.samples.targets import (
-    TargetConfig,
-    dequantize_heatmaps,
-    dequantize_pafs,
-    quantize_heatmaps,
-    quantize_pafs,
-    render_heatmaps,
-    render_pafs,
-    shown_cells,
-)
+from pipeline.samples.targets import TargetConfig, dequantize_heatmaps, dequantize_pafs
 from pipeline.skeleton import Skeleton
+from pipeline.timing import Timed, untimed
 
 SCHEMA_VERSION = 2
 COLUMNS = {
@@ -46,12 +38,12 @@ Row = dict[str, Any]
 
 
 class DamagedRow(ValueError):
-    """A row that does not decode to what was encoded."""
+    """A row that cannot be decoded or does not match its checksum."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordFormat:
-    """Everything that encoding and decoding a row needs to know; part of the manifest."""
+    """The settings needed to encode and decode rows; part of the manifest."""
 
     skeleton: Skeleton
     targets: TargetConfig
@@ -66,26 +58,34 @@ class RecordFormat:
 
     @property
     def page_bytes(self) -> int:
-        """Page size of the MindRecord files: a power of two in which every row fits, raw ones several times.
+        """Page size of the MindRecord files: a power of two that fits every row, several times for raw images.
 
-        Rows do not go over the end of a page, and a file ends with a whole one: large pages waste space in small files.
+        Rows do not span pages and a file consists of whole pages, so larger pages would waste space in small files.
         """
         targets = (self.skeleton.num_heatmaps + self.skeleton.num_pafs) * self.targets.grid_hw[0] * self.targets.grid_hw[1]
         largest_row = 3 * self.targets.insize**2 + targets + (1 << 16)
         return 1 << (largest_row * (4 if self.image_codec == "raw" else 1) - 1).bit_length()
 
-    def encode(self, crop: Crop, *, image_id: int, variant: int, license: int) -> Row:
-        """A finished crop -> a row. Renders the targets of its keypoints.
-
-        A cell that shows a joint or limb of a target is never ignored: else small people beside an unlabeled one, whose mask was
-        dilated over them, would not be learnt at all.
-        """
-        heatmaps, pafs = self.render(crop.keypoints)
-        ignore = crop.ignore & ~shown_cells(heatmaps, pafs) if crop.ignore.any() else crop.ignore
+    def encode(
+        self,
+        crop: Crop,
+        heatmaps: np.ndarray,
+        pafs: np.ndarray,
+        *,
+        image_id: int,
+        variant: int,
+        license: int,
+        timed: Timed = untimed,
+    ) -> Row:
+        """Encode a crop and its quantized targets, as `render_targets` returns them."""
+        with timed("encode the crop"):
+            image = self.encode_image(crop.image)
+        with timed("compress the targets"):
+            targets = self.encode_targets(heatmaps, pafs)
         row = {
-            "image": self.encode_image(crop.image),
-            "targets": self.encode_targets(heatmaps, pafs),
-            "mask": np.packbits(ignore).tobytes(),
+            "image": image,
+            "targets": targets,
+            "mask": np.packbits(crop.ignore).tobytes(),
             "keypoints": struct.pack("<II", *crop.keypoints.shape[:2]) + crop.keypoints.astype("<f4").tobytes(),
             "image_id": int(image_id),
             "variant": int(variant),
@@ -93,38 +93,34 @@ class RecordFormat:
         }
         return {**row, "crc32": row_crc32(row)}
 
-    def render(self, keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """float32 (P, J, 3), crop pixels -> heatmaps uint8 (J + 1, h, w) and PAFs int8 (2 L, h, w), quantized."""
-        shape = dict(skeleton=self.skeleton, grid_hw=self.targets.grid_hw, config=self.targets)
-        return quantize_heatmaps(render_heatmaps(keypoints, **shape)), quantize_pafs(render_pafs(keypoints, **shape))
-
     def decode_image(self, block: bytes | np.ndarray) -> np.ndarray:
-        """-> uint8 (S, S, 3) RGB. Raises DamagedRow."""
+        """Return uint8 (S, S, 3) RGB. Raises DamagedRow."""
         side = self.targets.insize
-        image = np.frombuffer(block, np.uint8)
+        values = np.frombuffer(block, np.uint8)
+        image = None
         if self.image_codec == "jpeg":
-            image = cv2.imdecode(image, cv2.IMREAD_COLOR_RGB)
-        elif image.size == side * side * 3:
-            image = image.reshape(side, side, 3)
+            image = cv2.imdecode(values, cv2.IMREAD_COLOR_RGB)
+        elif values.size == side * side * 3:
+            image = values.reshape(side, side, 3)
         if image is None or image.shape != (side, side, 3):
-            raise DamagedRow(f"image is not a {self.image_codec} of {side} x {side} pixels")
+            raise DamagedRow(f"image is not a {self.image_codec} image of {side} x {side} pixels")
         return image
 
     def decode_targets(self, block: bytes | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """-> heatmaps uint8 (J + 1, h, w) and PAFs int8 (2 L, h, w), still quantized. Raises DamagedRow."""
+        """Return quantized heatmaps, uint8 (J + 1, h, w), and PAFs, int8 (2 L, h, w). Raises DamagedRow."""
         cells = self.targets.grid_hw[0] * self.targets.grid_hw[1]
         split, total = self.skeleton.num_heatmaps * cells, (self.skeleton.num_heatmaps + self.skeleton.num_pafs) * cells
         try:
             levels = np.frombuffer(_ZSTD.decompress(np.ascontiguousarray(block), total, asbytes=True), np.uint8)
         except (pa.ArrowException, OSError) as error:
-            raise DamagedRow(f"targets do not decompress: {error}") from error
+            raise DamagedRow(f"targets cannot be decompressed: {error}") from error
         return (
             levels[:split].reshape(-1, *self.targets.grid_hw),
             levels[split:].view(np.int8).reshape(-1, *self.targets.grid_hw),
         )
 
     def decode_mask(self, block: bytes | np.ndarray) -> np.ndarray:
-        """-> uint8 (h, w), 1 = ignored. Raises DamagedRow."""
+        """Return uint8 (h, w), 1 = ignored. Raises DamagedRow."""
         height, width = self.targets.grid_hw
         bits = np.frombuffer(block, np.uint8)
         if bits.size != -(-height * width // 8):
@@ -132,7 +128,7 @@ class RecordFormat:
         return np.unpackbits(bits, count=height * width).reshape(height, width)
 
     def decode_keypoints(self, block: bytes | np.ndarray) -> np.ndarray:
-        """-> float32 (P, J, 3), pixels of the crop. Raises DamagedRow."""
+        """Return float32 (P, J, 3), in pixels of the crop. Raises DamagedRow."""
         block = bytes(block)
         people, joints = struct.unpack_from("<II", block) if len(block) >= 8 else (0, -1)
         if joints != self.skeleton.num_joints or len(block) != 8 + 12 * people * joints:
@@ -140,7 +136,7 @@ class RecordFormat:
         return np.frombuffer(block, "<f4", offset=8).reshape(people, joints, 3)
 
     def decode(self, row: Row) -> "Decoded":
-        """A whole row, checked against its CRC. Raises DamagedRow."""
+        """Check a row against its CRC and decode all of it. Raises DamagedRow."""
         if row_crc32(row) != row["crc32"]:
             raise DamagedRow("CRC32 does not match")
         heatmaps, pafs = self.decode_targets(row["targets"])
@@ -153,11 +149,11 @@ class RecordFormat:
         )
 
     def encode_targets(self, heatmaps: np.ndarray, pafs: np.ndarray) -> bytes:
-        """Quantized targets, as `render` gives them -> the block of a row."""
+        """Compress quantized targets."""
         return _ZSTD.compress(heatmaps.tobytes() + pafs.tobytes(), asbytes=True)
 
     def encode_image(self, image: np.ndarray) -> bytes:
-        """uint8 (S, S, 3) RGB -> the block of a row."""
+        """Encode uint8 (S, S, 3) RGB with `image_codec`."""
         if self.image_codec == "raw":
             return np.ascontiguousarray(image).tobytes()
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
@@ -179,7 +175,7 @@ class Decoded:
 
 
 def row_crc32(row: Row) -> int:
-    """CRC32 of a row's blocks and ids, without its `crc32` column. The four blocks may be bytes or uint8 arrays."""
+    """Return the CRC32 of a row's blocks and ids, ignoring its `crc32` column. Blocks may be bytes or uint8 arrays."""
     crc = zlib.crc32(struct.pack("<qii", row["image_id"], row["variant"], row["license"]))
     for column in ("image", "targets", "mask", "keypoints"):
         crc = zlib.crc32(row[column], crc)

@@ -1,12 +1,11 @@
-"""What a record set is on the disk: its files, the manifest that is written last, and whether all of it is there.
+"""The files of a record set, its manifest, and checks that all files are present.
 
-RECORDS/manifest.json, samples.parquet (a line for every sample), shards/v000-s00000/part.mindrecord with its .db and rows.parquet,
-and the data card CARD.md, croissant.json, pictures/.
+A record set consists of manifest.json (written last), samples.parquet (one row per sample), shards/v000-s00000/ with
+part.mindrecord, part.mindrecord.db and rows.parquet, and the data card: CARD.md, croissant.json, pictures/.
 """
 
 import hashlib
 import json
-import os
 import struct
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.files import read_json
+from pipeline.files import file_facts, read_json
 from pipeline.records.codec import SCHEMA_VERSION, RecordFormat
 from pipeline.samples.targets import TargetConfig
 from pipeline.skeleton import Skeleton
@@ -23,14 +22,14 @@ MANIFEST = "manifest.json"
 CARD = "CARD.md"
 SAMPLES = "samples.parquet"
 SHARDS = "shards"
-ADVICE = "give the --out folder of a `python -m pipeline build`"
+ADVICE = "choose the --out folder of a `python -m pipeline build`"
 SHARD_FILE = "part.mindrecord"
 SHARD_ROWS = "rows.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One published shard: the rows of one variant of one range of images. `files` gives bytes and SHA-256 by file name."""
+    """A published shard: the samples of one variant of a range of images. `files`: size and SHA-256 by file name."""
 
     name: str
     variant: int
@@ -40,7 +39,13 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The contents of manifest.json, written last. Rows are numbered through the shards in their order: variant 0 first."""
+    """The contents of manifest.json.
+
+    config: options of `build` that determine the samples. skeleton: fields of `Skeleton`. sources: name, size, SHA-256 and origin
+    of the annotation file. counts: images and people by selection rule, see `count_rules`. licenses: name by id. skipped: image
+    id, file name and reason of each unreadable image. digest: `content_digest` of all samples. samples_file: size and SHA-256 of
+    samples.parquet. shards: in the order in which samples are numbered, variant 0 first.
+    """
 
     schema_version: int
     builder_version: str
@@ -53,13 +58,14 @@ class Manifest:
     sources: dict[str, Any]
     counts: dict[str, int]
     licenses: dict[str, str]
-    skipped: list[dict[str, str]]
+    skipped: list[dict[str, Any]]
     digest: str
-    samples: dict[str, Any]
+    samples_file: dict[str, Any]
     shards: list[Shard]
 
     @property
     def format(self) -> RecordFormat:
+        """The row format. Raises KeyError, TypeError or ValueError for invalid settings."""
         fields = TargetConfig.__dataclass_fields__
         return RecordFormat(
             skeleton=Skeleton.from_dict(self.skeleton),
@@ -69,48 +75,54 @@ class Manifest:
         )
 
     def to_json(self) -> str:
-        """With a checksum of everything else, so that a changed byte or an edited number does not pass for the set's own."""
+        """Serialize the manifest with a checksum of all other fields, which reveals damage and edits."""
         fields = asdict(self)
         return json.dumps({**fields, "checksum": _checksum(fields)}, indent=1) + "\n"
 
 
 def count_rules(config: dict[str, Any]) -> dict[str, str]:
-    """Count of the manifest -> the rule that it counts, in the order of application."""
+    """Describe each entry of `Manifest.counts`, in the order in which the rules apply."""
     return {
         "images_in_file": "images in the file",
-        "images_of_other_licenses": f"images left out: license not among the wanted ({', '.join(config['licenses']) or 'all'})",
-        "people_crowd": "crowd regions, into the ignore mask",
-        "people_unlabeled": "people without any labeled joint, into the ignore mask",
-        "people_few_joints": f"people with fewer than {config['min_joints']} labeled joints, into the ignore mask",
-        "people_small": f"people whose area is not above {config['min_area_px']:g} px², or the diagonal of whose joints' box is below "
-        f"{config['min_diagonal_px']:g} px, into the ignore mask",
+        "images_other_license": "images dropped: license not selected",
+        "crowds": "crowd regions, ignored in the loss",
+        "people_unlabeled": "people without labeled joints, ignored in the loss",
+        "people_few_joints": f"people with fewer than {config['min_joints']} labeled joints, ignored in the loss",
+        "people_small": _small_people(config),
         "people_target": "target people",
-        "images_without_target": "images left out: people, but no target among them",
-        "images_people_free_dropped": "images left out: nobody annotated",
-        "people_free": f"images without people kept (share {config['people_free_share']:g})",
+        "images_without_target": "images dropped: people, but no target person",
+        "images_without_people_dropped": "images dropped: no people",
+        "images_without_people_kept": "images without people, kept",
         "images_selected": "images selected",
-        "images_skipped": "of these left out: unreadable",
+        "images_skipped": "selected images skipped: unreadable",
     }
 
 
+def _small_people(config: dict[str, Any]) -> str:
+    limits = f"area at most {config['min_area_px']:g} px²"
+    if config["min_diagonal_px"]:
+        limits += f" or diagonal below {config['min_diagonal_px']:g} px"
+    return f"people with {limits}, ignored in the loss"
+
+
 def read_manifest(records: Path) -> Manifest:
-    """The manifest of a record set. Raises UserError for a folder that is not a complete record set of this schema."""
+    """Read the manifest of a record set. Raises UserError unless the folder is a complete record set of this schema."""
     path = Path(records) / MANIFEST
     if not path.exists():
-        unfinished = (Path(records) / SHARDS).exists()
-        state, then = ("an unfinished build", "run the same build command again") if unfinished else ("no record set", ADVICE)
-        raise UserError(f"{records}: {state} (there is no {MANIFEST}); {then}")
+        if (Path(records) / SHARDS).exists():
+            raise UserError(f"{records}: unfinished build (no {MANIFEST}); run the same build command again")
+        raise UserError(f"{records}: not a record set (no {MANIFEST}); {ADVICE}")
     fields = read_json(path, "manifest")
     version = fields.get("schema_version") if isinstance(fields, dict) else None
     if version != SCHEMA_VERSION:
-        raise UserError(f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}; build the records anew")
+        raise UserError(f"{path}: schema version {version}, expected {SCHEMA_VERSION}; rebuild the records")
     if fields.pop("checksum", None) != _checksum(fields):
-        raise UserError(f"{path}: edited or damaged (its checksum does not match); restore it or build the records anew")
+        raise UserError(f"{path}: checksum does not match; restore the file or rebuild the records")
     try:
         manifest = Manifest(**{**fields, "shards": [Shard(**shard) for shard in fields["shards"]]})
-        manifest.format  # noqa: B018 - a manifest whose settings are refused is refused here
+        manifest.format  # noqa: B018 - raises for invalid settings
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: damaged manifest: {error}; build the records anew") from error
+        raise UserError(f"{path}: invalid manifest: {error}; restore the file or rebuild the records") from error
     return manifest
 
 
@@ -119,11 +131,11 @@ def _checksum(fields: dict[str, Any]) -> str:
 
 
 def check_files(records: Path, manifest: Manifest, *, hashes: bool) -> list[str]:
-    """What is missing, foreign or changed in a record set: one line each, nothing if all is well.
+    """List files that are missing, changed or unknown, one line each; empty if there are none.
 
-    Sizes are always compared; SHA-256 only if `hashes` (reads everything).
+    Always compares sizes; compares SHA-256 only with `hashes`, which reads every file.
     """
-    expected = {SAMPLES: manifest.samples}
+    expected = {SAMPLES: manifest.samples_file}
     for shard in manifest.shards:
         expected |= {f"{SHARDS}/{shard.name}/{name}": facts for name, facts in shard.files.items()}
     faults = []
@@ -132,22 +144,16 @@ def check_files(records: Path, manifest: Manifest, *, hashes: bool) -> list[str]
         if not path.is_file():
             faults.append(f"{name}: missing")
         elif path.stat().st_size != facts["bytes"]:
-            faults.append(f"{name}: {path.stat().st_size} bytes, the manifest says {facts['bytes']}")
+            faults.append(f"{name}: {path.stat().st_size} bytes, expected {facts['bytes']}")
         elif hashes and file_facts(path) != facts:
-            faults.append(f"{name}: its SHA-256 is not the manifest's")
+            faults.append(f"{name}: SHA-256 does not match the manifest")
     present = (path for path in (Path(records) / SHARDS).rglob("*") if path.is_file())
-    foreign = sorted(str(path.relative_to(records)) for path in present if str(path.relative_to(records)) not in expected)
-    return faults + [f"{name}: not in the manifest" for name in foreign]
-
-
-def file_facts(path: Path) -> dict[str, Any]:
-    """Size and SHA-256 of a file, as a manifest holds them."""
-    with open(path, "rb") as file:
-        return {"bytes": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    unknown = sorted(str(path.relative_to(records)) for path in present if str(path.relative_to(records)) not in expected)
+    return faults + [f"{name}: not in the manifest" for name in unknown]
 
 
 def content_digest(rows: Iterable[tuple[int, int, int, int]]) -> str:
-    """SHA-256 over (image_id, variant, bytes, crc32) of all rows in order: equal sets of records have equal digests."""
+    """Return the SHA-256 of (image_id, variant, bytes, crc32) of all rows in order; record sets with equal rows have equal digests."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(struct.pack("<qiqq", *row))

@@ -1,9 +1,9 @@
-"""Read and verify a shard: single rows, in any order and from any thread, straight from its MindRecord files. No mindspore.
+"""Read and verify shards: single rows, in any order and from any thread, directly from the MindRecord files, without mindspore.
 
-MindSpore's own reader takes several copies of every row; a step of training wants rows at random and one copy. The layout is
-MindRecord's, version 3.0: a header of JSON behind its length (uint64), then pages of one size. The .db beside the file is SQLite;
-its table INDEXES says for every row in which page its blob lies, from where to where, and repeats the row's numbers. A blob is
-its length (uint64) and the byte columns in the header's order, each behind its length (uint64, but here the high byte first).
+MindSpore's reader copies every row several times; this one copies it once and supports random access. It reads MindRecord 3.0:
+the file has a JSON header, preceded by its length (uint64, little-endian), then pages of equal size. The .db file next to it is
+SQLite; its table INDEXES holds the page, start and end of each row's blob, and the row's numeric columns. A blob is its length
+(uint64, little-endian) and the bytes columns in the order of the header, each preceded by its length (uint64, big-endian).
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import sqlite3
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +30,7 @@ _COLUMN_LENGTH = struct.Struct(">Q")
 
 
 class ShardReader:
-    """Random access to the rows of one published shard. Raises DamagedRow for files that are not a whole MindRecord shard."""
+    """Random access to the rows of a published shard. Raises DamagedRow if the files are not a complete MindRecord shard."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
@@ -38,54 +39,55 @@ class ShardReader:
             header = self._header()
             (schema,) = header["schema"]
             self._blocks = tuple(schema["blob_fields"])
-            self._places, self._numbers = self._index(header["header_size"], header["page_size"])
+            self._spans, self._numbers = self._index(header["header_size"], header["page_size"])
         except (KeyError, ValueError, TypeError, struct.error, sqlite3.Error) as error:
             self.close()
             raise DamagedRow(f"{self.folder.name}: not a MindRecord shard of version {VERSION}: {error}") from error
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._spans)
 
     @property
-    def most_bytes(self) -> int:
-        """Of any row."""
-        return int(np.diff(self._places).max(initial=0))
+    def max_bytes(self) -> int:
+        """Size of the largest row in bytes."""
+        return int(np.diff(self._spans).max(initial=0))
 
     def read(self, number: int, buffer: np.ndarray | None = None) -> Row:
-        """Row `number`; its blocks are uint8 arrays over `buffer`, uint8 (most_bytes,) or more, or over memory of their own.
+        """Read row `number`. Its blocks are uint8 views of `buffer`, uint8 (max_bytes,) or larger, or of new memory.
 
-        Raises DamagedRow for a row whose CRC does not match.
+        Raises DamagedRow if the CRC does not match.
         """
-        start, end = self._places[number].tolist()
-        blob = memoryview(np.empty(end - start, np.uint8) if buffer is None else buffer)[: end - start]
+        start, end = self._spans[number].tolist()
+        blob = (np.empty(end - start, np.uint8) if buffer is None else buffer)[: end - start].data
         if os.preadv(self._file, [blob], start) != end - start:
-            raise DamagedRow(f"{self.folder.name} row {number}: the file ends before it")
+            raise DamagedRow(f"{self.folder.name} row {number}: beyond the end of the file")
         row = dict(zip(_NUMBERS, self._numbers[number].tolist(), strict=True))
-        place = _LENGTH.size
+        offset = _LENGTH.size
         for name in self._blocks:
-            (length,) = _COLUMN_LENGTH.unpack_from(blob, place) if place + 8 <= len(blob) else (len(blob),)
-            place += _COLUMN_LENGTH.size + length
-            if place > len(blob):
-                raise DamagedRow(f"{self.folder.name} row {number}: its columns are longer than it is")
-            row[name] = np.frombuffer(blob[place - length : place], np.uint8)
+            (length,) = _COLUMN_LENGTH.unpack_from(blob, offset) if offset + 8 <= len(blob) else (len(blob),)
+            offset += _COLUMN_LENGTH.size + length
+            if offset > len(blob):
+                raise DamagedRow(f"{self.folder.name} row {number}: columns exceed the row")
+            row[name] = np.frombuffer(blob[offset - length : offset], np.uint8)
         if row_crc32(row) != row["crc32"]:
             raise DamagedRow(f"image {row['image_id']}, variant {row['variant']}: CRC32 does not match")
         return row
 
     def close(self) -> None:
+        """Close the file. Views of rows that were read stay valid."""
         os.close(self._file)
 
-    def _header(self) -> dict:
+    def _header(self) -> dict[str, Any]:
         (length,) = _LENGTH.unpack(os.pread(self._file, _LENGTH.size, 0))
         header = json.loads(os.pread(self._file, min(length, os.fstat(self._file).st_size), _LENGTH.size))
         if header["version"] != VERSION:
-            raise ValueError(f"it is of version {header['version']}")
+            raise ValueError(f"version is {header['version']}")
         return header
 
     def _index(self, header_bytes: int, page_bytes: int) -> tuple[np.ndarray, np.ndarray]:
-        """Where each row's blob starts and ends, int64 (N, 2), and its numbers, int64 (N, len(_NUMBERS))."""
+        """Return start and end of each row's blob in the file, int64 (N, 2), and its numeric columns, int64 (N, len(_NUMBERS))."""
         columns = ["PAGE_ID_BLOB", "PAGE_OFFSET_BLOB", "PAGE_OFFSET_BLOB_END", *(f"{name}_0" for name in _NUMBERS)]
-        # Published shards never change: no locks, no journal, also on a file system that cannot lock.
+        # Published shards never change, so SQLite needs no locks or journal, which some network file systems do not support.
         address = f"{(self.folder / SHARD_FILE).resolve().as_uri()}.db?mode=ro&immutable=1"
         connection = sqlite3.connect(address, uri=True)
         try:
@@ -93,15 +95,15 @@ class ShardReader:
         finally:
             connection.close()
         table = np.array(rows, np.int64).reshape(-1, len(columns))
-        places = table[:, 1:3] + (header_bytes + page_bytes * table[:, :1])
-        starts, ends = places.T
+        spans = table[:, 1:3] + (header_bytes + page_bytes * table[:, :1])
+        starts, ends = spans.T
         if outside := np.flatnonzero((starts < header_bytes) | (starts > ends) | (ends > os.fstat(self._file).st_size)).tolist():
-            raise ValueError(f"row {outside[0]} lies outside of the file")
-        return places, table[:, 3:]
+            raise ValueError(f"row {outside[0]} is outside the file")
+        return spans, table[:, 3:]
 
 
 def read_rows(folder: Path) -> Iterator[Row]:
-    """The rows of one shard in order, blocks as uint8 arrays. Raises DamagedRow at the first one that is not what was written."""
+    """Yield the rows of a shard in order, blocks as uint8 arrays. Raises DamagedRow at the first damaged row."""
     if not pq.read_metadata(Path(folder) / SHARD_ROWS).num_rows:
         return
     with contextlib.closing(ShardReader(folder)) as reader:
@@ -110,7 +112,7 @@ def read_rows(folder: Path) -> Iterator[Row]:
 
 
 def shard_faults(folder: Path, row_format: RecordFormat | None = None) -> list[str]:
-    """Read every row of a shard and compare its CRC with its own and the parquet's; decode it too if `row_format` is given.
+    """Read every row of a shard and compare its CRC with the stored one and that in rows.parquet; with `row_format`, decode it.
 
     Returns one line per fault, naming the row.
     """
@@ -124,7 +126,7 @@ def shard_faults(folder: Path, row_format: RecordFormat | None = None) -> list[s
         return [f"{folder.name}: cannot be read: {str(error).strip().splitlines()[0]}"]
     with contextlib.closing(reader):
         if len(reader) != len(listed):
-            return [f"{folder.name}: {len(reader)} rows, {SHARD_ROWS} lists {len(listed)}"]
+            return [f"{folder.name}: {len(reader)} rows, but {SHARD_ROWS} lists {len(listed)}"]
         faults = []
         for number, entry in enumerate(listed):
             try:
@@ -139,7 +141,7 @@ def shard_faults(folder: Path, row_format: RecordFormat | None = None) -> list[s
 
 
 def shard_facts(folder: Path, variant: int) -> Shard:
-    """What the manifest says of a published shard; hashes every file anew."""
+    """Hash the files of a published shard and return its entry for the manifest."""
     files = {path.name: file_facts(path) for path in sorted(Path(folder).iterdir())}
     num_rows = pq.read_metadata(Path(folder) / SHARD_ROWS).num_rows
     return Shard(name=Path(folder).name, variant=variant, num_rows=num_rows, files=files)

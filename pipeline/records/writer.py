@@ -1,13 +1,14 @@
-"""Write one shard: the only importer of mindspore.mindrecord. (`reader` reads it.)
+"""Write a shard. The only module that imports mindspore.mindrecord; `reader` does not need it.
 
-A shard is a folder. It is written beside its place, flushed to the disk and published by renaming, so it is whole or absent.
-(A MindRecord file itself cannot be renamed: the .db next to it stores its name.)
+A shard is a folder. It is written under a temporary name, flushed to disk and renamed, so it is complete or absent. (A MindRecord
+file itself cannot be renamed, because the .db file next to it stores its name.)
 """
 
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,77 +19,82 @@ from pipeline.records.codec import COLUMNS, Row
 from pipeline.records.manifest import SHARD_FILE, SHARD_ROWS
 from pipeline.records.reader import shard_faults
 
-HEADER_BYTES = 1 << 20  # the defaults (16 MB and 32 MB) would make every small shard 48 MB
-ROWS_A_CALL = 16  # one by one takes two to three times as long
+HEADER_BYTES = 1 << 20  # with the default header and page sizes (16 MB and 32 MB), every small shard would take 48 MB
+ROWS_PER_CALL = 16  # writing rows one by one takes two to three times as long
 
 
 class ShardWriter:
-    """Writes the rows of one shard; `publish` makes it appear, `discard` leaves nothing unpublished behind."""
+    """Writes the rows of a shard; `publish` moves it into place, `discard` deletes what has not been published."""
 
     def __init__(self, folder: Path, *, page_bytes: int) -> None:
         self.folder = Path(folder)
         self._page_bytes = page_bytes
-        # A unique name: a worker of a build that was killed may still be writing the same shard.
+        # The name is unique, because a worker of a killed build may still be writing the same shard.
         self._temporary = temporary_path(self.folder)
         self._temporary.mkdir()
         self._writer: FileWriter | None = None
         self._rows: list[Row] = []
-        self._about: list[dict] = []
+        self._index: list[dict[str, Any]] = []
 
-    def write(self, row: Row, about: dict) -> None:
-        """Add a row; `about` is its line in samples.parquet."""
-        if self._writer is None:
-            self._writer = FileWriter(str(self._temporary / SHARD_FILE), shard_num=1, overwrite=False)
-            self._writer.set_header_size(HEADER_BYTES)
-            self._writer.set_page_size(self._page_bytes)
-            self._writer.add_schema({name: {"type": kind} for name, kind in COLUMNS.items()}, "OpenPose training samples")
+    def write(self, row: Row, entry: dict[str, Any]) -> None:
+        """Add a row and its entry in samples.parquet."""
         self._rows.append(row)
-        self._about.append({**about, "row": len(self._about)})
-        if len(self._rows) == ROWS_A_CALL:
+        self._index.append({**entry, "row": len(self._index)})
+        if len(self._rows) == ROWS_PER_CALL:
             self._flush()
 
     def publish(self, schema: pa.Schema) -> None:
-        """Finish the files, check that every row arrived, and rename the folder into place.
+        """Finish the files, verify every row, and rename the folder into place.
 
-        A shard without rows (every image of its range was skipped) has no MindRecord file.
+        A shard without rows (all images of its range were skipped) has no MindRecord file.
         """
+        self._flush()
         if self._writer is not None:
-            self._flush()
-            with self._explained():
+            with self._write_errors():
                 self._writer.commit()
-        pq.write_table(pa.Table.from_pylist(self._about, schema=schema), self._temporary / SHARD_ROWS, compression="zstd")
+        pq.write_table(pa.Table.from_pylist(self._index, schema=schema), self._temporary / SHARD_ROWS, compression="zstd")
         if faults := shard_faults(self._temporary):
-            raise OSError(f"shard {self.folder.name} was not written whole: {faults[0]}")
+            raise OSError(f"shard {self.folder.name}: not written correctly: {faults[0]}; run the same command again")
         for path in self._temporary.iterdir():
-            path.chmod(0o644)  # MindRecord makes them private to the user
+            path.chmod(0o644)  # MindRecord creates files that only their owner can read
         try:
             publish(self._temporary, self.folder)
         except OSError:
-            # On a cluster, the worker of a build that was stopped may have finished this very shard meanwhile: the same bytes.
+            # On a cluster, a worker of a stopped build may have published the same shard, with the same bytes, in the meantime.
             if shard_faults(self.folder):
                 raise
             self.discard()
 
     def _flush(self) -> None:
-        """Hand rows over. FileWriter drops bad ones without an error: `publish` reads all of them back."""
-        if self._rows:
-            with self._explained():
-                self._writer.write_raw_data(self._rows)
-            self._rows = []
+        """Write the buffered rows. FileWriter silently drops invalid rows, so `publish` reads all of them back."""
+        if not self._rows:
+            return
+        if self._writer is None:
+            self._writer = self._open()
+        with self._write_errors():
+            self._writer.write_raw_data(self._rows)
+        self._rows = []
+
+    def _open(self) -> FileWriter:
+        writer = FileWriter(str(self._temporary / SHARD_FILE), shard_num=1, overwrite=False)
+        writer.set_header_size(HEADER_BYTES)
+        writer.set_page_size(self._page_bytes)
+        writer.add_schema({name: {"type": kind} for name, kind in COLUMNS.items()}, "OpenPose training samples")
+        return writer
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """MindRecord reports a full disk, among many lines, as a RuntimeError."""
+    def _write_errors(self) -> Iterator[None]:
+        """Raise MindRecord's RuntimeErrors, such as for a full disk, as an OSError with one line of text."""
         try:
             yield
         except RuntimeError as error:
             lines = [line.removeprefix("[ERROR]").strip() for line in str(error).splitlines() if line.startswith("[ERROR]")]
             free_mb = shutil.disk_usage(self._temporary).free / 1e6
             raise OSError(
-                f"shard {self.folder}: cannot be written: {(lines or [str(error)])[0]} ({free_mb:.1f} MB are free there); "
-                f"run the same command again when that is mended"
+                f"shard {self.folder}: cannot be written: {(lines or [str(error)])[0]} ({free_mb:.1f} MB free); "
+                f"fix the cause and run the same command again"
             ) from error
 
     def discard(self) -> None:
-        """Give up what has not been published."""
+        """Delete what has not been published."""
         shutil.rmtree(self._temporary, ignore_errors=True)

@@ -1,1 +1,1 @@
-"""From one image to one training sample: augmentation, ignore mask, targets. Imports `pipeline.datasets` and the shared vocabulary."""
+"""From an image to a training sample: augmentation, ignore mask, targets. Imports `pipeline.datasets` and the shared modules."""

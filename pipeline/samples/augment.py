@@ -1,11 +1,9 @@
-"""Scale, rotation, crop and mirror as ONE affine warp of image, mask and keypoints; then color.
+"""Scale, rotate, crop and mirror image, mask and keypoints with a single affine warp; then shift the colors.
 
-The distributions are those of the reference (`reference` settings are the defaults); the crop is resampled once.
+The defaults are the distributions of the reference implementation. Each image is resampled only once.
 """
 
-import math
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -13,63 +11,19 @@ import numpy as np
 from pipeline import geometry
 from pipeline.datasets.selection import Sample
 from pipeline.samples import masks
+from pipeline.samples.config import AugmentConfig
 from pipeline.skeleton import Skeleton
+from pipeline.timing import Timed, untimed
 
 PADDING_GRAY = 128  # around the image: the middle of 0 and 255, 127.5, rounded to even
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    """How a training crop is taken from an image."""
-
-    augment: Literal["reference", "none"] = "reference"
-    """reference: random crops as set below. none: plain crops at the scale that evaluation sees, variant v centered on person v."""
-    min_scale: float = 0.5
-    """Least magnification of the image."""
-    max_scale: float = 2.0
-    """Greatest magnification of the image."""
-    min_person_px: float = 64.0
-    """The scale is chosen so that the smallest person's box diagonal stays above this where the limits allow."""
-    max_person_px: float = 512.0
-    """The scale is chosen so that the largest person's box diagonal stays below this where the limits allow."""
-    person_share: float = 0.0
-    """If above 0, min_scale and max_scale magnify not the image but the person in the middle, whose box has this share of the
-    crop's side at magnification 1 (CMU's target_dist); min_person_px and max_person_px do not count then."""
-    rotation_sd_degrees: float = 40 / 3
-    """Standard deviation of the normal rotation."""
-    rotation_range_degrees: float = 0.0
-    """If above 0, the rotation is not normal but uniform between minus and plus so many degrees."""
-    center_jitter_px: float = 40.0
-    """The crop is centered on a random person, give or take so many pixels of the crop in x and y."""
-    mirror_probability: float = 0.5
-    """Share of the crops that are mirrored."""
-    color_probability: float = 0.5
-    """Share of the crops whose color is shifted."""
-    hsv_shift: tuple[int, int, int] = (10, 40, 30)
-    """Greatest shift of hue (in 2 degrees), saturation and value (of 255)."""
-
-    def __post_init__(self) -> None:
-        if not 0.01 <= self.min_scale <= self.max_scale <= 100:
-            raise ValueError(
-                f"min_scale must be in [0.01, max_scale], max_scale at most 100, got {self.min_scale}, {self.max_scale}"
-            )
-        if not 0 < self.min_person_px <= self.max_person_px:
-            raise ValueError(f"min_person_px must be in (0, max_person_px], got {self.min_person_px} and {self.max_person_px}")
-        for name in ("mirror_probability", "color_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        for name in ("person_share", "rotation_sd_degrees", "rotation_range_degrees", "center_jitter_px"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if not all(0 <= shift <= 127 for shift in self.hsv_shift):
-            raise ValueError(f"hsv_shift must be three numbers from 0 to 127, got {self.hsv_shift}")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Transform:
-    """What is done to one image.
+    """The augmentation of one image.
 
-    matrix: float64 (2, 3), original pixels -> crop pixels. mirrored: left and right change names. hsv_shift: None = no color.
+    matrix: float64 (2, 3), pixels of the image -> pixels of the crop. mirrored: left and right joints are swapped.
+    hsv_shift: None = colors unchanged.
     """
 
     matrix: np.ndarray
@@ -89,9 +43,9 @@ class Crop:
 def plan_transform(
     sample: Sample, config: AugmentConfig, *, insize: int, stride_px: int, variant: int, rng: np.random.Generator
 ) -> Transform:
-    """Choose the transform of one variant of one sample. A pure function of its arguments and the state of `rng`."""
+    """Choose the transform of one variant of a sample. Depends only on the arguments and the state of `rng`."""
     if config.augment == "none":
-        return Transform(matrix=_plain_matrix(sample, insize, stride_px, variant))
+        return Transform(matrix=_evaluation_matrix(sample, insize, stride_px, variant))
     low, high = _random_box(sample, rng)
     if config.person_share:
         scale = rng.uniform(config.min_scale, config.max_scale) * config.person_share * insize / max(*(high - low), 1)
@@ -110,7 +64,8 @@ def plan_transform(
         matrix = geometry.compose(matrix, geometry.mirroring(insize))
     shift = None
     if rng.random() < config.color_probability:
-        shift = tuple(int(rng.integers(-limit, limit + 1)) for limit in config.hsv_shift)
+        hue, saturation, value = (int(rng.integers(-limit, limit + 1)) for limit in config.hsv_shift)
+        shift = hue, saturation, value
     return Transform(matrix=matrix, mirrored=mirrored, hsv_shift=shift)
 
 
@@ -123,20 +78,16 @@ def apply_transform(
     skeleton: Skeleton,
     insize: int,
     stride_px: int,
+    timed: Timed = untimed,
 ) -> Crop:
-    """Warp image, mask and keypoints through the same matrix.
+    """Warp image, mask and keypoints with the same matrix.
 
-    image: uint8 (H, W, 3) RGB; ignore: bool (H, W) or None; keypoints: float32 (P, J, 3). Outside the image the crop is gray and
-    counts in the loss (it is background for certain).
+    image: uint8 (H, W, 3) RGB; ignore: bool (H, W) or None; keypoints: float32 (P, J, 3). Padding around the image is gray and
+    counts in the loss, because it is certainly background.
     """
-    size = (insize, insize)
-    gray = (PADDING_GRAY,) * 3
-    crop = cv2.warpAffine(image, transform.matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=gray)
-    if transform.hsv_shift is not None:
-        crop = shift_hsv(crop, transform.hsv_shift)
-    if ignore is None:
-        cells = np.zeros((insize // stride_px, insize // stride_px), bool)
-    else:
+    with timed("warp and color"):
+        crop = warp_image(transform, image, insize)
+    with timed("ignore mask"):
         cells = masks.warp_to_cells(ignore, transform.matrix, insize=insize, stride_px=stride_px)
     moved = geometry.transform_keypoints(transform.matrix, keypoints)
     if transform.mirrored:
@@ -144,8 +95,21 @@ def apply_transform(
     return Crop(image=crop, ignore=cells, keypoints=moved)
 
 
+def warp_image(transform: Transform, image: np.ndarray, insize: int) -> np.ndarray:
+    """Warp uint8 (H, W, 3) RGB to a crop, uint8 (S, S, 3), and shift its colors."""
+    crop = cv2.warpAffine(
+        image,
+        transform.matrix,
+        (insize, insize),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(PADDING_GRAY,) * 3,
+    )
+    return crop if transform.hsv_shift is None else shift_hsv(crop, transform.hsv_shift)
+
+
 def shift_hsv(image: np.ndarray, shift: tuple[int, int, int]) -> np.ndarray:
-    """uint8 (H, W, 3) RGB shifted in hue (cyclic, OpenCV's units of 2 degrees), saturation and value (clipped)."""
+    """Shift uint8 (H, W, 3) RGB in hue (cyclic, in OpenCV's units of 2 degrees), saturation and value (clipped)."""
     levels = np.arange(256)
     hue = ((levels + shift[0]) % 180).astype(np.uint8)
     saturation, value = (np.clip(levels + s, 0, 255).astype(np.uint8) for s in shift[1:])
@@ -154,11 +118,11 @@ def shift_hsv(image: np.ndarray, shift: tuple[int, int, int]) -> np.ndarray:
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
-def _plain_matrix(sample: Sample, insize: int, stride_px: int, variant: int) -> np.ndarray:
-    """The scale of evaluation (short side = insize), centered on a person, moved no further than the image's edge.
+def _evaluation_matrix(sample: Sample, insize: int, stride_px: int, variant: int) -> np.ndarray:
+    """Crop at the scale of evaluation (short side = insize), centered on a person as far as the image's edges allow.
 
-    The corner lies on whole cells of the resized image, so that the network sees every pixel in the place of its cell where
-    evaluation will show it.
+    The corner is a multiple of the stride in the resized image, so each pixel has the same position within its cell as in
+    evaluation.
     """
     scale = insize / min(sample.width, sample.height)
     matrix = geometry.resizing(scale, scale)
@@ -177,7 +141,7 @@ def _random_scale(sample: Sample, config: AugmentConfig, rng: np.random.Generato
     low, high = config.min_scale, config.max_scale
     if len(sample.keypoints):
         sizes = sample.sizes
-        # Both limits stay on their side of 1, or of the bound next to it: an image that fits as it is may stay as it is.
+        # The range always includes 1, or the configured limit nearest to 1: an image whose people fit may keep its scale.
         neutral = min(max(1.0, low), high)
         low = min(max(config.min_person_px / sizes.min(), low), neutral)
         high = max(min(config.max_person_px / sizes.max(), high), neutral)
@@ -185,7 +149,7 @@ def _random_scale(sample: Sample, config: AugmentConfig, rng: np.random.Generato
 
 
 def _random_box(sample: Sample, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Least and greatest x, y of a random person, or, without people, of a box that might be one."""
+    """Return the corners (min x, y and max x, y) of a random person's box; in an image without people, of a plausible box."""
     if not len(sample.keypoints):
         spot = rng.uniform((0, 0), (sample.width - 1, sample.height - 1))
         half = rng.uniform(0.05, 0.5) * min(sample.width, sample.height)

@@ -1,8 +1,8 @@
-"""What the network learns: heatmaps and part affinity fields (PAFs) of keypoints, rendered and quantized.
+"""Training targets: render keypoints as heatmaps and part affinity fields (PAFs), and quantize them.
 
 Formulas: Cao et al., "Realtime Multi-Person 2D Pose Estimation using Part Affinity Fields", CVPR 2017, sections 2.2 and 2.3.
-A heatmap channel is the maximum over people of exp(-d^2 / (2 sigma^2)), the last channel 1 - max over joints. A limb's PAF is
-its unit vector in every cell whose center lies inside the limb's rectangle, averaged where limbs of several people overlap.
+A heatmap channel is the maximum over people of exp(-d^2 / (2 sigma^2)); the last channel is 1 - max over joints. A limb's PAF is
+its unit vector in each cell whose center is inside the limb's rectangle, averaged where limbs of several people overlap.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ PAF_LEVELS = 127  # int8: quantization step 1 / 127
 
 @dataclass(frozen=True, kw_only=True)
 class TargetConfig:
-    """Size and shape of the targets."""
+    """Size and shape of the training targets."""
 
     insize: int = 368
     """Side of the square training crop in pixels."""
@@ -38,14 +38,14 @@ class TargetConfig:
 
     @property
     def grid_hw(self) -> tuple[int, int]:
-        """Cells per side of a training crop's fields: (h, w)."""
+        """Height and width of the fields of a training crop, in cells."""
         return self.insize // self.stride_px, self.insize // self.stride_px
 
 
 def render_heatmaps(keypoints: np.ndarray, *, skeleton: Skeleton, grid_hw: tuple[int, int], config: TargetConfig) -> np.ndarray:
-    """Keypoints -> heatmaps.
+    """Render heatmaps.
 
-    keypoints: float32 (P, J, 3), x and y in input pixels, v in {0, 1, 2}; a joint with v = 0 leaves no trace.
+    keypoints: float32 (P, J, 3), x and y in input pixels, v in {0, 1, 2}; joints with v = 0 are skipped.
     Returns float32 (J + 1, h, w) in [0, 1]; the last channel is the background.
     """
     height, width = grid_hw
@@ -64,10 +64,10 @@ def render_heatmaps(keypoints: np.ndarray, *, skeleton: Skeleton, grid_hw: tuple
 
 
 def render_pafs(keypoints: np.ndarray, *, skeleton: Skeleton, grid_hw: tuple[int, int], config: TargetConfig) -> np.ndarray:
-    """Keypoints -> PAFs.
+    """Render PAFs.
 
-    keypoints: float32 (P, J, 3), x and y in input pixels, v in {0, 1, 2}; a limb needs both joints and a length above 0.
-    Returns float32 (2 L, h, w) in [-1, 1]: channels 2k and 2k + 1 are x and y of limb k.
+    keypoints: float32 (P, J, 3), x and y in input pixels, v in {0, 1, 2}; limbs without both joints or of length 0 are skipped.
+    Returns float32 (2 L, h, w) in [-1, 1]; channels 2k and 2k + 1 are x and y of limb k.
     """
     height, width = grid_hw
     centers_x, centers_y = cell_centers(width, config.stride_px), cell_centers(height, config.stride_px)
@@ -91,10 +91,12 @@ def render_pafs(keypoints: np.ndarray, *, skeleton: Skeleton, grid_hw: tuple[int
     return pafs.reshape(skeleton.num_pafs, height, width)
 
 
-def _box_cells(start: np.ndarray, end: np.ndarray, margin_px: float, centers_x: np.ndarray, centers_y: np.ndarray) -> tuple:
-    """All cells whose centers lie in the bounding boxes, widened by the margin, of N lines from start to end, (N, 2) in pixels.
+def _box_cells(
+    start: np.ndarray, end: np.ndarray, margin_px: float, centers_x: np.ndarray, centers_y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """List the cells inside the bounding boxes of N lines, widened by the margin. start, end: (N, 2) in pixels.
 
-    Returns int (C,) three times: whose box the cell is in, its column and its row.
+    Returns the index of the line, the column and the row of each cell, int (C,) each.
     """
     low, high = np.minimum(start, end) - margin_px, np.maximum(start, end) + margin_px
     x0, x1 = np.searchsorted(centers_x, low[:, 0]), np.searchsorted(centers_x, high[:, 0], "right")
@@ -106,26 +108,36 @@ def _box_cells(start: np.ndarray, end: np.ndarray, margin_px: float, centers_x: 
     return owner, x0[owner] + column, y0[owner] + row
 
 
+def render_targets(keypoints: np.ndarray, *, skeleton: Skeleton, config: TargetConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Render and quantize the targets of a training crop. keypoints: float32 (P, J, 3) in pixels of the crop.
+
+    Returns heatmaps, uint8 (J + 1, h, w), and PAFs, int8 (2 L, h, w).
+    """
+    heatmaps = render_heatmaps(keypoints, skeleton=skeleton, grid_hw=config.grid_hw, config=config)
+    pafs = render_pafs(keypoints, skeleton=skeleton, grid_hw=config.grid_hw, config=config)
+    return quantize_heatmaps(heatmaps), quantize_pafs(pafs)
+
+
 def shown_cells(heatmaps: np.ndarray, pafs: np.ndarray) -> np.ndarray:
-    """Quantized targets -> bool (h, w): True where a joint (its heatmap at half its height or more) or a limb is."""
+    """Return the cells that show a joint (heatmap at least half its peak) or a limb, bool (h, w). Takes quantized targets."""
     return (heatmaps[:-1] > HEATMAP_LEVELS // 2).any(axis=0) | pafs.any(axis=0)
 
 
 def quantize_heatmaps(heatmaps: np.ndarray) -> np.ndarray:
-    """float32 in [0, 1] -> uint8, rounded to the nearest 1 / 255."""
+    """Quantize float32 in [0, 1] to uint8, in steps of 1 / 255."""
     return np.rint(heatmaps * HEATMAP_LEVELS).astype(np.uint8)
 
 
 def quantize_pafs(pafs: np.ndarray) -> np.ndarray:
-    """float32 in [-1, 1] -> int8, rounded to the nearest 1 / 127."""
+    """Quantize float32 in [-1, 1] to int8, in steps of 1 / 127."""
     return np.rint(pafs * PAF_LEVELS).astype(np.int8)
 
 
 def dequantize_heatmaps(heatmaps: np.ndarray) -> np.ndarray:
-    """uint8 -> float32 in [0, 1]; within half a step of what was quantized."""
+    """Convert uint8 to float32 in [0, 1], accurate to half a step."""
     return heatmaps.astype(np.float32) * np.float32(1 / HEATMAP_LEVELS)
 
 
 def dequantize_pafs(pafs: np.ndarray) -> np.ndarray:
-    """int8 -> float32 in [-1, 1]; within half a step of what was quantized."""
+    """Convert int8 to float32 in [-1, 1], accurate to half a step."""
     return pafs.astype(np.float32) * np.float32(1 / PAF_LEVELS)

@@ -1,4 +1,4 @@
-"""Skeletons from YAML or JSON files: the one that ships with the project, and your own. Imports `pipeline.skeleton`."""
+"""Skeletons from YAML or JSON files: COCO's, which ships with the project, and your own. Imports `pipeline.skeleton`."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from pipeline.skeleton import Skeleton
 
 
 def read_skeleton(path: Path | None) -> Skeleton:
-    """The skeleton of a YAML or JSON file with the fields of `Skeleton`; COCO's where there is none. Raises UserError."""
+    """Read a skeleton from a YAML or JSON file with the fields of `Skeleton`; None returns COCO's. Raises UserError."""
     if path is None:
         return COCO18
     try:
