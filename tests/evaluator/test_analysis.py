@@ -1,4 +1,4 @@
-"""The error analysis: results with errors of one kind each, where that kind must be found and mending it must restore AP 1."""
+"""Error analysis: results with one kind of error each; the analysis must find that kind, and fixing it must restore AP 1."""
 
 import copy
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from evaluator_data import person, shift_to, write_annotations
 
-from evaluator.metrics.analysis import analyze, mend
+from evaluator.metrics.analysis import analyze, fix_errors
 from evaluator.metrics.coco_eval import compare
 from evaluator.metrics.diagnosis import ERRORS, JOINT_ERRORS, _classify, diagnose, match, mirrored_sources
 from pipeline.datasets.coco import CocoFile
@@ -29,7 +29,7 @@ def entry(points, image_id=1, score=1.0):
     return {"image_id": image_id, "category_id": 7, "keypoints": points.ravel().tolist(), "score": score}
 
 
-def truth():
+def ground_truth():
     return [points.copy() for _, points in PEOPLE]
 
 
@@ -44,41 +44,41 @@ def areas_of(document):
 
 
 def with_jitter(document):
-    return entries([shift_to(0.7, points, area) for points, area in zip(truth(), areas_of(document), strict=True)])
+    return entries([shift_to(0.7, points, area) for points, area in zip(ground_truth(), areas_of(document), strict=True)])
 
 
 def with_misses(document):
-    people = truth()
+    people = ground_truth()
     for points in people:
         points[[place_of("right_wrist"), place_of("nose")], 1] += 3000
     return entries(people)
 
 
 def with_swaps(document):
-    people = truth()
+    people = ground_truth()
     arm = [place_of("right_wrist"), place_of("right_elbow")]
     people[0][arm], people[1][arm] = people[1][arm].copy(), people[0][arm].copy()
     return entries(people)
 
 
 def with_inversions(document):
-    people = truth()
+    people = ground_truth()
     ends = [place_of(f"{side}_{joint}") for joint in ("wrist", "elbow", "ankle") for side in ("left", "right")]
     people[0][ends] = people[0][mirrored_sources(COCO18)[ends]]
     return entries(people)
 
 
-def with_scores_in_the_wrong_order(document):
+def with_score_errors(document):
     first = shift_to(0.6, PEOPLE[0][1], areas_of(document)[0])
-    return [*entries(truth()), entry(first, score=9.0)]
+    return [*entries(ground_truth()), entry(first, score=9.0)]
 
 
 def with_false_people(document):
-    return [*entries(truth()), entry(person(5000, 40), score=9.0), entry(person(250, 90), 3, score=8.0)]
+    return [*entries(ground_truth()), entry(person(5000, 40), score=9.0), entry(person(250, 90), 3, score=8.0)]
 
 
 def with_missed_people(document):
-    return entries(truth())[1:]
+    return entries(ground_truth())[1:]
 
 
 KINDS = {
@@ -86,14 +86,14 @@ KINDS = {
     "miss": (with_misses, 3 * 2),
     "swap": (with_swaps, 2 * 2),
     "inversion": (with_inversions, 6),
-    "score": (with_scores_in_the_wrong_order, 1),
+    "score": (with_score_errors, 1),
     "false": (with_false_people, 2),
     "missed": (with_missed_people, 1),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_kind_of_error_is_found_and_mending_it_restores_all(document, kind):
+def test_each_kind_of_error_is_found_and_fixing_it_restores_ap(document, kind):
     make, count = KINDS[kind]
     results = make(document)
     before = copy.deepcopy(results)
@@ -105,13 +105,13 @@ def test_one_kind_of_error_is_found_and_mending_it_restores_all(document, kind):
     so_far = [analysis.errors[name].ap_so_far for name in order]
     assert so_far == sorted(so_far)
     assert so_far[order.index(kind) :] == pytest.approx([1] * (len(order) - order.index(kind)))
-    # The best first and the false last is worth something whatever the error is; other kinds have nothing to mend.
+    # Better scores can raise AP whatever the error is; fixing any other kind changes nothing.
     for name in set(order) - {kind, "score"}:
         assert analysis.errors[name].ap_alone == pytest.approx(analysis.figures["AP"]), name
     assert results == before, "inputs are not modified"
 
 
-def test_all_kinds_at_once_are_all_mended(document):
+def test_several_kinds_of_errors_are_all_fixed(document):
     jittered, missing = with_jitter(document), with_misses(document)
     results = [jittered[0], missing[2], *with_false_people(document)[3:]]
     analysis = analyze(document, results, COCO18)
@@ -120,8 +120,8 @@ def test_all_kinds_at_once_are_all_mended(document):
     assert analysis.errors["missed"].ap_so_far == pytest.approx(1)
 
 
-def test_the_truth_has_no_errors_and_nothing_has_missed_everybody(document):
-    right = analyze(document, entries(truth()), COCO18)
+def test_ground_truth_has_no_errors_and_empty_prediction_misses_all_people(document):
+    right = analyze(document, entries(ground_truth()), COCO18)
     assert all(figures.count == 0 and figures.ap_alone == pytest.approx(1) for figures in right.errors.values())
     nothing = analyze(document, [], COCO18)
     assert nothing.figures["AP"] == 0
@@ -129,28 +129,28 @@ def test_the_truth_has_no_errors_and_nothing_has_missed_everybody(document):
     assert nothing.joints["nose"].oks == 0 and nothing.joints["nose"].num_missed == 3
 
 
-def test_similarities_are_the_terms_of_pycocotools_oks(document):
+def test_similarities_average_to_the_oks_of_pycocotools(document):
     rng = np.random.default_rng(0)
-    results = entries([points + [8, 8, 0] * rng.standard_normal(points.shape) for points in truth()])
-    job = compare(document, results, COCO18)
-    for image in diagnose(job, document, results, COCO18):
-        oks = np.reshape(job.ious[image.image_id, 7], (len(image.places), len(image.people)))
+    results = entries([points + [8, 8, 0] * rng.standard_normal(points.shape) for points in ground_truth()])
+    comparison = compare(document, results, COCO18)
+    for image in diagnose(comparison, document, results, COCO18):
+        oks = comparison.image(image.image_id).oks
         expected = [oks[row, person] for person, row in enumerate(image.found_by)]
         np.testing.assert_allclose(image.oks, expected, rtol=1e-9)
         assert 0.2 < image.oks.min() < 1
 
 
-def test_mending_nothing_changes_nothing(document):
+def test_fixing_no_kind_changes_nothing(document):
     results = with_false_people(document)
     images = diagnose(compare(document, results, COCO18), document, results, COCO18)
-    assert sorted(map(str, mend(document, results, images, ()))) == sorted(map(str, results))
+    assert sorted(map(str, fix_errors(document, results, images, ()))) == sorted(map(str, results))
 
 
 def test_joint_figures_by_hand(document):
-    people = truth()
+    people = ground_truth()
     nose, knee = place_of("nose"), place_of("left_knee")
     people[0][nose, 0] += 3
-    people[0][knee, 2] = 0  # guessed, and right
+    people[0][knee, 2] = 0  # not predicted, but placed correctly
     area = areas_of(document)[0]
     joints = analyze(document, entries(people)[:2], COCO18).joints
     similarity = np.exp(-9 / (2 * area * (2 * 0.026) ** 2))
@@ -163,7 +163,7 @@ def test_joint_figures_by_hand(document):
     assert joints["left_knee"].counts == {**dict.fromkeys(JOINT_ERRORS, 0), "good": 2}
 
 
-def test_areas_are_cocos_with_the_small_ones_beside_them(tmp_path):
+def test_areas_include_small_people(tmp_path):
     people = [(1, person(100, 50)), (1, person(400, 60, 0.5)), (2, person(150, 60, 0.15))]
     document = CocoFile(write_annotations(tmp_path / "a.json", IMAGES, people), COCO18)
     areas = analyze(document, [entry(people[0][1]), entry(people[2][1], 2)], COCO18).areas
@@ -171,7 +171,7 @@ def test_areas_are_cocos_with_the_small_ones_beside_them(tmp_path):
     assert (areas["large"].ar, areas["medium"].ar, areas["small"].ar) == pytest.approx((1, 0, 1))
 
 
-def test_results_on_crowds_are_neither_false_nor_found_and_only_the_twenty_best_count(tmp_path):
+def test_results_on_crowds_are_ignored_and_only_the_twenty_best_results_count(tmp_path):
     people = [(1, person(100, 50)), (1, person(400, 60))]
     document = CocoFile(write_annotations(tmp_path / "a.json", IMAGES, people[:1], crowds=people[1:]), COCO18)
     strays = [entry(person(9000 + 10 * n, 40), score=0.5 + n / 100) for n in range(25)]
@@ -181,21 +181,21 @@ def test_results_on_crowds_are_neither_false_nor_found_and_only_the_twenty_best_
     assert image.places.tolist() == [25, 26, *range(24, 6, -1)]
 
 
-def test_a_worse_second_result_of_a_person_is_false_and_a_better_one_is_out_of_order(document):
+def test_second_result_of_a_person_is_false_or_a_score_error(document):
     worse = shift_to(0.6, PEOPLE[0][1], areas_of(document)[0])
     for score, kind in ((0.1, "false"), (9.0, "score")):
-        analysis = analyze(document, [*entries(truth()), entry(worse, score=score)], COCO18)
+        analysis = analyze(document, [*entries(ground_truth()), entry(worse, score=score)], COCO18)
         assert [name for name, figures in analysis.errors.items() if figures.count] == [kind]
 
 
-def test_some_images_alone(document):
+def test_subset_of_images(document):
     analysis = analyze(document, with_missed_people(document), COCO18, [2])
     assert list(analysis.images) == [2] and analysis.figures["AP"] == pytest.approx(1)
     assert not any(figures.count for figures in analysis.errors.values())
     assert [figures.ap_alone for figures in analysis.errors.values()] == pytest.approx([1] * len(ERRORS))
 
 
-def test_a_joint_is_what_it_is_most_similar_to():
+def test_joint_errors_follow_the_highest_similarity():
     own, other_side, swapped = np.array(
         [[0.9, 0.3, 0.3], [0.7, 0.3, 0.3], [0.7, 0.8, 0.3], [0.86, 0.3, 0.9], [0.49, 0.49, 0.49]]
     ).T
@@ -203,8 +203,8 @@ def test_a_joint_is_what_it_is_most_similar_to():
     assert [names[code] for code in _classify(own, other_side, swapped)] == ["good", "jitter", "inversion", "swap", "miss"]
 
 
-def test_the_best_fitting_pairs_first():
+def test_best_pairs_are_matched_first():
     oks = np.array([[0.6, 0.5], [0.9, 0.05], [0.05, 0.09]])
     assert match(oks).tolist() == [1, 0]
-    assert match(np.array([[0.5], [0.5]])).tolist() == [0], "of equals the higher score"
+    assert match(np.array([[0.5], [0.5]])).tolist() == [0], "equal OKS: the result with the higher score wins"
     assert match(np.zeros((0, 2))).tolist() == [-1, -1] and match(np.zeros((2, 0))).tolist() == []

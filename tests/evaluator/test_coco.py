@@ -1,4 +1,4 @@
-"""COCO results and figures: hand-worked OKS, nothing found, images without people, files that do not belong together."""
+"""COCO results and metrics: OKS by hand, empty predictions, images without people, results that do not match annotations."""
 
 import dataclasses
 
@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from evaluator_data import person, write_annotations
 
-from evaluator.decoding.decode import People
+from evaluator.decoding import People
 from evaluator.metrics.checks import read_results
-from evaluator.metrics.coco_eval import AREA_RANGES, FIGURES, compare, evaluate, labeled_images, place_missing, to_results
+from evaluator.metrics.coco_eval import AREA_RANGES, FIGURES, compare, evaluate, labeled_images
+from evaluator.metrics.results import place_missing, to_results
 from pipeline.datasets.coco import CocoFile
 from pipeline.datasets.selection import add_derived_joints
 from pipeline.errors import UserError
@@ -34,31 +35,31 @@ def results_of(sources, image_id, scores=None):
     return to_results(people_of(sources, scores), image_id=image_id, category_id=7, skeleton=COCO18)
 
 
-def truth_as_results(document):
-    return [r for i, entries in document.annotations.items() for r in results_of([e["keypoints"] for e in entries], i)]
+def ground_truth_results(document):
+    return [r for i, entries in document.annotations.items() for r in results_of([e.keypoints for e in entries], i)]
 
 
-def test_the_truth_scores_one(document):
-    evaluation = evaluate(document, truth_as_results(document), COCO18)
+def test_ground_truth_scores_one(document):
+    evaluation = evaluate(document, ground_truth_results(document), COCO18)
     assert list(evaluation.figures) == list(FIGURES)
     assert all(value == pytest.approx(1) for value in evaluation.figures.values())
     assert evaluation.image_oks == {1: pytest.approx(1), 2: pytest.approx(1)}
 
 
-def test_nothing_found_scores_zero(document):
+def test_empty_prediction_scores_zero(document):
     evaluation = evaluate(document, [], COCO18)
     assert evaluation.figures["AP"] == evaluation.figures["AR"] == 0
     assert evaluation.image_oks == {1: 0, 2: 0}
 
 
-def test_nothing_is_printed_and_the_line_is_a_dict_in_order(document, capsys):
+def test_evaluation_prints_nothing_and_line_is_an_ordered_dict(document, capsys):
     line = evaluate(document, [], COCO18).line()
     assert capsys.readouterr().out == ""
     assert line.startswith("{'AP': 0.0, 'AP .5': 0.0, 'AP .75': ")
 
 
-def test_oks_is_that_of_the_formula(document):
-    """All joints off by d pixels: OKS = mean of exp(-d^2 / (2 area (2 sigma)^2)), cocodataset.org/#keypoints-eval."""
+def test_oks_matches_the_formula(document):
+    """With all joints off by d pixels, OKS = mean of exp(-d^2 / (2 area (2 sigma)^2)), cocodataset.org/#keypoints-eval."""
     moved = person(150, 60, 0.6, without=("left_knee", "left_ankle"))
     moved[moved[:, 2] > 0, 0] += 4
     area = document.annotations[2][0].area
@@ -67,8 +68,8 @@ def test_oks_is_that_of_the_formula(document):
     assert evaluate(document, results_of([moved], 2), COCO18).image_oks[2] == pytest.approx(expected, rel=1e-4)
 
 
-def test_false_people_in_images_without_people_count(document):
-    truth = truth_as_results(document)
+def test_false_positives_in_images_without_people_count(document):
+    truth = ground_truth_results(document)
     with_false = truth + results_of([person(100, 50)] * 2, 3, scores=[2, 3])
     everywhere = evaluate(document, with_false, COCO18)
     where_people_are = evaluate(document, with_false, COCO18, labeled_images(document))
@@ -77,13 +78,13 @@ def test_false_people_in_images_without_people_count(document):
     assert everywhere.figures["AP"] < 0.8
 
 
-def test_a_half_found_pair_of_people_has_half_the_recall(document):
+def test_one_of_two_people_gives_half_the_recall(document):
     evaluation = evaluate(document, results_of([person(100, 50)], 1), COCO18, [1])
     assert evaluation.figures["AR"] == pytest.approx(0.5)
     assert evaluation.image_oks == {1: pytest.approx(0.5)}
 
 
-def test_the_sigmas_are_the_skeletons(document):
+def test_sigmas_come_from_the_skeleton(document):
     shifted = person(100, 50)
     shifted[:, 0] += 5
     strict = dataclasses.replace(COCO18, sigmas=tuple(s / 4 for s in COCO18.sigmas))
@@ -91,7 +92,7 @@ def test_the_sigmas_are_the_skeletons(document):
     assert evaluate(document, results, strict).image_oks[1] < 0.7 * evaluate(document, results, COCO18).image_oks[1]
 
 
-def test_results_have_the_order_and_count_of_the_annotations(document):
+def test_results_have_the_joint_order_of_the_annotations(document):
     source = person(100, 50, without=("left_ankle",))
     [entry] = results_of([source], 1, scores=[3.5])
     points = np.reshape(entry["keypoints"], (-1, 3))
@@ -103,7 +104,7 @@ def test_results_have_the_order_and_count_of_the_annotations(document):
     assert (points[ankle, :2] == points[knee, :2]).all()
 
 
-def test_missing_joints_take_the_place_of_the_nearest_along_the_limbs():
+def test_missing_joints_are_placed_at_the_nearest_found_joint_along_the_limbs():
     keypoints = np.zeros((1, COCO18.num_joints, 3), np.float32)
     nose, hip = COCO18.index("nose"), COCO18.index("left_hip")
     keypoints[0, nose], keypoints[0, hip] = (10, 20, 0.5), (30, 40, 0.5)
@@ -113,9 +114,9 @@ def test_missing_joints_take_the_place_of_the_nearest_along_the_limbs():
     assert place_missing(keypoints[:0], COCO18).shape == (0, COCO18.num_joints, 2)
 
 
-def test_crowds_and_people_without_joints_are_neither_missed_nor_false(tmp_path):
-    nobody = np.zeros((len(COCO18.source_joints), 3))
-    path = write_annotations(tmp_path / "a.json", IMAGES, [(1, person(100, 50)), (2, nobody)], crowds=[(1, person(250, 60))])
+def test_crowds_and_people_without_labeled_joints_are_ignored(tmp_path):
+    unlabeled = np.zeros((len(COCO18.source_joints), 3))
+    path = write_annotations(tmp_path / "a.json", IMAGES, [(1, person(100, 50)), (2, unlabeled)], crowds=[(1, person(250, 60))])
     document = CocoFile(path, COCO18)
     assert labeled_images(document) == [1]
     evaluation = evaluate(document, results_of([person(100, 50), person(250, 60)], 1, scores=[1, 2]), COCO18)
@@ -123,46 +124,46 @@ def test_crowds_and_people_without_joints_are_neither_missed_nor_false(tmp_path)
     assert evaluation.image_oks == {1: pytest.approx(1)}
 
 
-def test_results_of_other_images_or_categories_are_refused(document):
-    with pytest.raises(UserError, match="lacks 1 images of the results, such as 99"):
+def test_results_of_other_images_or_categories_are_rejected(document):
+    with pytest.raises(UserError, match="images of the results that are not in the annotation file: 1, for example image 99"):
         evaluate(document, results_of([person(100, 50)], 99), COCO18)
     [entry] = results_of([person(100, 50)], 1)
-    with pytest.raises(UserError, match=r"category 7, not so in the results \(category 1"):
+    with pytest.raises(UserError, match="categories of the results other than 7, people: 1, for example category 1"):
         evaluate(document, [{**entry, "category_id": 1}], COCO18)
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"image_id": "1"}, "lacks 1 images of the results, such as 1"),
-        ({"score": float("nan")}, "1 results have keypoints or a score that are not finite numbers, such as number 1"),
-        ({"score": "high"}, "not finite numbers, such as number 1"),
+        ({"image_id": "1"}, "images of the results that are not in the annotation file: 1, for example image 1"),
+        ({"score": float("nan")}, "results whose keypoints or score are not finite numbers: 1, for example result number 1"),
+        ({"score": "high"}, "not finite numbers: 1, for example result number 1"),
         ({"keypoints": [float("inf")] * 51}, "not finite numbers"),
         ({"keypoints": [None] * 51}, "not finite numbers"),
-        ({"keypoints": [1.0] * 48}, "1 results do not have 51 numbers of keypoints .x, y, v of each joint., such as number 1"),
-        ({"keypoints": None}, "do not have 51 numbers"),
+        ({"keypoints": [1.0] * 48}, "results without 51 keypoint values .x, y, v of each joint.: 1, for example result number 1"),
+        ({"keypoints": None}, "results without 51 keypoint values"),
     ],
 )
-def test_damaged_results_are_named(document, change, reason):
+def test_damaged_results_are_reported(document, change, reason):
     good, bad = results_of([person(100, 50), person(250, 60)], 1)
     with pytest.raises(UserError, match=reason):
         evaluate(document, [good, {**bad, **change}], COCO18)
 
 
-def test_all_misfits_are_named_at_once_with_their_counts(document):
+def test_all_mismatches_are_reported_at_once_with_counts(document):
     entries = results_of([person(100, 50), person(250, 60)], 1)
     entries += [entries[1], {**entries[0], "image_id": 98}, {**entries[0], "image_id": 99, "category_id": 8}]
     with pytest.raises(UserError) as error:
         evaluate(document, entries, COCO18)
-    for part in ("lacks 2 images", "category 8", "1 results stand there twice, such as number 2"):
+    for part in ("not in the annotation file: 2", "example category 8", "duplicate results: 1, for example result number 2"):
         assert part in str(error.value)
-    with pytest.raises(UserError, match="2 results lack score, such as number 0"):
+    with pytest.raises(UserError, match="results without score: 2, for example result number 0"):
         evaluate(document, [{k: v for k, v in entry.items() if k != "score"} for entry in entries[:2]], COCO18)
-    with pytest.raises(UserError, match="1 images asked for are not in it, such as image 5"):
+    with pytest.raises(UserError, match="requested images that are not in the annotation file: 1, for example image 5"):
         evaluate(document, [], COCO18, [1, 5])
 
 
-def test_results_files_are_lists_of_objects(tmp_path):
+def test_results_file_must_be_a_list_of_objects(tmp_path):
     path = tmp_path / "results.json"
     for text, reason in (("", "not JSON"), ("{}", "a list of objects"), ("[1]", "a list of objects")):
         path.write_text(text)
@@ -172,8 +173,8 @@ def test_results_files_are_lists_of_objects(tmp_path):
     assert read_results(path) == [{"score": 1}]
 
 
-def test_area_ranges_are_cocos_and_a_smaller_one_may_be_asked_for(document):
+def test_area_ranges_can_be_extended(document):
     small = {**AREA_RANGES, "small": (0.0, 1e5)}
-    job = compare(document, truth_as_results(document), COCO18, areas=small)
-    assert job.eval["precision"].shape == (10, 101, 1, 4, 1)
-    assert dict(zip(FIGURES, job.stats, strict=True)) == evaluate(document, truth_as_results(document), COCO18).figures
+    comparison = compare(document, ground_truth_results(document), COCO18, areas=small)
+    assert comparison.precision.shape == (10, 101, 4) and comparison.recall.shape == (10, 4)
+    assert comparison.figures == evaluate(document, ground_truth_results(document), COCO18).figures

@@ -1,4 +1,4 @@
-"""The network waits for nothing: images are read before it wants them and decoded behind it, in order, a few at a time."""
+"""The stream reads ahead of the network and decodes after it, in order and with bounded queues."""
 
 import threading
 from itertools import chain
@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 from job_data import NoiseNetwork
 
+from evaluator.inference.augmentation import AugmentedNetwork
 from evaluator.inference.clock import Clock
-from evaluator.inference.infer import InferConfig, Looks
-from evaluator.inference.streaming import GROUPS_AHEAD, GROUPS_BEHIND, Stream
+from evaluator.inference.config import InferConfig
+from evaluator.inference.streaming import MAX_GROUPS_READ_AHEAD, MAX_GROUPS_TO_DECODE, Stream
 from pipeline.images import UnreadableImage
 
 NUM_IMAGES = 12
 
 
 class Log:
-    """What happened, in order, and a way to wait for it."""
+    """A thread-safe list of events that can be waited for."""
 
     def __init__(self):
         self.events, self.changed = [], threading.Condition()
@@ -28,7 +29,7 @@ class Log:
 
     def wait(self, event):
         with self.changed:
-            assert self.changed.wait_for(lambda: event in self.events, timeout=30), f"{event} does not happen meanwhile"
+            assert self.changed.wait_for(lambda: event in self.events, timeout=30), f"{event} did not happen in parallel"
 
     def count(self, kind):
         with self.changed:
@@ -36,10 +37,10 @@ class Log:
 
 
 def stream_of(network, read, work, batch_size=1):
-    return Stream(looks=Looks(network, InferConfig()), read=read, work=work, batch_size=batch_size, clock=Clock())
+    return Stream(network=AugmentedNetwork(network, InferConfig()), read=read, work=work, batch_size=batch_size, clock=Clock())
 
 
-def test_reading_and_decoding_go_on_while_the_network_computes():
+def test_reading_and_decoding_overlap_with_the_network():
     log = Log()
 
     class Waiting(NoiseNetwork):
@@ -53,7 +54,7 @@ def test_reading_and_decoding_go_on_while_the_network_computes():
             return super().fields(images)
 
     def read(number):
-        assert number <= log.count("network") + GROUPS_AHEAD + 1, "read too far ahead"
+        assert number <= log.count("network") + MAX_GROUPS_READ_AHEAD + 1, "read too far ahead"
         log.add(("read", number))
         return np.full((64, 64, 3), number, np.uint8)
 
@@ -64,12 +65,12 @@ def test_reading_and_decoding_go_on_while_the_network_computes():
     done = []
     for group in stream_of(Waiting(), read, work).run([number] for number in range(NUM_IMAGES)):
         done += group
-        assert log.count("network") <= len(done) + GROUPS_BEHIND + 1, "too much waits to be decoded"
+        assert log.count("network") <= len(done) + MAX_GROUPS_TO_DECODE + 1, "too many groups wait to be decoded"
     assert done == [(number, number) for number in range(NUM_IMAGES)]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_unreadable_images_keep_their_place_in_a_group(batch_size):
+def test_unreadable_images_keep_their_position(batch_size):
     def read(number):
         if number % 3 == 0:
             raise UnreadableImage(f"no {number}")
@@ -88,7 +89,7 @@ def test_unreadable_images_keep_their_place_in_a_group(batch_size):
 
 
 @pytest.mark.parametrize("where", ["read", "work"])
-def test_other_errors_come_out(where):
+def test_other_errors_are_raised(where):
     def fail(*_):
         raise ZeroDivisionError(where)
 

@@ -1,19 +1,20 @@
-"""Our OKS is pycocotools' own, to the last bit."""
+"""The vectorized OKS equals that of pycocotools bit by bit."""
 
 import numpy as np
 import pytest
 from evaluator_data import person, write_annotations
 from pycocotools.cocoeval import COCOeval
 
-from evaluator.decoding.decode import People
+from evaluator.decoding import People
 from evaluator.metrics import coco_eval
 from evaluator.metrics.oks import KeypointEval
+from evaluator.metrics.results import to_results
 from pipeline.datasets.coco import CocoFile
 from pipeline.skeletons import COCO18
 
 
 def crowded(folder, rng):
-    """Three images with people of all kinds: whole, in parts, without labeled joints, crowds; the last image has nobody."""
+    """Three images with complete people, partly labeled people, people without labeled joints and crowds; the last one is empty."""
     images = {i: (f"{i}.png", 640, 480) for i in (1, 2, 3)}
     people, crowds = [], [(1, person(300, 300))]
     for image_id in (1, 2):
@@ -32,12 +33,12 @@ def results_near(document, rng):
             keypoints = np.zeros((1, COCO18.num_joints, 3), np.float32)
             keypoints[0, COCO18.source_indices] = np.abs(source)
             people = People(keypoints=keypoints, scores=rng.integers(1, 9, 1).astype(np.float32))
-            results += coco_eval.to_results(people, image_id=image_id, category_id=7, skeleton=COCO18)
+            results += to_results(people, image_id=image_id, category_id=7, skeleton=COCO18)
     return results
 
 
 def evaluated(kind, document, results, monkeypatch):
-    """The figures that a kind of COCOeval gives, and itself."""
+    """Evaluate with a subclass of COCOeval. Returns the evaluation and the COCOeval instance."""
     jobs = []
 
     class Recorded(kind):
@@ -50,7 +51,7 @@ def evaluated(kind, document, results, monkeypatch):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_it_is_pycocotools_own(tmp_path, seed, monkeypatch):
+def test_oks_and_figures_equal_pycocotools(tmp_path, seed, monkeypatch):
     rng = np.random.default_rng(seed)
     document = crowded(tmp_path, rng)
     results = results_near(document, rng)
@@ -63,10 +64,10 @@ def test_it_is_pycocotools_own(tmp_path, seed, monkeypatch):
 
 
 @pytest.mark.parametrize("part", [[1], [1, 2], [2, 3], [3], []])
-def test_over_some_images_it_is_what_it_is_over_them_alone(tmp_path, part):
+def test_restricted_evaluation_equals_separate_evaluation(tmp_path, part):
     rng = np.random.default_rng(7)
     document = crowded(tmp_path, rng)
     results = results_near(document, rng)
-    whole, over = coco_eval.evaluate_twice(document, results, COCO18, [1, 2, 3], part)
+    whole, restricted = coco_eval.evaluate_twice(document, results, COCO18, [1, 2, 3], part)
     assert whole == coco_eval.evaluate(document, results, COCO18)
-    assert over == coco_eval.evaluate(document, results, COCO18, part)
+    assert restricted == coco_eval.evaluate(document, results, COCO18, part)

@@ -1,4 +1,4 @@
-"""The ceiling of encoding and decoding, on people that are easy and on COCO's own."""
+"""The ceiling of encoding and decoding, on a small synthetic set and on COCO."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ def oracle(*words):
     return main("evaluator", "", COMMANDS, ["oracle", *map(str, words)])
 
 
-def test_people_who_stand_free_are_found_perfectly(tmp_path, capsys):
+def test_separate_people_are_recovered_perfectly(tmp_path, capsys):
     annotations, _ = write_set(tmp_path)
     assert oracle("--annotations", annotations, "--out", tmp_path / "out") == 0
     assert capsys.readouterr().out.startswith("{'AP': 1.0, 'AP .5': 1.0, ")
@@ -26,7 +26,7 @@ def test_people_who_stand_free_are_found_perfectly(tmp_path, capsys):
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"results.json", "metrics.json", "config.yaml"}
 
 
-def test_the_saved_configuration_gives_the_same(tmp_path, capsys):
+def test_saved_configuration_reproduces_the_results(tmp_path, capsys):
     annotations, _ = write_set(tmp_path)
     assert oracle("--annotations", annotations, "--out", tmp_path / "one", "--peak-threshold", "0.2") == 0
     assert oracle("--config", tmp_path / "one" / "config.yaml", "--out", tmp_path / "two") == 0
@@ -34,7 +34,7 @@ def test_the_saved_configuration_gives_the_same(tmp_path, capsys):
     assert "peak_threshold: 0.2" in (tmp_path / "two" / "config.yaml").read_text()
 
 
-def test_an_output_folder_in_use_is_refused(tmp_path, capsys):
+def test_output_folder_that_is_not_empty_is_rejected(tmp_path, capsys):
     annotations, _ = write_set(tmp_path)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
@@ -44,7 +44,7 @@ def test_an_output_folder_in_use_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("text, reason", [(None, "No such file"), ("{", "not JSON"), ("[]", "not COCO")])
-def test_a_bad_annotation_file_is_named(tmp_path, capsys, text, reason):
+def test_bad_annotation_file_is_reported(tmp_path, capsys, text, reason):
     path = tmp_path / "a.json"
     if text is not None:
         path.write_text(text)

@@ -1,4 +1,4 @@
-"""Spoiled fields are spoiled as said, and the figures of the benchmarks are of the decoder that everybody uses."""
+"""The faults of `stress` degrade the fields as documented; `stress` and `bench-decode` print what they measure."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import pytest
 from evaluator.ceiling import bench_decode, stress
 from evaluator.ceiling.bench_decode import BenchDecodeConfig
 from evaluator.ceiling.oracle import perfect_fields
-from evaluator.ceiling.stress import FAULTS, StressConfig, spoil
+from evaluator.ceiling.stress import FAULTS, StressConfig, degraded_fields
 from pipeline.errors import UserError
 from pipeline.samples.targets import TargetConfig
 from pipeline.skeletons import COCO18
@@ -20,36 +20,36 @@ PERSON = np.concatenate(
 SIZE_WH = (480, 400)
 
 
-def spoiled(fault, strength):
-    return spoil(PERSON, SIZE_WH, COCO18, TargetConfig(), fault, strength, np.random.default_rng(0))
+def degraded(fault, strength):
+    return degraded_fields(PERSON, SIZE_WH, COCO18, TargetConfig(), fault, strength, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_no_strength_is_no_fault_and_more_is_further_from_perfect(fault):
+def test_stronger_faults_are_further_from_perfect(fault):
     perfect = perfect_fields(PERSON, SIZE_WH, COCO18, TargetConfig())
     distances = []
     for strength in FAULTS[fault]:
-        fields = spoiled(fault, strength)
+        fields = degraded(fault, strength)
         distances.append(np.square(fields.heatmaps - perfect.heatmaps).sum() + np.square(fields.pafs - perfect.pafs).sum())
     assert distances[0] == 0 and distances[-1] > 0
     assert distances[-1] >= max(distances[1:3])
 
 
-def test_missing_peaks_leave_limbs_and_false_ones_have_none():
+def test_missing_peaks_keep_limbs_and_false_peaks_have_none():
     perfect = perfect_fields(PERSON, SIZE_WH, COCO18, TargetConfig())
-    missing, false = spoiled("missing", 0.3), spoiled("false", 2.0)
+    missing, false = degraded("missing", 0.3), degraded("false", 2.0)
     np.testing.assert_array_equal(missing.pafs, perfect.pafs)
     assert (missing.heatmaps[:-1].max(axis=(1, 2)) == 0).any()
     np.testing.assert_array_equal(false.pafs, perfect.pafs)
     assert (false.heatmaps[:-1] >= perfect.heatmaps[:-1]).all() and (false.heatmaps[:-1] > perfect.heatmaps[:-1] + 0.2).any()
 
 
-def test_stress_prints_a_line_for_each_fault_and_halves_are_disjoint(annotations, capsys):
+def test_stress_prints_one_line_per_fault_and_halves_are_disjoint(annotations, capsys):
     counts, best = [], []
     for half in ("one", "other", "all"):
         assert stress.run(StressConfig(annotations=annotations, faults=("blur", "missing"), half=half)) == 0
         first, blur, missing = capsys.readouterr().out.splitlines()
-        counts.append(int(re.search(r"\d+", first)[0]))
+        counts.append(int(re.search(r"images: (\d+)", first)[1]))
         figures = [[float(ap) for ap in re.findall(r": (\d\.\d+)", line)] for line in (blur, missing)]
         assert figures[0][0] == figures[1][0] > 0.9 and figures[1][-1] < figures[1][0]
         best.append(figures[0][0])
@@ -64,9 +64,9 @@ def test_bench_decode_prints_images_and_crowds(annotations, capsys):
         assert 98 <= sum(map(int, re.findall(r"(\d+)%", line))) <= 102
 
 
-def test_annotations_without_people_are_named(annotations, tmp_path):
+def test_annotations_without_people_are_rejected(annotations, tmp_path):
     document = json.loads(annotations.read_text())
     (tmp_path / "empty.json").write_text(json.dumps({**document, "annotations": []}))
     for run, config in ((stress.run, StressConfig), (bench_decode.run, BenchDecodeConfig)):
-        with pytest.raises(UserError, match="shows nobody with labeled joints"):
+        with pytest.raises(UserError, match="no person has labeled joints"):
             run(config(annotations=tmp_path / "empty.json"))

@@ -1,4 +1,4 @@
-"""Small annotated image sets for the tests of the evaluator."""
+"""Small annotated image sets for the evaluator tests."""
 
 import json
 
@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 
 from evaluator.ceiling.oracle import perfect_fields
-from evaluator.inference.infer import input_size
+from evaluator.inference.sizes import input_size
 from pipeline.datasets.coco import CocoFile
 from pipeline.datasets.selection import true_keypoints
 from pipeline.samples.targets import TargetConfig
 from pipeline.skeletons import COCO18
 
-# A standing person, 250 high, as offsets from the nose.
+# A standing person 250 px tall, as offsets from the nose.
 STANDING = {
     "nose": (0, 0),
     "right_eye": (-8, -8), "left_eye": (8, -8), "right_ear": (-18, -4), "left_ear": (18, -4),
@@ -24,7 +24,7 @@ STANDING = {
 
 
 def person(x, y, scale=1.0, without=()):
-    """float (S, 3): source keypoints of a standing person with the nose at x, y."""
+    """Return the source keypoints of a standing person with the nose at x, y: float (S, 3)."""
     points = np.zeros((len(COCO18.source_joints), 3))
     for place, joint in enumerate(COCO18.source_joints):
         if joint not in without:
@@ -34,7 +34,7 @@ def person(x, y, scale=1.0, without=()):
 
 
 def write_annotations(path, images, people, crowds=()):
-    """images: {id: (file_name, width, height)}; people and crowds: (image id, keypoints) each. Returns the path."""
+    """Write a COCO file. images: {id: (file_name, width, height)}; people, crowds: pairs of image id and keypoints. Returns the path."""
     entries = [(image_id, points, 0) for image_id, points in people] + [(image_id, points, 1) for image_id, points in crowds]
     annotations = []
     for number, (image_id, points, crowd) in enumerate(entries):
@@ -62,7 +62,7 @@ def write_annotations(path, images, people, crowds=()):
 
 
 def write_set(folder, names=("a.png", "b.png", "c.png")):
-    """Three gray images, the last without people, and their annotations. Returns the annotation file and the image folder."""
+    """Write three gray images, the last without people, and annotations. Returns the annotation file and the image folder."""
     images = {10: (names[0], 320, 300), 20: (names[1], 500, 400), 30: (names[2], 300, 333)}
     people = [(10, person(100, 40)), (10, person(240, 50, 0.8)), (20, person(200, 90, 1.2)), (20, person(380, 200, 0.4))]
     pictures = folder / "images"
@@ -73,7 +73,7 @@ def write_set(folder, names=("a.png", "b.png", "c.png")):
 
 
 class PerfectNetwork:
-    """Knows the three images of `write_set` by their gray, and gives the targets of the true keypoints."""
+    """Recognizes the images of `write_set` by their gray level and returns the targets of the ground truth."""
 
     skeleton, insize, stride_px = COCO18, 368, 8
 
@@ -93,13 +93,14 @@ class PerfectNetwork:
 
 
 def _padded(fields, grid):
-    """Fields (C, h, w) on a larger grid, wrong where nothing of the image is."""
+    """Extend fields (C, h, w) to a larger grid, with wrong values in the padding."""
     padded = np.ones((len(fields), *grid), fields.dtype)
     padded[:, : fields.shape[1], : fields.shape[2]] = fields
     return padded
 
 
 def stored(path, annotations, **changes):
+    """Write the fields of PerfectNetwork to an .npz file. changes: arrays to replace, or None to omit them. Returns the path."""
     network = PerfectNetwork(annotations)
     fields = dict(zip((10, 20, 30), network.fields_by_gray.values(), strict=True))
     arrays = {"image_id": np.array(list(fields)), "orig_wh": np.array([f.size_wh for f in fields.values()])}
@@ -115,7 +116,7 @@ SIGMAS = np.array(COCO18.sigmas)
 
 
 def shift_to(similarity, points, area):
-    """Every labeled joint moved up so far that its similarity is that, which brings it no nearer to the other side."""
+    """Move each labeled joint up until its similarity has that value; this brings it no nearer to the mirrored joint."""
     shifted = points.copy()
     shifted[:, 1] -= np.sqrt(-2 * area * np.log(similarity)) * 2 * SIGMAS * (points[:, 2] > 0)
     return shifted

@@ -1,4 +1,4 @@
-"""Images of many sizes, their annotations, and a network without weights: what the tests of evaluation jobs need."""
+"""Images of many sizes, their annotations and a network without weights, for the tests of evaluation jobs."""
 
 import json
 import time
@@ -13,7 +13,7 @@ SIZES = [(120, 90), (90, 120), (100, 100), (160, 90), (97, 141), (300, 60)]
 
 
 def write_images(folder, count=14, seed=0):
-    """Images of noise in folder/images and folder/annotations.json. Returns both."""
+    """Write noise images and annotations into a folder. Returns the annotation file and the image folder."""
     rng = np.random.default_rng(seed)
     pictures = folder / "images"
     pictures.mkdir(parents=True)
@@ -27,7 +27,7 @@ def write_images(folder, count=14, seed=0):
 
 
 def shuffle(annotations, target):
-    """The same file with images and people in another order."""
+    """Write a copy of the file with images and annotations in another order. Returns its path."""
     document, rng = json.loads(annotations.read_text()), np.random.default_rng(1)
     for name in ("images", "annotations"):
         rng.shuffle(document[name])
@@ -36,7 +36,7 @@ def shuffle(annotations, target):
 
 
 class NoiseNetwork:
-    """Fields that are the image itself, cell by cell, in one color or another: it finds people in noise."""
+    """Computes fields from the colors of each cell, so that noise images yield people."""
 
     skeleton, insize, stride_px = COCO18, 64, 8
 

@@ -1,22 +1,17 @@
-"""Image -> input -> fields -> image: one bright spot comes back to where it was, whatever the size of the image."""
+"""Image to input to fields and back: a bright spot returns to its position, whatever the size of the image."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluator.decoding.decode import DecodeConfig
-from evaluator.inference.infer import (
-    MAX_ASPECT,
-    PADDING_GRAY,
-    InferConfig,
-    Looks,
-    find_people,
-    grid_size,
-    image_fields,
-    input_size,
-)
+from evaluator.decoding import DecodeConfig
+from evaluator.inference.augmentation import AugmentedNetwork, image_fields
+from evaluator.inference.config import InferConfig
+from evaluator.inference.fields import find_people
+from evaluator.inference.sizes import MAX_ASPECT, grid_size, input_size
 from pipeline import geometry
+from pipeline.samples.augment import PADDING_GRAY
 from pipeline.samples.targets import TargetConfig, render_heatmaps, render_pafs
 from pipeline.skeleton import Skeleton
 
@@ -30,7 +25,7 @@ def with_spot(width, height, x, y, radius):
     return np.repeat(np.rint(spot).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def spot_place(image):
+def spot_center(image):
     """Center of mass, in pixels."""
     weight = np.where(image[..., 0] == PADDING_GRAY, 0, image[..., 0]).astype(np.float64)
     rows, columns = np.indices(weight.shape)
@@ -38,12 +33,12 @@ def spot_place(image):
 
 
 class SpotNetwork:
-    """Sees the one bright spot of an image and gives the target of a joint there."""
+    """Finds the bright spot of an image and returns the target of a joint at that position."""
 
     skeleton, insize, stride_px = DOT, 96, STRIDE_PX
 
     def fields(self, images):
-        keypoints = np.array([[[*spot_place(images[0]), 2]]], np.float32)
+        keypoints = np.array([[[*spot_center(images[0]), 2]]], np.float32)
         grid = images.shape[1] // STRIDE_PX, images.shape[2] // STRIDE_PX
         render = {"skeleton": DOT, "grid_hw": grid, "config": TargetConfig(insize=96)}
         return render_heatmaps(keypoints, **render)[None], render_pafs(keypoints, **render)[None]
@@ -58,21 +53,21 @@ class SpotNetwork:
     step=st.sampled_from([1, 8, 64, 100]),
 )
 @settings(max_examples=40, deadline=None)
-def test_a_spot_comes_back_to_its_place(width, height, across, down, insize, step):
+def test_spot_returns_to_its_position(width, height, across, down, insize, step):
     x, y = across * width, down * height
     image = with_spot(width, height, x, y, radius=4)
     config = InferConfig(insize=insize, size_step_px=step)
-    [padded] = Looks(SpotNetwork(), config).prepare(image)
+    [padded] = AugmentedNetwork(SpotNetwork(), config).prepare(image)
     matrix = geometry.resizing(*(new / old for new, old in zip(input_size(width, height, insize), (width, height), strict=True)))
     scale = insize / min(width, height)
-    assert np.hypot(*(spot_place(padded) - geometry.transform_points(matrix, np.array([x, y])))) < 0.15 * max(1, scale)
+    assert np.hypot(*(spot_center(padded) - geometry.transform_points(matrix, np.array([x, y])))) < 0.15 * max(1, scale)
     people = find_people(image_fields(SpotNetwork(), image, config), DOT, DecodeConfig())
     assert len(people) == 1
     assert np.hypot(*(people.keypoints[0, 0, :2] - (x, y))) < 0.5 * max(1, 1 / scale)
 
 
 @given(width=st.integers(1, 5000), height=st.integers(1, 5000))
-def test_the_shorter_side_becomes_insize_and_the_aspect_stays(width, height):
+def test_shorter_side_becomes_insize_and_aspect_is_kept(width, height):
     new_width, new_height = input_size(width, height, 368)
     if max(width, height) <= MAX_ASPECT * min(width, height):
         assert min(new_width, new_height) == 368
@@ -80,23 +75,23 @@ def test_the_shorter_side_becomes_insize_and_the_aspect_stays(width, height):
     assert min(new_width, new_height) >= 1 and max(new_width, new_height) <= MAX_ASPECT * 368
 
 
-def test_padding_is_gray_right_and_below_and_whole_cells_and_steps():
+def test_padding_is_gray_and_fills_cells_and_steps():
     image = np.full((100, 130, 3), 200, np.uint8)
     for step, expected in ((1, (104, 136)), (64, (104, 168))):
-        [padded] = Looks(SpotNetwork(), InferConfig(insize=100, size_step_px=step)).prepare(image)
+        [padded] = AugmentedNetwork(SpotNetwork(), InferConfig(insize=100, size_step_px=step)).prepare(image)
         assert padded.shape == (*expected, 3)
         assert (padded[:100, :130] == 200).all()
         assert (padded[100:] == PADDING_GRAY).all() and (padded[:, 130:] == PADDING_GRAY).all()
     assert grid_size(130, 100, STRIDE_PX) == (13, 17)
 
 
-def test_few_input_sizes_serve_all_images():
-    """The sizes of COCO's images, more or less; at four scales as many as at one, or a few more where pixels are rounded."""
+def test_number_of_input_sizes_is_small():
+    """Sizes like those of COCO images. Four scales need about as many combinations as one; rounding adds a few."""
     rng = np.random.default_rng(0)
     sides = [(640, int(side)) for side in rng.integers(320, 641, 2000)]
     sides += [(height, width) for width, height in sides]
     one, four = (
-        {Looks(SpotNetwork(), InferConfig(insize=368, scales=scales)).padded_sizes(size) for size in sides}
+        {AugmentedNetwork(SpotNetwork(), InferConfig(insize=368, scales=scales)).padded_sizes(size) for size in sides}
         for scales in ((1.0,), (0.5, 1.0, 1.5, 2.0))
     )
     assert len(one) <= 13 and len(four) <= 15
@@ -105,7 +100,7 @@ def test_few_input_sizes_serve_all_images():
 
 
 class PaddingNetwork:
-    """Sees a joint in every other cell that is padding alone, and nothing in the image."""
+    """Returns peaks in cells that contain only padding, and nothing inside the image."""
 
     skeleton, insize, stride_px = DOT, 96, STRIDE_PX
 
@@ -120,7 +115,7 @@ class PaddingNetwork:
 
 @given(width=st.integers(20, 300), height=st.integers(20, 300), mirror=st.booleans(), step=st.sampled_from([8, 64, 200]))
 @settings(max_examples=40, deadline=None)
-def test_padding_is_never_a_person(width, height, mirror, step):
+def test_padding_yields_no_people(width, height, mirror, step):
     network, image = PaddingNetwork(), np.full((height, width, 3), 10, np.uint8)
     config = InferConfig(scales=(1.0,), mirror=mirror, size_step_px=step)
     fields = image_fields(network, image, config)
@@ -128,7 +123,7 @@ def test_padding_is_never_a_person(width, height, mirror, step):
     assert not fields.heatmaps.any() and len(find_people(fields, DOT, DecodeConfig())) == 0
 
 
-def test_nobody_lies_outside_the_image():
+def test_people_are_clipped_to_the_image():
     class Everywhere(SpotNetwork):
         def fields(self, images):
             grid = images.shape[1] // STRIDE_PX, images.shape[2] // STRIDE_PX
@@ -141,8 +136,8 @@ def test_nobody_lies_outside_the_image():
 
 
 @pytest.mark.parametrize("width, height", [(1, 1), (1, 400), (3000, 2)])
-def test_extreme_images_are_taken(width, height):
+def test_extreme_aspect_ratios_are_supported(width, height):
     config = InferConfig(insize=64, size_step_px=STRIDE_PX)
-    [padded] = Looks(SpotNetwork(), config).prepare(np.zeros((height, width, 3), np.uint8))
+    [padded] = AugmentedNetwork(SpotNetwork(), config).prepare(np.zeros((height, width, 3), np.uint8))
     assert padded.shape[0] % STRIDE_PX == padded.shape[1] % STRIDE_PX == 0
     assert padded.size <= 3 * (64 + 8) * (MAX_ASPECT * 64 + 8)

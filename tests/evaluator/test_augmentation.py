@@ -1,4 +1,4 @@
-"""Mirror images and scales: a network whose fields follow the image gives the same people through every look at it."""
+"""Test-time augmentation: an equivariant network yields the same people at every scale and on the mirrored image."""
 
 import dataclasses
 
@@ -7,23 +7,25 @@ import numpy as np
 import pytest
 from pipeline_data import PUPPET
 
-from evaluator.decoding.decode import DecodeConfig
-from evaluator.inference.infer import InferConfig, Looks, find_people, image_fields
-from evaluator.inference.test_time import average, interpolation, unmirror
+from evaluator.decoding import DecodeConfig
+from evaluator.inference.augmentation import AugmentedNetwork, image_fields
+from evaluator.inference.averaging import average, interpolation, unmirror
+from evaluator.inference.config import InferConfig
+from evaluator.inference.fields import find_people
 from pipeline.errors import UserError
 from pipeline.samples.targets import TargetConfig, render_heatmaps, render_pafs
 from pipeline.skeleton import Skeleton, mirror_channels
 from pipeline.skeletons import COCO18
 
 PUPPET5 = Skeleton.from_dict(PUPPET)
-# A limb that is its own mirror image, run through the other way, and a pair of limbs of which one points in and one out.
+# A limb that mirrors onto itself in the opposite direction, and two mirrored limbs of opposite directions.
 CRISSCROSS = dataclasses.replace(
     PUPPET5,
     name="crisscross",
     limbs=(("left_hook", "right_hook"), ("middle", "left_hook"), ("right_hook", "middle"), ("left_string", "left_hook"),
            ("right_string", "right_hook")),
 )  # fmt: skip
-# Where the joints are in a picture of 200 x 260: of a pair the left one further right, as of somebody who faces the camera.
+# Joint positions in an image of 200 x 260. The left joint of each pair is on the right, as for a person facing the camera.
 PLACES = {
     "middle": (97, 60), "left_hook": (121, 75), "right_hook": (72, 79), "left_string": (150, 180), "right_string": (40, 161),
     "nose": (101, 30), "neck": (100, 60), "left_eye": (111, 24), "right_eye": (90, 22), "left_ear": (126, 31),
@@ -34,7 +36,7 @@ PLACES = {
 
 
 def picture(skeleton):
-    """A dot for every joint; both joints of a pair have the same color."""
+    """An image with a dot for each joint; the two joints of a mirror pair have the same color."""
     image = np.zeros((260, 200, 3), np.uint8)
     for joint, mirrored in zip(range(skeleton.num_joints), skeleton.mirror, strict=True):
         x, y = PLACES[skeleton.joints[joint]]
@@ -43,7 +45,7 @@ def picture(skeleton):
 
 
 class DotNetwork:
-    """Finds the dots, tells left from right by where they are, and gives the targets of joints there."""
+    """Finds the dots, assigns left and right by position, and returns the targets of these joints."""
 
     insize, stride_px = 208, 8
 
@@ -69,7 +71,7 @@ class DotNetwork:
 
 
 @pytest.mark.parametrize("skeleton", [COCO18, PUPPET5, CRISSCROSS], ids=lambda skeleton: skeleton.name)
-def test_the_mirror_image_says_the_same(skeleton):
+def test_flip_does_not_change_the_fields(skeleton):
     network, image = DotNetwork(skeleton), picture(skeleton)
     plain, both = (image_fields(network, image, InferConfig(mirror=mirror)) for mirror in (False, True))
     assert plain.heatmaps[:-1].max() > 0.9 and np.abs(plain.pafs).max() > 0.9
@@ -79,7 +81,7 @@ def test_the_mirror_image_says_the_same(skeleton):
 
 @pytest.mark.parametrize("skeleton", [COCO18, PUPPET5, CRISSCROSS], ids=lambda skeleton: skeleton.name)
 @pytest.mark.parametrize("mirror", [False, True])
-def test_people_keep_their_place_at_every_scale(skeleton, mirror):
+def test_scales_and_flip_do_not_move_people(skeleton, mirror):
     config = InferConfig(scales=(0.5, 1.0, 1.5, 2.0), mirror=mirror)
     network, image = DotNetwork(skeleton), picture(skeleton)
     fields = image_fields(network, image, config)
@@ -87,11 +89,11 @@ def test_people_keep_their_place_at_every_scale(skeleton, mirror):
     people = find_people(fields, skeleton, DecodeConfig())
     assert len(people) == 1
     expected = np.array([PLACES[joint] for joint in skeleton.joints])
-    # The dots of a picture of half the size are 3 pixels wide, and a joint half a pixel off there is one off here.
+    # At half the size a dot is 3 pixels wide, and an error of half a pixel there is one pixel here.
     assert np.abs(people.keypoints[0, :, :2] - expected).max() < 1.5
 
 
-def test_mirroring_twice_is_nothing_and_left_is_right():
+def test_unmirror_is_self_inverse_and_swaps_left_and_right():
     rng = np.random.default_rng(0)
     heatmaps, pafs = rng.random((2, 19, 4, 5), np.float32), rng.random((2, 38, 4, 5), np.float32)
     once = unmirror(heatmaps, pafs, COCO18)
@@ -105,16 +107,16 @@ def test_mirroring_twice_is_nothing_and_left_is_right():
     np.testing.assert_array_equal(once[1][:, 2 * thigh + 1], pafs[:, 2 * other + 1, :, ::-1])
 
 
-def test_a_skeleton_without_mirror_image_is_refused():
-    lame = dataclasses.replace(PUPPET5, limbs=PUPPET5.limbs[:-1])
-    with pytest.raises(ValueError, match="limb left_hook-left_string of skeleton 'puppet5' has no limb for its mirror image"):
-        mirror_channels(lame)
-    with pytest.raises(UserError, match="leave --mirror out"):
-        Looks(DotNetwork(lame), InferConfig(mirror=True))
+def test_skeleton_that_cannot_be_mirrored_is_rejected():
+    asymmetric = dataclasses.replace(PUPPET5, limbs=PUPPET5.limbs[:-1])
+    with pytest.raises(ValueError, match="limb left_hook-left_string of skeleton 'puppet5' has no mirrored limb"):
+        mirror_channels(asymmetric)
+    with pytest.raises(UserError, match="omit --mirror"):
+        AugmentedNetwork(DotNetwork(asymmetric), InferConfig(mirror=True))
 
 
 @pytest.mark.parametrize(("num_out", "num_in"), [(40, 20), (20, 40), (31, 23), (7, 1)])
-def test_interpolation_keeps_constants_and_slopes(num_out, num_in):
+def test_interpolation_preserves_constants_and_slopes(num_out, num_in):
     ratio = num_in / num_out
     weights = interpolation(num_out, num_in, ratio)
     np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-6)
@@ -123,7 +125,7 @@ def test_interpolation_keeps_constants_and_slopes(num_out, num_in):
     np.testing.assert_allclose((weights @ np.arange(num_in))[inside], place[inside], atol=1e-5)
 
 
-def test_one_look_is_left_as_it_is_and_two_alike_too():
+def test_average_of_equal_fields_is_exact():
     fields = np.random.default_rng(0).random((3, 4, 5), np.float32)
     np.testing.assert_array_equal(average([fields], [(40, 32)]), fields)
     np.testing.assert_array_equal(average([fields, fields], [(40, 32)] * 2), fields)
