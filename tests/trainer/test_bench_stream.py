@@ -6,6 +6,7 @@ from pipeline.errors import UserError
 from trainer.commands.bench_stream import BenchStreamConfig, Rate, run, table
 
 
+@pytest.mark.slow
 def test_it_measures_both_codecs_and_on_the_fly_augmentation(people, annotations, capsys):
     config = BenchStreamConfig(
         annotations=annotations,

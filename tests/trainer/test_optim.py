@@ -152,6 +152,7 @@ def expected_step(config: OptimConfig, number: int, weight, gradient, memory: di
     return weight - rate * m / (np.sqrt(v) + 1e-8 / np.sqrt(1 - 0.999**number))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "clip_norm"), [("adam", 0.05), ("adamw", 0.0), ("momentum", 0.05)])
 def test_every_optimizer_matches_its_formula_with_decay_clipping_and_average(optimizer, clip_norm):
     config = OptimConfig(optimizer=optimizer, weight_decay=0.1, clip_norm=clip_norm, ema_decay=0.75)
@@ -177,6 +178,7 @@ def test_every_optimizer_matches_its_formula_with_decay_clipping_and_average(opt
             weights[i] = rule.weights[i].asnumpy().astype(np.float64)  # Adam amplifies rounding errors: compare single steps
 
 
+@pytest.mark.slow
 def test_a_dynamic_loss_scale_halves_after_a_bad_step_and_doubles_after_a_window_of_good_ones(monkeypatch):
     monkeypatch.setattr("trainer.loop.step.LOSS_SCALE_WINDOW", 2)
     config = OptimConfig(loss_scale=1024.0, dynamic_loss_scale=True)
@@ -198,6 +200,7 @@ def test_a_dynamic_loss_scale_halves_after_a_bad_step_and_doubles_after_a_window
     assert scales == [512, 256, 256, 512, 512]
 
 
+@pytest.mark.slow
 def test_a_dynamic_loss_scale_stays_in_the_range_in_which_gradients_are_exact(monkeypatch):
     monkeypatch.setattr("trainer.loop.step.LOSS_SCALE_WINDOW", 1)
     config = OptimConfig(loss_scale=2.0**23, dynamic_loss_scale=True)
