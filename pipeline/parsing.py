@@ -6,8 +6,9 @@ import difflib
 import io
 import re
 import textwrap
+import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import tyro
@@ -35,7 +36,8 @@ def run_tyro(config: type, args: Sequence[str], *, prog: str, default: Any, desc
 
 def convert(value: Any, kind: Any, name: str) -> Any:
     """Convert a value from a YAML file to the type of the option `name`, by the rules of the command line. Raises OptionError."""
-    kinds = list(_alternatives(kind))
+    kind = _without_annotation(kind)
+    kinds = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
     if value is None and type(None) not in kinds:
         raise OptionError("null is not allowed")
     if isinstance(value, bool) and bool not in kinds:
@@ -53,15 +55,8 @@ def convert(value: Any, kind: Any, name: str) -> Any:
         raise OptionError(f"cannot use {value!r} ({_summarize(messages.getvalue())})") from error
 
 
-def _alternatives(kind: Any) -> Iterator[Any]:
-    """Yield the members of a union; the type itself if it is none. Annotations are removed."""
-    if typing.get_origin(kind) is typing.Annotated:
-        yield from _alternatives(typing.get_args(kind)[0])
-    elif typing.get_origin(kind) in (typing.Union, type(int | str)):
-        for member in typing.get_args(kind):
-            yield from _alternatives(member)
-    else:
-        yield kind
+def _without_annotation(kind: Any) -> Any:
+    return typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind
 
 
 def with_defaults(config: type, values: Mapping[str, Any]) -> Any:
@@ -84,16 +79,16 @@ def with_defaults(config: type, values: Mapping[str, Any]) -> Any:
 
 def option_types(config: type) -> dict[str, Any]:
     """Return the type of every option by field name, including the options of nested groups."""
-    types: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         group = _group_type(field)
-        types |= option_types(group) if group else {field.name: field.type}
-    return types
+        found |= option_types(group) if group else {field.name: field.type}
+    return found
 
 
 def _group_type(field: dataclasses.Field) -> type | None:
     """Return the dataclass of a field that groups options, or None for a field that is an option itself."""
-    kind = typing.get_args(field.type)[0] if typing.get_origin(field.type) is typing.Annotated else field.type
+    kind = _without_annotation(field.type)
     return kind if isinstance(kind, type) and dataclasses.is_dataclass(kind) else None
 
 

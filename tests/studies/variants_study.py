@@ -1,9 +1,9 @@
-"""How many variants does training need? AP on unseen synthetic people after equally many steps, for several K, jittered or not.
+"""How many variants does training need? AP on unseen synthetic people after the same number of steps, for several K.
 
-    python tests/variants_study.py --out study
+    python tests/studies/variants_study.py --out study
 
-The quickstart's people and network, but few images, so that each is seen as often as in a real training. Two cores need
-about six minutes for each of the six trainings. Run again after a stop, it continues.
+Trains with and without jitter, with the people and the network of the quickstart, but with few images, so that each is seen as
+often as in a real training run. Each of the six runs takes about six minutes on two cores. An interrupted study continues.
 """
 
 import argparse
@@ -20,12 +20,12 @@ NUM_IMAGES, NUM_UNSEEN = 400, 200
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of images, records and runs")
-    parser.add_argument("--variants", type=int, nargs="+", default=[1, 4, 16], help="the K to try")
-    parser.add_argument("--num-steps", type=int, default=1600, help="training steps of 8 images")
+    parser.add_argument("--out", type=Path, required=True, help="output folder for images, records and runs")
+    parser.add_argument("--variants", type=int, nargs="+", default=[1, 4, 16], help="values of K to compare")
+    parser.add_argument("--num-steps", type=int, default=1600, help="training steps, each of 8 images")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    print(f"{'K':>3}  {'jitter':<6}{'AP':>7}{'AP .5':>7}{'AP .75':>7}   loss at the end", flush=True)
+    print(f"{'K':>3}  {'jitter':<6}{'AP':>7}{'AP .5':>7}{'AP .75':>7}   final loss", flush=True)
     for variants in options.variants:
         for jitter in (False, True):
             metrics, loss = study(options.out, variants, jitter, options.num_steps)
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def study(out: Path, variants: int, jitter: bool, num_steps: int) -> tuple[dict, float]:
-    """One training and its evaluation, unless they are there. Returns the metrics and the last logged loss."""
+    """Train and evaluate, unless the results exist. Returns the metrics and the last logged loss."""
     name = f"k{variants:02d}{'-jitter' if jitter else ''}"
     train, unseen, records, run, found = (
         out / folder for folder in ("train", "unseen", f"records-{variants}", f"run-{name}", f"evaluation-{name}")
