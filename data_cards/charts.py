@@ -1,4 +1,4 @@
-"""The pictures of a card, drawn with OpenCV: its files have the same bytes for the same numbers. uint8 RGB."""
+"""Charts of a card, uint8 RGB. OpenCV draws them, because equal numbers must give files with equal bytes."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from data_cards.statistics import Histogram
+from pipeline.wording import counted
 
 INK, PALE, GRID = (38, 43, 52), (120, 126, 136), (228, 231, 235)
 SERIES_COLORS = ((46, 105, 178), (236, 146, 52), (90, 160, 90))
@@ -14,15 +15,15 @@ _ROW_PX, _BAR_PX, _WIDTH_PX, _TOP_PX = 20, 12, 720, 58
 
 
 def bar_chart(histogram: Histogram) -> np.ndarray:
-    """One row per bin, one bar per series, as long as the count's share of what 100 % are."""
+    """Draw one row per bin and one bar per series; the length of a bar is the share."""
     num_rows, series = len(histogram.bins), list(histogram.counts)
     row_px = max(_ROW_PX, _BAR_PX * len(series) + 8)
     names = [_ascii(name) for name in histogram.bins]
     left = 16 + max(_text_width(name, 0.4) for name in names) + 10
     canvas = _Canvas(_WIDTH_PX, _TOP_PX + row_px * num_rows + 16)
     canvas.text(16, 22, _ascii(histogram.title, 80), 0.52, INK)
-    canvas.legend(16, 43, [f"{name}, of {histogram.whole(name)}" for name in series])
-    most = max(histogram.shares(name).max(initial=0) for name in series)
+    canvas.legend(16, 43, [histogram.heading(name) for name in series])
+    max_share = max(histogram.shares(name).max(initial=0) for name in series)
     length = _WIDTH_PX - left - 110
     for row, name in enumerate(names):
         y = _TOP_PX + row * row_px
@@ -31,7 +32,7 @@ def bar_chart(histogram: Histogram) -> np.ndarray:
         bar_px = (row_px - 8) // len(series)
         for i, key in enumerate(series):
             count, share = int(histogram.counts[key][row]), float(histogram.shares(key)[row])
-            end = left + (round(length * share / most) if most else 0)
+            end = left + (round(length * share / max_share) if max_share else 0)
             top = y + 4 + i * bar_px
             canvas.box(left, top, max(end, left + 1 if count else left), top + bar_px - 1, SERIES_COLORS[i])
             if count or i == 0:
@@ -39,11 +40,11 @@ def bar_chart(histogram: Histogram) -> np.ndarray:
     return canvas.pixels
 
 
-def heat_chart(heats: dict[str, np.ndarray], titles: dict[str, str]) -> np.ndarray:
-    """Heat maps, int (h, w), side by side: from white (nobody) to dark blue (the most)."""
+def position_chart(maps: dict[str, np.ndarray], titles: dict[str, str]) -> np.ndarray:
+    """Draw position maps, int (h, w), side by side, from white (no people) to dark blue (maximum)."""
     side, gap = 320, 24
-    canvas = _Canvas(gap + len(heats) * (side + gap), side + 84)
-    for number, (name, counts) in enumerate(heats.items()):
+    canvas = _Canvas(gap + len(maps) * (side + gap), side + 84)
+    for number, (name, counts) in enumerate(maps.items()):
         x = gap + number * (side + gap)
         canvas.text(x, 30, titles[name], 0.5, INK)
         smooth = cv2.GaussianBlur(counts.astype(np.float32), (0, 0), 1.2, borderType=cv2.BORDER_REFLECT)
@@ -52,20 +53,22 @@ def heat_chart(heats: dict[str, np.ndarray], titles: dict[str, str]) -> np.ndarr
         colors = 255 + share * (np.array((23, 55, 120), np.float32) - 255)
         canvas.paste(x, 46, np.rint(colors).astype(np.uint8))
         canvas.frame(x, 46, x + side, 46 + side)
-        canvas.text(x, side + 68, f"{counts.sum():,} people, at most {counts.max(initial=0):,} in a cell", 0.4, PALE)
+        canvas.text(
+            x, side + 68, f"{counted(int(counts.sum()), 'person')}, at most {counts.max(initial=0):,} per cell", 0.4, PALE
+        )
     return canvas.pixels
 
 
 def save(picture: np.ndarray, path: Path) -> None:
-    """Write a JPEG (PNG takes six times as long, and a card should cost next to nothing). Raises OSError."""
+    """Write a JPEG file; PNG would take six times as long. Raises OSError."""
     options = [cv2.IMWRITE_JPEG_QUALITY, 86, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
-    assert done, path
+    encoded, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
+    assert encoded, path
     path.write_bytes(data.tobytes())
 
 
 class _Canvas:
-    """White paper."""
+    """A white image with drawing functions; coordinates in pixels."""
 
     def __init__(self, width: int, height: int) -> None:
         self.pixels = np.full((height, width, 3), 255, np.uint8)
@@ -93,7 +96,7 @@ def _text_width(text: str, size: float) -> int:
     return cv2.getTextSize(text, _FONT, size, 1)[0][0]
 
 
-def _ascii(text: str, most: int = 48) -> str:
-    """cv2's letters are ASCII; names of licenses and joints are whatever a file says, of any length."""
+def _ascii(text: str, max_length: int = 48) -> str:
+    """Return a text that cv2 can draw: ASCII only. Names of licenses and keypoints in a file can have any characters and length."""
     text = text.encode("ascii", "replace").decode()
-    return text if len(text) <= most else text[: most - 3] + "..."
+    return text if len(text) <= max_length else text[: max_length - 3] + "..."

@@ -1,8 +1,7 @@
-"""The Croissant 1.1 description of a record set (https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html), and its check."""
+"""The Croissant 1.1 description of a record set (https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html)."""
 
 import hashlib
 import re
-from collections import Counter
 from typing import Any
 
 from data_cards.sources import SourceCard
@@ -10,24 +9,12 @@ from pipeline.records.codec import COLUMNS
 from pipeline.records.manifest import MANIFEST, SAMPLES, SHARD_FILE, SHARD_ROWS, SHARDS, Manifest
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
-PROJECT = "openpose-mindspore"
-# The specification wants a date of publication; that of a source which does not say when it was made. Never today's: the
-# same content has the same card.
+PACKAGE = "openpose-mindspore"
+# The specification requires a date of publication; this one is used if the source has none. Today's date would give equal record
+# sets different cards.
 UNKNOWN_DATE = "1970-01-01"
 METHOD = "Cao et al., Realtime Multi-Person 2D Pose Estimation using Part Affinity Fields, CVPR 2017, arXiv:1611.08050"
-REQUIRED = (
-    "@context",
-    "@type",
-    "dct:conformsTo",
-    "name",
-    "description",
-    "license",
-    "url",
-    "creator",
-    "datePublished",
-    "distribution",
-)
-# Appendix 1 of the specification, as mlcroissant 1.1 expects it.
+# From appendix 1 of the specification; mlcroissant 1.1 expects exactly this.
 CONTEXT = {
     "@language": "en", "@vocab": "https://schema.org/", "arrayShape": "cr:arrayShape", "citeAs": "cr:citeAs", "column": "cr:column",
     "conformsTo": "dct:conformsTo", "containedIn": "cr:containedIn", "cr": "http://mlcommons.org/croissant/",
@@ -48,33 +35,37 @@ FORMATS = {
     SAMPLES: "application/x-parquet",
     MANIFEST: "application/json",
 }
-# Column of samples.parquet -> Croissant type, whether it is a list, what it is.
+# Column of samples.parquet: Croissant type, whether it is a list, description.
 SAMPLE_FIELDS = {
     "image_id": ("sc:Integer", False, "Id of the image in the annotation file."),
     "variant": ("sc:Integer", False, "Number of the augmented variant, from 0."),
-    "file_name": ("sc:Text", False, "File of the original image."),
-    "shard": ("sc:Text", False, "Folder of the shard that holds the row."),
-    "row": ("sc:Integer", False, "Number of the row in its shard."),
-    "license": ("sc:Integer", False, "Id of the image's license in the annotation file, 0 where it has none."),
-    "people": ("sc:Integer", False, "Target people, P."),
-    "affine": ("sc:Float", True, "Rows of the 2 x 3 matrix, original pixels to crop pixels."),
-    "mirrored": ("sc:Boolean", False, "Whether left and right are exchanged."),
-    "bytes": ("sc:Integer", False, "Bytes of the row's blocks."),
-    "crc32": ("sc:Integer", False, "CRC32 of the row's blocks and ids."),
-    "width": ("sc:Integer", False, "Width of the original in pixels."),
-    "height": ("sc:Integer", False, "Height of the original in pixels."),
-    "pixels": ("sc:Text", False, "First 16 bytes of SHA-256 over the original's shape and every fourth row of its pixels."),
+    "file_name": ("sc:Text", False, "File name of the original image."),
+    "shard": ("sc:Text", False, "Folder name of the shard that contains the row."),
+    "row": ("sc:Integer", False, "Number of the row in its shard, from 0."),
+    "license": ("sc:Integer", False, "Id of the image license in the annotation file; 0 if it has none."),
+    "people": ("sc:Integer", False, "Number of target people, P."),
+    "affine": ("sc:Float", True, "2 x 3 matrix from original pixels to crop pixels, row by row."),
+    "mirrored": ("sc:Boolean", False, "Whether the crop is mirrored."),
+    "bytes": ("sc:Integer", False, "Size of the row in bytes."),
+    "crc32": ("sc:Integer", False, "CRC32 of the row."),
+    "width": ("sc:Integer", False, "Width of the original image in pixels."),
+    "height": ("sc:Integer", False, "Height of the original image in pixels."),
+    "pixels": ("sc:Text", False, "First 16 bytes of the SHA-256 of the shape and every fourth pixel row of the original image."),
     "boxes": (
         "sc:Float",
         True,
-        "Of each person: least x, least y, greatest x, greatest y of the labeled joints, original pixels.",
+        "Box around the labeled keypoints of each person: minimum x, y, maximum x, y in original pixels.",
     ),
-    "person_joints": ("sc:Integer", True, "Labeled joints of each person."),
-    "labeled": ("sc:Integer", True, "People with this joint labeled, joints in the skeleton's order."),
-    "visible": ("sc:Integer", True, "People with this joint labeled as visible."),
-    "person_joints_inside": ("sc:Integer", True, "Labeled joints of each person inside the crop."),
-    "cut": ("sc:Integer", True, "People whose joint is labeled but outside of the crop, by the original's joint names."),
-    "masked": ("sc:Float", False, "Share of the crop's cells in the ignore mask."),
+    "person_joints": ("sc:Integer", True, "Number of labeled keypoints of each person."),
+    "labeled": ("sc:Integer", True, "Number of people with this keypoint labeled, in the order of the skeleton."),
+    "visible": ("sc:Integer", True, "Number of people with this keypoint labeled as visible."),
+    "person_joints_inside": ("sc:Integer", True, "Number of labeled keypoints of each person inside the crop."),
+    "cut": (
+        "sc:Integer",
+        True,
+        "Number of people with this keypoint labeled, but outside the crop. Left and right are those of the original image.",
+    ),
+    "masked": ("sc:Float", False, "Fraction of the cells that the ignore mask covers."),
 }
 ROW_TYPES = {"bytes": "sc:Text", "int64": "sc:Integer", "int32": "sc:Integer"}
 
@@ -82,7 +73,7 @@ ROW_TYPES = {"bytes": "sc:Text", "int64": "sc:Integer", "int32": "sc:Integer"}
 def describe(
     manifest: Manifest, source: SourceCard | None, *, name: str, description: str, licenses: list[str]
 ) -> dict[str, Any]:
-    """The whole document. licenses: addresses, or names where there is none."""
+    """Return the Croissant document. licenses: URLs, or names of licenses without a URL."""
     info = manifest.sources["annotations"].get("info", {})
     front = source.front if source else {}
     return {
@@ -93,7 +84,7 @@ def describe(
         "description": description,
         "license": licenses,
         "url": front.get("url") or info.get("url") or f"urn:sha256:{manifest.digest}",
-        "creator": {"@type": "sc:Organization", "name": front.get("creator") or info.get("contributor") or PROJECT},
+        "creator": {"@type": "sc:Organization", "name": front.get("creator") or info.get("contributor") or PACKAGE},
         "datePublished": front.get("published") or _date(info),
         "citeAs": _bibtex(source) or METHOD,
         "version": f"{manifest.schema_version}.0.0",
@@ -108,7 +99,7 @@ def _distribution(manifest: Manifest) -> list[dict[str, Any]]:
     text = manifest.to_json().encode()
     files = {
         MANIFEST: {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()},
-        SAMPLES: manifest.samples,
+        SAMPLES: manifest.samples_file,
         **{f"{SHARDS}/{shard.name}/{file}": facts for shard in manifest.shards for file, facts in shard.files.items()},
     }
     objects = [
@@ -127,7 +118,7 @@ def _distribution(manifest: Manifest) -> list[dict[str, Any]]:
         "@type": "cr:FileSet",
         "@id": "mindrecord-files",
         "name": "mindrecord-files",
-        "description": "The MindRecord file of every shard; its index lies beside it under the same name with .db.",
+        "description": "The MindRecord file of every shard. The index of a file has the same name with the suffix .db.",
         "encodingFormat": FORMATS[SHARD_FILE],
         "includes": f"{SHARDS}/*/{SHARD_FILE}",
     }
@@ -151,28 +142,28 @@ def _samples() -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": "samples",
         "name": "samples",
-        "description": "One line per sample, in the order of training positions: which image, how it was cut out, what it shows.",
+        "description": "One row per sample, in the order of the record set: image, crop and statistics.",
         "key": [{"@id": "samples/image_id"}, {"@id": "samples/variant"}],
         "field": fields,
     }
 
 
 def row_fields(manifest: Manifest) -> dict[str, str]:
-    """Column of a MindRecord row -> what it holds."""
-    form = manifest.format
-    height, width = form.targets.grid_hw
-    side, skeleton = form.targets.insize, form.skeleton
-    image = f"JPEG of quality {form.jpeg_quality}" if form.image_codec == "jpeg" else "raw pixels, uint8"
+    """Return the description of every column of a MindRecord row."""
+    row_format = manifest.format
+    height, width = row_format.targets.grid_hw
+    side, skeleton = row_format.targets.insize, row_format.skeleton
+    image = f"JPEG of quality {row_format.jpeg_quality}" if row_format.image_codec == "jpeg" else "raw pixels, uint8"
     return {
-        "image": f"The crop, RGB, {side} x {side}: {image}.",
-        "targets": f"zstd of uint8 heatmaps ({skeleton.num_heatmaps}, {height}, {width}), the background last, then int8 PAFs "
-        f"({skeleton.num_pafs}, {height}, {width}), x and y of each limb; 255 and 127 stand for 1.",
-        "mask": f"Packed bits of the ignore mask ({height}, {width}): 1 = does not count in the loss.",
-        "keypoints": f"uint32 P and J, then float32 (P, {skeleton.num_joints}, 3): x and y in pixels of the crop, v (0, 1, 2).",
+        "image": f"The crop, RGB, {side} x {side} pixels: {image}.",
+        "targets": f"uint8 heatmaps ({skeleton.num_heatmaps}, {height}, {width}), background last, 255 = 1; then int8 PAFs "
+        f"({skeleton.num_pafs}, {height}, {width}), x and y of each limb, 127 = 1. Compressed with zstd.",
+        "mask": f"Packed bits of the ignore mask ({height}, {width}): 1 = excluded from the loss.",
+        "keypoints": f"uint32 P and J, then float32 (P, {skeleton.num_joints}, 3): x and y in crop pixels, visibility v (0, 1, 2).",
         "image_id": "Id of the image in the annotation file.",
         "variant": "Number of the augmented variant.",
-        "license": "Id of the image's license in the annotation file.",
-        "crc32": "CRC32 of the blocks and ids.",
+        "license": "Id of the image license in the annotation file.",
+        "crc32": "CRC32 of the other columns.",
     }
 
 
@@ -192,43 +183,20 @@ def _rows(manifest: Manifest) -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": "rows",
         "name": "rows",
-        "description": "The training samples. MindRecord is read by MindSpore or pipeline.records.reader, not by Croissant's own loaders.",
+        "description": "The training samples. Read MindRecord files with MindSpore or pipeline.records.reader; Croissant loaders cannot read them.",
         "key": [{"@id": "rows/image_id"}, {"@id": "rows/variant"}],
         "field": fields,
     }
 
 
-def problems(document: dict[str, Any]) -> list[str]:
-    """What Croissant 1.1 requires and this document lacks, one line each. Stricter than mlcroissant, which only warns."""
-    found = [f"{name}: required, missing or empty" for name in REQUIRED if not document.get(name)]
-    if document.get("dct:conformsTo") != CONFORMS_TO:
-        found.append(f"dct:conformsTo: must be {CONFORMS_TO}")
-    if not re.fullmatch(r"\d{4}-\d\d-\d\d", str(document.get("datePublished"))):
-        found.append(f"datePublished: must be a date, got {document.get('datePublished')}")
-    parts = document.get("distribution", [])
-    sets = document.get("recordSet", [])
-    ids = Counter(node.get("@id") for node in (*parts, *sets, *(field for record in sets for field in record["field"])))
-    found += [f"@id {id}: must be there once" for id, times in ids.items() if times > 1]
-    for part in parts:
-        needs = ("@id", "name", "encodingFormat", "contentUrl", "contentSize", "sha256")
-        for need in needs if part.get("@type") == "cr:FileObject" else ("@id", "encodingFormat", "includes"):
-            if not part.get(need):
-                found.append(f"{part.get('@id')}: {need}: required, missing or empty")
-    for record in sets:
-        for field in record["field"]:
-            source = field.get("source", {})
-            if not field.get("dataType") or (source.get("fileObject") or source.get("fileSet") or {}).get("@id") not in ids:
-                found.append(f"{field.get('@id')}: needs a dataType and a source that the distribution has")
-    return found
-
-
 def _bibtex(source: SourceCard | None) -> str:
-    """The first BibTeX entry of a source card's citation; nothing if there is none."""
+    """Return the first BibTeX entry of a source card, or an empty string."""
     found = re.search(r"```bibtex\n(.*?)\n```", source.sections.get("Citation", "") if source else "", re.DOTALL)
     return found.group(1) if found else ""
 
 
 def _date(info: dict[str, str]) -> str:
+    """Return the date of an annotation file as YYYY-MM-DD."""
     written = re.match(r"(\d{4})[-/](\d\d)[-/](\d\d)", info.get("date_created", ""))
     if written:
         return "-".join(written.groups())

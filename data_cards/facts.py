@@ -1,15 +1,18 @@
-"""What a card is written from, and its front matter: the fields of a Hugging Face data set card."""
+"""The data from which a card is written, and its front matter: the fields of a Hugging Face data set card."""
 
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 import numpy as np
 
 from data_cards import croissant
+from data_cards.index import Index
 from data_cards.leakage import Leakage
 from data_cards.sources import SourceCard
-from data_cards.statistics import Histogram, Index
+from data_cards.statistics import Histogram
 from pipeline.records.manifest import SAMPLES, Manifest
+from pipeline.wording import counted
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M"))
 _FEATURE_TYPES = {"sc:Integer": "int64", "sc:Float": "float64", "sc:Text": "string", "sc:Boolean": "bool"}
@@ -22,7 +25,7 @@ _EXACT_TYPES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """Everything a card is written from."""
+    """All data of a card."""
 
     manifest: Manifest
     index: Index
@@ -32,45 +35,59 @@ class Facts:
 
     @property
     def name(self) -> str:
+        """Title of the card."""
         return f"OpenPose records of {self.source_name}"
 
     @property
     def source_name(self) -> str:
-        info = self.manifest.sources["annotations"].get("info", {})
-        told = info.get("description") or self.manifest.sources["annotations"]["name"]
-        return self.source.front["pretty_name"] if self.source else told
+        """Name of the source data set: from its card, its annotation file, or the name of that file."""
+        if self.source:
+            return self.source.front["pretty_name"]
+        return self.source_info.get("description") or self.manifest.sources["annotations"]["name"]
 
     @property
     def source_info(self) -> dict[str, str]:
+        """The field `info` of the annotation file."""
         return self.manifest.sources["annotations"].get("info", {})
 
     @property
     def summary(self) -> str:
+        """One sentence about the record set, without the final period."""
         m = self.manifest
         return (
-            f"{m.num_samples:,} training samples for multi-person pose estimation with Part Affinity Fields: {m.num_images:,} images "
-            f"of {self.source_name}, each in {m.num_variants} augmented variants, with heatmaps, PAFs and ignore mask"
+            f"{counted(m.num_samples, 'training sample')} for multi-person pose estimation with Part Affinity Fields: "
+            f"{counted(m.num_images, 'image')} of {self.source_name} in {counted(m.num_variants, 'augmented variant')}, "
+            f"with heatmaps, PAFs and ignore masks"
         )
 
     def licenses(self) -> list[str]:
-        """Addresses (names where there is none) of what the annotations and the images are under."""
+        """Return the URLs of the licenses of annotations and images; names of licenses without a URL."""
         front = self.source.front if self.source else {}
         own = [front["annotation_license_url"]] if front else []
-        if front.get("image_licenses") == "drawn by lot":
+        if front.get("image_licenses") == "random":
             return own
         urls = self.manifest.sources["annotations"].get("license_urls", {})
         ids = map(str, np.unique(self.index.license).tolist())
-        told = [urls.get(id) or self.manifest.licenses.get(id) or "not stated by the source" for id in ids]
-        return list(dict.fromkeys([*own, *told]))
+        of_images = [urls.get(id) or self.manifest.licenses.get(id) or "not stated by the source" for id in ids]
+        return list(dict.fromkeys([*own, *of_images]))
+
+
+def package_version() -> str:
+    """Return the version of this package as installed (from setup.cfg)."""
+    try:
+        return metadata.version(croissant.PACKAGE)
+    except metadata.PackageNotFoundError:
+        return "unknown (not installed)"
 
 
 def front_matter(facts: Facts) -> dict[str, Any]:
+    """Return the YAML front matter of CARD.md."""
     m, front = facts.manifest, facts.source.front if facts.source else {}
     features = [
         {"name": name, ("sequence" if is_list else "dtype"): _EXACT_TYPES.get(name, _FEATURE_TYPES[kind])}
         for name, (kind, is_list, _) in croissant.SAMPLE_FIELDS.items()
     ]
-    split = {"name": "train", "num_bytes": m.samples["bytes"], "num_examples": m.num_samples}
+    split = {"name": "train", "num_bytes": m.samples_file["bytes"], "num_examples": m.num_samples}
     return {
         "license": "other",
         "license_name": "per-image",
@@ -80,14 +97,14 @@ def front_matter(facts: Facts) -> dict[str, Any]:
         "annotations_creators": front.get("annotations_creators", ["other"]),
         "source_datasets": front.get("source_datasets", ["original"]),
         "task_categories": ["keypoint-detection"],
-        "size_categories": [next((name for most, name in _SIZES if m.num_samples < most), "10M<n<100M")],
+        "size_categories": [next((name for limit, name in _SIZES if m.num_samples < limit), "10M<n<100M")],
         "tags": ["human-pose-estimation", "openpose", "part-affinity-fields", "mindspore", "mindrecord", "croissant"],
         "configs": [{"config_name": "samples", "data_files": [{"split": "train", "path": SAMPLES}]}],
         "dataset_info": {
             "config_name": "samples",
             "features": features,
             "splits": [split],
-            "download_size": m.samples["bytes"],
-            "dataset_size": m.samples["bytes"],
+            "download_size": m.samples_file["bytes"],
+            "dataset_size": m.samples_file["bytes"],
         },
     }

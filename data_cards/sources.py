@@ -1,4 +1,4 @@
-"""The cards of the source data sets, which stand beside this file as Markdown with YAML front matter, and which one is whose."""
+"""The cards of the source data sets: Markdown files with YAML front matter in this folder."""
 
 import re
 from dataclasses import dataclass, field
@@ -8,42 +8,52 @@ from typing import Any
 import yaml
 
 FOLDER = Path(__file__).parent
+REQUIRED_FIELDS = frozenset({"pretty_name", "described_as", "creator", "url", "published", "annotation_license_url"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceCard:
-    """One source's card. `front`: its front matter; `sections`: text by heading; `name`: of its file."""
+    """The card of a source data set. name: file name; front: front matter; sections: text by heading."""
 
     name: str
     front: dict[str, Any]
     sections: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        missing = {"pretty_name", "described_as", "creator", "url", "published", "annotation_license_url"} - set(self.front)
-        if missing:
-            raise ValueError(f"front matter of {self.name} must have {sorted(missing)}, got {sorted(self.front)}")
+        if missing := REQUIRED_FIELDS - set(self.front):
+            raise ValueError(f"{self.name}: front matter must have {', '.join(sorted(missing))}, got {', '.join(self.front)}")
 
 
 def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
-    """A card's text -> its YAML front matter and the rest. Raises ValueError for a text without."""
-    if not text.startswith("---\n") or "\n---\n" not in text:
-        raise ValueError("a card must begin with YAML front matter between lines of ---")
+    """Split the text of a card into its YAML front matter and the rest. Raises ValueError if it has no front matter."""
+    if not _has_front_matter(text):
+        raise ValueError("a card must begin with YAML front matter between two lines of ---")
     front, rest = text[4:].split("\n---\n", 1)
     return yaml.safe_load(front), rest
 
 
 def read_card(path: Path) -> SourceCard:
+    """Read the card of a source data set. Raises ValueError if its front matter is missing or incomplete."""
     front, text = split_front_matter(Path(path).read_text())
     parts = text.split("\n## ")[1:]
     sections = {heading.strip(): body.strip() for heading, body in (part.split("\n", 1) for part in parts)}
     return SourceCard(name=Path(path).name, front=front, sections=sections)
 
 
-def source_card(info: dict[str, str]) -> SourceCard | None:
-    """The card of the source whose annotation file says `info` of itself; None for data of nobody known here."""
-    for path in sorted(FOLDER.glob("*.md")):
-        # Found by its line, before anything is parsed: YAML takes longer than everything else here.
-        described = re.search(r"^described_as: (.+)$", path.read_text(), re.MULTILINE)
+def source_card(info: dict[str, str], folder: Path = FOLDER) -> SourceCard | None:
+    """Return the card of the data set whose annotation file has this `info`, or None if no card describes it.
+
+    A card describes a data set if `info["description"]` begins with the card's `described_as`.
+    """
+    for path in sorted(folder.glob("*.md")):
+        text = path.read_text()
+        # A regular expression finds the field, because parsing the YAML of every card takes longer than writing a card.
+        front = text.split("\n---\n")[0] if _has_front_matter(text) else ""
+        described = re.search(r"^described_as: (.+)$", front, re.MULTILINE)
         if described and info.get("description", "").startswith(described.group(1)):
             return read_card(path)
     return None
+
+
+def _has_front_matter(text: str) -> bool:
+    return text.startswith("---\n") and "\n---\n" in text

@@ -1,44 +1,46 @@
-"""The text of CARD.md: a Hugging Face data set card, YAML front matter and sections, from what was measured."""
+"""The text of CARD.md: a Hugging Face data set card with YAML front matter and sections."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import yaml
 
 from data_cards import croissant
-from data_cards.facts import Facts, front_matter
+from data_cards.facts import Facts, front_matter, package_version
 from data_cards.statistics import Histogram
-from pipeline.records.codec import SCHEMA_VERSION
 from pipeline.records.manifest import count_rules
+from pipeline.wording import counted
 
 CONTACT_SHEET = "contact_sheet.jpg"
-HEAT = "where_people_stand.jpg"
+POSITIONS = "people_positions.jpg"
 
 
 def card_text(facts: Facts) -> str:
-    """The whole of CARD.md."""
+    """Return the complete text of CARD.md."""
     front = yaml.safe_dump(front_matter(facts), sort_keys=False, allow_unicode=True, width=1000)
-    sections = (_summary, _uses, _structure, _creation, _measured, _licenses, _leakage, _limits, _citation)
+    sections = (_summary, _uses, _structure, _creation, _statistics, _licenses, _leakage, _limitations, _citation)
     return f"---\n{front}---\n\n" + "\n\n".join(section(facts).strip() for section in sections) + "\n"
 
 
 def _summary(facts: Facts) -> str:
     found = [f"> - {line}." for leakage in facts.leakages if leakage.found for line in leakage.lines()]
-    warning = "\n".join(["> **Warning: this set shares images with another.**", *found, "", ""]) if found else ""
+    warning = "\n".join(["> **Warning: this record set shares images with another one.**", *found, "", ""]) if found else ""
     return f"""# {facts.name}
 
 {warning}{facts.summary}.
 
-What this card says of the set was measured when it was built; what it says of the source names where that was read.
+The build measured all numbers about this record set. Statements about the source data set come from the sources cited below.
 
 ![Samples: crop with skeletons, ignore mask, heatmaps, PAFs](pictures/{CONTACT_SHEET})
 
-Under each crop stand the image's id and its license's id: the picture is under that license."""
+The line below each crop names the image id and the id of the image license. Each picture is subject to the license of its image."""
 
 
 def _uses(facts: Facts) -> str:
     return f"""## Uses
 
-For training networks that predict the heatmaps and PAFs of this skeleton: `python -m trainer train --records RECORDS`.
-Not for evaluation: crops are augmented, and people without keypoints are masked.
+Train networks that predict the heatmaps and PAFs of this skeleton: `python -m trainer train --records RECORDS`. Do not evaluate on
+this record set: crops are augmented, and people without keypoints are masked.
 
 {_of_source(facts, "Uses")}"""
 
@@ -46,70 +48,75 @@ Not for evaluation: crops are augmented, and people without keypoints are masked
 def _structure(facts: Facts) -> str:
     m, skeleton = facts.manifest, facts.manifest.format.skeleton
     on_disk = sum(shard_file["bytes"] for shard in m.shards for shard_file in shard.files.values())
-    columns = {name: what for name, (_, _, what) in croissant.SAMPLE_FIELDS.items()}
+    columns = {name: description for name, (_, _, description) in croissant.SAMPLE_FIELDS.items()}
     return f"""## Structure
 
-{on_disk / 1e6:,.1f} MB in {len(m.shards)} shards. A shard is a folder under `shards/` with a MindRecord file, its index and a list of
-its rows; `samples.parquet` lists all of them; `manifest.json` holds settings and checksums; `croissant.json` describes every file.
-There is no split: the whole set is for training. A row of a shard:
+{on_disk / 1e6:,.1f} MB in {counted(len(m.shards), "shard")}. A shard is a folder in `shards/` with a MindRecord file, its index and a list of its
+rows. `samples.parquet` lists the rows of all shards, `manifest.json` contains settings and checksums, and `croissant.json` describes
+every file. The set has no splits; all samples are for training.
 
-{_table(("column", "what"), [(f"`{name}`", what) for name, what in croissant.row_fields(m).items()])}
+Columns of a row in a shard:
 
-A line of `samples.parquet`:
+{_table(("column", "description"), [(f"`{name}`", text) for name, text in croissant.row_fields(m).items()])}
 
-{_table(("column", "what"), [(f"`{name}`", what) for name, what in columns.items()])}
+Columns of `samples.parquet`:
 
-Skeleton `{skeleton.name}`, {skeleton.num_joints} joints: {", ".join(skeleton.joints)}.
-{skeleton.num_limbs} limbs, in the order of the PAFs: {", ".join(f"{a}–{b}" for a, b in skeleton.limbs)}."""
+{_table(("column", "description"), [(f"`{name}`", text) for name, text in columns.items()])}
+
+Skeleton `{skeleton.name}` with {counted(skeleton.num_joints, "joint")}: {", ".join(skeleton.joints)}.
+{counted(skeleton.num_limbs, "limb")}, in PAF order: {", ".join(f"{a}–{b}" for a, b in skeleton.limbs)}."""
 
 
 def _creation(facts: Facts) -> str:
     m, source = facts.manifest, facts.manifest.sources["annotations"]
-    told = "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in facts.source_info.items())
+    info = "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in facts.source_info.items())
     provenance = {
         "annotation file": f"`{source['name']}`, {source['bytes']:,} bytes, SHA-256 `{source['sha256']}`",
-        "what it says of itself": _cell(told) or "nothing",
-        "pixels of the originals": f"SHA-256 over the hashes of all images `{facts.index.pixels_digest}`",
-        "seed": f"`{m.seed}`: sample (image, variant) is a function of (seed, image id, variant)",
-        "row schema": f"version {SCHEMA_VERSION}",
-        "builder": f"version {m.builder_version}, `python -m pipeline build`",
-        "digest of all rows": f"`{m.digest}`",
+        "`info` of the annotation file": _cell(info) or "none",
+        "pixels of the original images": f"SHA-256 over the hashes of all images `{facts.index.pixels_digest}`",
+        "seed": f"`{m.seed}`; a sample is a function of (seed, image id, variant)",
+        "content digest": f"`{m.digest}`, SHA-256 over all rows",
+        "row schema version": f"{m.schema_version}",
+        "builder version": f"{m.builder_version}, of `python -m pipeline build`",
+        "package version": f"{croissant.PACKAGE} {package_version()}, which wrote this card",
     }
     rules = [(rule, f"{m.counts.get(name, 0):,}") for name, rule in count_rules(m.config).items()]
     return f"""## Creation
 
-{_table(("", ""), list(provenance.items()))}
+{_table(("item", "value"), list(provenance.items()))}
 
-### What was kept, masked and left out
+### Selection
 
-{_table(("rule", "how many"), rules)}
+{_table(("rule", "count"), rules)}
 
 ### Settings
 
 {_table(("option", "value"), [(f"`{name}`", f"`{value}`") for name, value in m.config.items()])}"""
 
 
-def _measured(facts: Facts) -> str:
+def _statistics(facts: Facts) -> str:
     index = facts.index
-    people = index.people[index.once]
+    people = index.people[index.is_first]
     histograms = "\n\n".join(map(_histogram, facts.histograms))
-    return f"""## What is in it
+    return f"""## Statistics
 
-{people.sum():,} target people in {len(people):,} images ({people.mean():.2f} an image, at most {people.max()}; {(people == 0).sum():,}
-images without). {index.mirrored.mean():.1%} of the samples are mirrored; {index.masked.mean():.1%} of all cells are in the ignore
-mask. A sample has {index.bytes.mean() / 1e3:.1f} KB.
+- {counted(int(people.sum()), "target person")} in {counted(len(people), "image")}: {people.mean():.2f} per image, at most {people.max()};
+  {counted(int((people == 0).sum()), "image")} without people.
+- {index.mirrored.mean():.1%} of the samples are mirrored.
+- The ignore mask covers {index.masked.mean():.1%} of all cells.
+- Mean size of a sample: {index.row_bytes.mean() / 1e3:.1f} KB.
 
 {histograms}
 
-### Where people stand
+### Positions of people
 
-![Middles of people's boxes](pictures/{HEAT})
+![Centers of the bounding boxes of people](pictures/{POSITIONS})
 
-The middles of the boxes around the labeled joints of the target people: over the original images, and over the crops."""
+Centers of the boxes around the labeled keypoints of the target people, in the original images and in the crops."""
 
 
 def _histogram(histogram: Histogram) -> str:
-    heads = ("", *(f"{name}, of {histogram.whole(name)}" for name in histogram.counts))
+    heads = ("bin", *(histogram.heading(name) for name in histogram.counts))
     columns = [
         [f"{count:,} ({share:.1%})" for count, share in zip(counts, histogram.shares(name), strict=True)]
         for name, counts in histogram.counts.items()
@@ -123,7 +130,7 @@ def _histogram(histogram: Histogram) -> str:
 
 def _licenses(facts: Facts) -> str:
     urls = facts.manifest.sources["annotations"].get("license_urls", {})
-    ids, counts = np.unique(facts.index.license[facts.index.once], return_counts=True)
+    ids, counts = np.unique(facts.index.license[facts.index.is_first], return_counts=True)
     names = [facts.manifest.licenses.get(str(id), "not listed in the source") for id in ids]
     rows = [
         (str(id), _cell(name), _cell(urls.get(str(id), "")), f"{count:,}")
@@ -131,56 +138,56 @@ def _licenses(facts: Facts) -> str:
     ]
     return f"""## Licenses
 
-{_table(("id", "license", "address", "images"), rows)}
+{_table(("id", "license", "URL", "images"), rows)}
 
-{_of_source(facts, "Licenses") or "What the annotation file says of the images' licenses is all that is known here."}"""
+{_of_source(facts, "Licenses") or "This table is read from the annotation file. Nothing else is known about the licenses of the images."}"""
 
 
 def _leakage(facts: Facts) -> str:
-    told = "\n".join(f"- {line}." for leakage in facts.leakages for line in leakage.lines())
-    nothing = "Not compared with any other set: `python -m data_cards RECORDS --against OTHER` does, and says so here."
+    lines = "\n".join(f"- {line}." for leakage in facts.leakages for line in leakage.lines())
+    not_compared = "Not compared with another record set yet; run `python -m data_cards RECORDS --against OTHER`."
     return f"""## Leakage
 
-{told or nothing}
+{lines or not_compared}
 
-Compared are image ids and the pixels of the originals; an image that was resized or compressed anew is not recognized."""
+The comparison uses image ids and pixels of the original images. It does not recognize resized or recompressed images."""
 
 
-def _limits(facts: Facts) -> str:
+def _limitations(facts: Facts) -> str:
     if facts.source is None:
-        return """## Known faults, bias, limits
+        return """## Known issues, biases, limitations
 
-There is no card of this source: whoever made the annotations knows their faults and biases."""
-    return f"""## Known faults, bias, limits
+No card describes this source data set. Ask its authors about known issues and biases."""
+    return f"""## Known issues, biases, limitations
 
-Of the source (`data_cards/{facts.source.name}` in the project):
+From the card of the source data set (`data_cards/{facts.source.name}`):
 
-### Known faults
+### Known issues
 
-{_of_source(facts, "Known faults")}
+{_of_source(facts, "Known issues")}
 
-### Biases and limits
+### Biases and limitations
 
-{_of_source(facts, "Biases and limits")}"""
+{_of_source(facts, "Biases and limitations")}"""
 
 
 def _citation(facts: Facts) -> str:
     return f"""## Citation
 
-Cite this set by its digest, and the method: {croissant.METHOD}.
+Cite this record set by its content digest, and cite the method: {croissant.METHOD}.
 
 {_of_source(facts, "Citation")}"""
 
 
 def _of_source(facts: Facts, section: str) -> str:
-    """A section of the source's card; nothing where there is none."""
+    """Return a section of the source's card, or an empty string."""
     return facts.source.sections.get(section, "") if facts.source else ""
 
 
-def _table(heads: tuple[str, ...], rows: list) -> str:
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows))
 
 
 def _cell(text: str) -> str:
-    """Words of an annotation file inside a table."""
+    """Escape a text from an annotation file for a table cell."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

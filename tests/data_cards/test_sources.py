@@ -1,0 +1,39 @@
+"""The cards of the source data sets."""
+
+import re
+
+import pytest
+import yaml
+
+from data_cards import sources
+
+SECTIONS = ("Annotation", "Sizes", "Licenses", "Known issues", "Biases and limitations", "Uses", "Citation")
+
+
+@pytest.mark.parametrize("name", ["coco2014", "coco2017", "synthetic"])
+def test_a_source_card_is_complete_and_cites_its_sources(name):
+    source = sources.read_card(sources.FOLDER / f"{name}.md")
+    assert all(len(source.sections.get(section, "")) > 20 for section in SECTIONS)
+    assert sources.source_card({"description": f"{source.front['described_as']}, seed 3"}) == source
+    cited = set(re.findall(r"\[([\d, ]+)\]", "".join(source.sections[s] for s in SECTIONS if s != "Citation")))
+    numbers = {int(number) for part in cited for number in part.split(",")}
+    listed = {int(number) for number in re.findall(r"^(\d+)\. ", source.sections["Citation"], re.MULTILINE)}
+    assert numbers == listed and bool(numbers) == (name != "synthetic")
+
+
+def test_a_file_without_front_matter_is_not_a_card(tmp_path):
+    """The README of the folder may quote the front matter of a card."""
+    card = (sources.FOLDER / "synthetic.md").read_text()
+    (tmp_path / "README.md").write_text(f"# Cards\n\n```\n{card}```\n")
+    assert sources.source_card({"description": "Synthetic people, seed 3"}, tmp_path) is None
+    (tmp_path / "own.md").write_text(card)
+    assert sources.source_card({"description": "Synthetic people, seed 3"}, tmp_path).name == "own.md"
+
+
+def test_a_card_without_front_matter_is_refused(tmp_path):
+    (tmp_path / "x.md").write_text("# Title\n")
+    with pytest.raises(ValueError, match="front matter"):
+        sources.read_card(tmp_path / "x.md")
+    (tmp_path / "x.md").write_text(f"---\n{yaml.safe_dump({'pretty_name': 'x'})}---\n")
+    with pytest.raises(ValueError, match=r"x\.md: front matter must have .*described_as"):
+        sources.read_card(tmp_path / "x.md")
