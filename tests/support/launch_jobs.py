@@ -1,4 +1,4 @@
-"""Start training jobs of one or several processes, and look at what they left."""
+"""Training jobs of one or several processes, and checks of what they leave behind."""
 
 import json
 import subprocess
@@ -10,18 +10,15 @@ import numpy as np
 import psutil
 from trainer_data import TINY_OPTIONS
 
-from trainer.run import checkpoint
-
-STEPS = 40
-
+from trainer.run.checkpoint import read_checkpoint
+from trainer.run.layout import LOG, checkpoint_path, ranks_folder
 
 ROOT = Path(__file__).parents[2]
-
-
+STEPS = 40
 ENDS_WITHIN_S = 60.0
 
 
-def train_words(records, out, batch_size: int, *more: str) -> list[str]:
+def train_words(records: Path, out: Path, batch_size: int, *more: str) -> list[str]:
     words = f"train --records {records} --out {out} --batch-size {batch_size} --log-interval 4 --ckpt-interval 5 --keep-checkpoint-max 99".split()
     schedule = f"--max-steps {STEPS} --max-epoch 1000 --lr 0.003 --freeze-backbone-steps 0 --device-target CPU --resume".split()
     return [*words, *schedule, *TINY_OPTIONS, *more]
@@ -38,23 +35,25 @@ def launch(*train: str, more: tuple[str, ...] = ()) -> subprocess.Popen:
 
 
 def ended(process: subprocess.Popen) -> tuple[int, str]:
-    said, _ = process.communicate(timeout=240)
-    return process.returncode, said
+    """Wait for the end; return exit code and output."""
+    output, _ = process.communicate(timeout=240)
+    return process.returncode, output
 
 
 def assert_same(run: Path, other: Path, tolerance: float, step: int = STEPS) -> None:
-    mine, theirs = (checkpoint.read_path(folder / f"step-{step:08d}{checkpoint.SUFFIX}")[2] for folder in (run, other))
-    assert mine.keys() == theirs.keys()
-    for name in mine:
-        np.testing.assert_allclose(mine[name], theirs[name], rtol=0, atol=tolerance, err_msg=name)
+    """Compare all tensors of the checkpoints of a step."""
+    first, second = (read_checkpoint(checkpoint_path(folder, step))[1] for folder in (run, other))
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_allclose(first[name], second[name], rtol=0, atol=tolerance, err_msg=name)
 
 
-def losses_of(run: Path) -> list:
-    return [(entry["step"], entry["loss"]) for entry in map(json.loads, (run / "log.jsonl").read_text().splitlines())]
+def losses_of(run: Path) -> list[tuple[int, float]]:
+    return [(entry["step"], entry["loss"]) for entry in map(json.loads, (run / LOG).read_text().splitlines())]
 
 
 def ranks_of(run: Path) -> dict[str, psutil.Process]:
-    """Processes that train in `run`, by their rank; the scheduler as "scheduler"."""
+    """Return the processes that train in `run` by rank; the scheduler as "scheduler"."""
     found = {}
     for process in psutil.process_iter():
         try:
@@ -67,13 +66,14 @@ def ranks_of(run: Path) -> dict[str, psutil.Process]:
 
 
 def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
-    beat = run.with_name(f"{run.name}.ranks") / "rank-0.beat"
+    beat = ranks_folder(run) / "rank-0.beat"
     while not (beat.exists() and int(beat.read_text() or 0) >= step):
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.02)
 
 
-def assert_nobody_left(run: Path) -> None:
+def assert_no_process_left(run: Path) -> None:
+    """Wait up to 10 s for all processes of `run` to end."""
     by_s = time.monotonic() + 10
     while (left := ranks_of(run)) and time.monotonic() < by_s:
         time.sleep(0.2)

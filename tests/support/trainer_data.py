@@ -1,4 +1,4 @@
-"""What several tests of the trainer need: a tiny record set made from nothing, and a network that compiles in a second."""
+"""Shared inputs of the trainer's tests: a tiny synthetic record set, and a network that compiles in a second."""
 
 import dataclasses
 from pathlib import Path
@@ -23,7 +23,7 @@ TINY_OPTIONS = as_options(flatten(TINY))
 
 
 def make_records(folder: Path, *, num_images: int = 16, variants: int = 2, shards: int = 2) -> Path:
-    """Records of drawn people, 64 px, in folder/records."""
+    """Build a record set of synthetic people, 64 px, in folder/records."""
     synthesize(SynthesizeConfig(out=folder / "people", num_images=num_images, width=160, height=120, jobs=1))
     annotations = folder / "people" / "annotations" / "person_keypoints_train2017.json"
     build(

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or refused; the network comes back as it was, with nothing else to say."""
+"""Checkpoints are complete or refused, and restore the network without further options."""
 
 import dataclasses
 import shutil
@@ -12,7 +12,8 @@ from pipeline.cli import flatten
 from pipeline.errors import UserError
 from pipeline.skeletons import COCO18
 from trainer.run import checkpoint
-from trainer.run.checkpoint import load_network, read_checkpoint, save_checkpoint
+from trainer.run.checkpoint import read_checkpoint, save_checkpoint
+from trainer.run.load import load_network
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def saved_network(tmp_path_factory):
     return network, path
 
 
-def test_what_is_saved_is_read(tmp_path):
+def test_a_saved_checkpoint_reads_back_equal(tmp_path):
     path = tmp_path / "c.safetensors"
     save_checkpoint(path, make_info(), small_tensors())
     info, tensors = read_checkpoint(path)
@@ -37,7 +38,7 @@ def test_what_is_saved_is_read(tmp_path):
     for name, tensor in small_tensors().items():
         np.testing.assert_array_equal(tensors[name], tensor)
         assert tensors[name].shape == tensor.shape
-    assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"], "nothing temporary stays"
+    assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"], "no temporary file is left"
 
 
 def test_every_flipped_byte_and_every_truncation_is_refused(tmp_path):
@@ -52,7 +53,7 @@ def test_every_flipped_byte_and_every_truncation_is_refused(tmp_path):
         flipped[place] ^= 1 << int(rng.integers(8))
         bad.write_bytes(flipped)
         if padding[0] <= place < padding[1]:
-            continue  # blanks behind the header mean nothing
+            continue  # padding after the header has no meaning
         with pytest.raises(UserError, match="bad"):
             read_checkpoint(bad)
     for length in [0, 1, 7, 8, 100, len(whole) // 2, len(whole) - 1]:
@@ -64,7 +65,7 @@ def test_every_flipped_byte_and_every_truncation_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint at all", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
-def test_what_is_not_a_checkpoint_is_refused_by_name(tmp_path, content):
+def test_other_files_are_refused_by_name(tmp_path, content):
     path = tmp_path / "thing.ckpt"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"thing\.ckpt"):
@@ -75,7 +76,7 @@ def test_what_is_not_a_checkpoint_is_refused_by_name(tmp_path, content):
         load_network(tmp_path)
 
 
-def test_newest_is_found_by_its_contents_and_a_damaged_one_is_passed_over(tmp_path):
+def test_the_newest_is_found_by_its_content_and_damaged_ones_are_skipped(tmp_path):
     for name, step in (("zzz", 1), ("aaa", 30), ("mmm", 20)):
         save_checkpoint(tmp_path / f"{name}.safetensors", make_info(step=step), small_tensors(step))
     (tmp_path / "broken.safetensors").write_bytes(b"half")
@@ -96,24 +97,40 @@ def test_pruning_keeps_the_newest(tmp_path):
     assert [checkpoint.read_info(p).step for p in checkpoint.list_checkpoints(tmp_path)] == [40, 20]
 
 
-def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+def test_a_failed_save_leaves_only_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "c.safetensors"
     save_checkpoint(path, make_info(step=1), small_tensors())
-    monkeypatch.setattr(checkpoint.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk")))
+    monkeypatch.setattr("pipeline.files.os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk")))
     with pytest.raises(OSError, match="disk"):
         save_checkpoint(path, make_info(step=2), small_tensors())
     monkeypatch.undo()
     assert read_checkpoint(path)[0].step == 1 and len(list(tmp_path.iterdir())) == 1
 
 
-def test_the_one_before_a_damaged_one_is_taken_and_the_damaged_one_named(saved_network, tmp_path, capsys):
+def test_loading_a_folder_skips_a_damaged_checkpoint_and_notes_it(saved_network, tmp_path, capsys):
+    """Library code prints nothing; the command prints the notes."""
     saved = Path(shutil.copy(saved_network[1], tmp_path))
     (tmp_path / "step-99999999.safetensors").write_bytes(saved.read_bytes()[:-100])
-    assert load_network(tmp_path).path == saved
-    assert "passed over: checkpoint" in (error := capsys.readouterr().err) and "step-99999999.safetensors" in error
+    loaded = load_network(tmp_path)
+    assert loaded.path == saved
+    (note,) = loaded.notes
+    assert note.startswith("skipped checkpoint") and "step-99999999.safetensors" in note
+    assert capsys.readouterr() == ("", "")
 
 
-def test_load_network_gives_the_same_fields_for_a_file_and_its_folder(saved_network):
+def test_averaged_weights_are_noted_and_used_unless_refused(saved_network, tmp_path, capsys):
+    info, tensors = read_checkpoint(saved_network[1])
+    averages = {checkpoint.AVERAGE + name.removeprefix(checkpoint.NETWORK): tensor + 1 for name, tensor in tensors.items()}
+    path = tmp_path / "averaged.safetensors"
+    save_checkpoint(path, info, {**tensors, **averages})
+    with_averages, without = load_network(path), load_network(path, average=False)
+    assert with_averages.notes == [f"{path}: using the averaged weights"] and without.notes == []
+    for name, p in with_averages.network.parameters_dict().items():
+        np.testing.assert_array_equal(p.asnumpy(), tensors[checkpoint.NETWORK + name] + 1)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_load_network_returns_the_same_fields_for_a_file_and_its_folder(saved_network):
     network, path = saved_network
     images = np.random.default_rng(1).integers(0, 256, (2, 48, 64, 3), np.uint8)
     import mindspore as ms
@@ -126,7 +143,7 @@ def test_load_network_gives_the_same_fields_for_a_file_and_its_folder(saved_netw
         assert got[0].shape == (2, 19, 6, 8) and got[1].shape == (2, 38, 6, 8) and got[0].dtype == np.float32
         np.testing.assert_allclose(got[0], heatmaps, atol=1e-5)
         np.testing.assert_allclose(got[1], pafs, atol=1e-5)
-        assert loaded.fields(images[:1, :32])[0].shape == (1, 19, 4, 8), "another size needs nothing"
+        assert loaded.fields(images[:1, :32])[0].shape == (1, 19, 4, 8), "another input size needs no option"
     with pytest.raises(ValueError, match="multiples of 8"):
         loaded.fields(images[:, :47])
 
@@ -149,11 +166,11 @@ def test_tensors_of_another_network_are_refused_by_name(saved_network, tmp_path)
 def test_a_network_of_another_version_is_refused(tmp_path, fields):
     path = tmp_path / "step.safetensors"
     save_checkpoint(path, make_info(network={**dataclasses.asdict(TINY), **fields}), small_tensors())
-    with pytest.raises(UserError, match=f"{path}: its network is not one of this version.*{next(iter(fields))}"):
-        checkpoint.load_network(path)
+    with pytest.raises(UserError, match=f"{path}: this version has no such network.*{next(iter(fields))}"):
+        load_network(path)
 
 
-def test_settings_of_the_network_that_an_older_checkpoint_does_not_have_are_the_defaults(saved_network, tmp_path):
+def test_network_settings_that_an_older_checkpoint_lacks_take_their_defaults(saved_network, tmp_path):
     network, path = saved_network
     _, tensors = read_checkpoint(path)
     old = {
@@ -169,6 +186,6 @@ def test_settings_of_the_network_that_an_older_checkpoint_does_not_have_are_the_
     }
     save_checkpoint(tmp_path / "old.safetensors", make_info(network={**old, "residual": False}), tensors)
     loaded = load_network(tmp_path / "old.safetensors")
-    assert loaded.info.network == flatten(TINY), "as a new checkpoint would have them, so that a run continues from it"
+    assert loaded.info.network == flatten(TINY), "as in a new checkpoint, so that a run can continue from it"
     names = [p.name for p in network.get_parameters()]
     assert [p.name for p in loaded.network.get_parameters()] == names

@@ -1,4 +1,4 @@
-"""The loss: hand-worked values, the mask, and parts of a batch that average to the whole."""
+"""The loss: values computed by hand, the ignore mask, and parts of a batch that average to the whole."""
 
 import mindspore as ms
 import numpy as np
@@ -27,10 +27,10 @@ def losses_of(outputs, heatmaps, pafs, mask) -> np.ndarray:
     return stage_losses(outputs, ms.Tensor(heatmaps), ms.Tensor(pafs), ms.Tensor(mask)).asnumpy()
 
 
-def test_hand_worked():
+def test_values_computed_by_hand():
     heatmaps, pafs = np.full((1, 1, 1, 2), 255, np.uint8), np.full((1, 2, 1, 2), -127, np.int8)
     outputs = [(np.full((1, 1, 1, 2), 0.5, np.float32), np.zeros((1, 2, 1, 2), np.float32))]
-    # Errors: 0.5 and 1 everywhere; then one of the two cells is ignored.
+    # Errors are 0.5 and 1 everywhere; then one of the two cells is ignored.
     np.testing.assert_allclose(losses_of(outputs, heatmaps, pafs, np.array([[[0, 0]]], np.uint8)), [[0.25, 1.0]], rtol=1e-6)
     np.testing.assert_allclose(losses_of(outputs, heatmaps, pafs, np.array([[[0, 1]]], np.uint8)), [[0.125, 0.5]], rtol=1e-6)
     np.testing.assert_array_equal(losses_of(outputs, heatmaps, pafs, np.array([[[1, 1]]], np.uint8)), [[0, 0]])
@@ -59,7 +59,7 @@ def test_ignored_cells_do_not_matter_and_halves_average_to_the_whole(seed):
     np.testing.assert_allclose(losses_of(changed, heatmaps, pafs, mask), whole, rtol=1e-6)
 
 
-def test_a_branch_that_a_stage_does_not_have_costs_nothing_and_the_newest_fields_are_the_result():
+def test_a_missing_branch_has_loss_0_and_the_last_fields_are_the_result():
     outputs, heatmaps, pafs, mask = random_case(0, 2)
     both = losses_of(outputs, heatmaps, pafs, mask)
     (first_heatmaps, first_pafs), (second_heatmaps, second_pafs) = ([ms.Tensor(f) for f in stage] for stage in outputs)

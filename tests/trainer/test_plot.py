@@ -1,4 +1,4 @@
-"""Curves: those of the log, all of them, as a picture that is whole."""
+"""Curves of a run: all values of the log, drawn into a complete picture."""
 
 import json
 import subprocess
@@ -12,9 +12,9 @@ import pytest
 from pipeline.cli import main
 from pipeline.errors import UserError
 from trainer.__main__ import COMMANDS
-from trainer.commands.plot import draw_schedule, read_curves
 from trainer.loop.optimizer import LearningRates
-from trainer.run.log import Report, scalars
+from trainer.run.curves import draw_schedule, read_curves
+from trainer.run.log import TrainingLog, scalars
 
 ROOT = Path(__file__).parents[2]
 RATES = LearningRates(0.0, 2.5e-5, 1e-4)
@@ -23,12 +23,12 @@ RATES = LearningRates(0.0, 2.5e-5, 1e-4)
 def make_run(folder: Path, lines: int = 4, norm: float | None = 2.0) -> Path:
     folder.mkdir()
     now = [0.0]
-    report = Report(folder, num_stages=2, restored={}, clock=lambda: now[0])
+    log = TrainingLog(folder, num_stages=2, clock=lambda: now[0])
     for step in range(1, lines + 1):
         now[0] += 1
         losses = np.array([[1 / step, 2 / step], [3 / step, 0]], np.float32)
-        report.add(losses, num_samples=8, waited_s=0.25, gradient_norm=norm)
-        report.log(step=step, epoch=0, steps_left=9, rates=RATES)
+        log.add(losses, num_samples=8, waited_s=0.25, gradient_norm=norm)
+        log.write(step=step, epoch=0, steps_left=9, rates=RATES)
     return folder
 
 
@@ -42,25 +42,25 @@ def read_picture(path: Path) -> np.ndarray:
     return picture
 
 
-def test_every_stage_and_branch_has_its_curve(tmp_path):
+def test_each_stage_and_branch_has_a_curve(tmp_path):
     curves = read_curves(make_run(tmp_path / "run"))
     assert set(curves) == {
-        *("loss/all", "loss/stage1_heatmap", "loss/stage1_paf", "loss/stage2_heatmap"),  # the second gives no PAFs
-        *("lr/vgg", "lr/base", "lr/stage", "imgs_per_sec", "data_wait", "gradient_norm"),
+        *("loss/all", "loss/stage1_heatmap", "loss/stage1_paf", "loss/stage2_heatmap"),  # stage 2 has no PAFs
+        *("lr/backbone", "lr/neck", "lr/stages", "imgs_per_sec", "data_wait", "gradient_norm"),
     }
     assert curves["loss/stage1_paf"] == ([1, 2, 3, 4], pytest.approx([2, 1, 2 / 3, 0.5]))
-    assert curves["lr/base"][1] == [2.5e-5] * 4 and curves["gradient_norm"][1] == [2.0] * 4
+    assert curves["lr/neck"][1] == [2.5e-5] * 4 and curves["gradient_norm"][1] == [2.0] * 4
 
 
-def test_a_log_without_norms_has_no_curve_of_them(tmp_path):
+def test_a_log_without_gradient_norms_has_no_such_curve(tmp_path):
     run = make_run(tmp_path / "run", norm=None)
     entry = json.loads((run / "log.jsonl").read_text().splitlines()[0])
     assert entry["gradient_norm"] is None and "gradient_norm" not in scalars(entry)
-    del entry["gradient_norm"]  # as logs were before there were norms
+    del entry["gradient_norm"]  # logs of older versions
     assert "gradient_norm" not in scalars(entry)
 
 
-def test_the_mean_norm_is_the_same_over_an_interruption(tmp_path):
+def test_the_mean_gradient_norm_survives_an_interruption(tmp_path):
     norms, (whole, first, second) = (0.1, 0.7, 12.3, 4.4), (tmp_path / name for name in "abc")
     entries = []
     for folders in ([whole], [first, second]):
@@ -68,16 +68,16 @@ def test_the_mean_norm_is_the_same_over_an_interruption(tmp_path):
         parts = np.split(np.array(norms), len(folders))
         for folder, part in zip(folders, parts, strict=True):
             folder.mkdir()
-            report = Report(folder, num_stages=1, restored=restored)
+            log = TrainingLog(folder, num_stages=1, restored=restored)
             for norm in part:
-                report.add(np.ones((1, 2), np.float32), num_samples=1, waited_s=0.0, gradient_norm=float(norm))
-            restored = report.tensors()
-        entries.append(report.log(step=4, epoch=0, steps_left=0, rates=RATES))
+                log.add(np.ones((1, 2), np.float32), num_samples=1, waited_s=0.0, gradient_norm=float(norm))
+            restored = log.tensors()
+        entries.append(log.write(step=4, epoch=0, steps_left=0, rates=RATES))
     assert entries[0]["gradient_norm"] == entries[1]["gradient_norm"] == pytest.approx(4.375)
-    assert report.tensors()["report.gradient_norms"].tolist() == [0, 0], "the next interval begins anew"
+    assert log.tensors()["log.gradient_norms"].tolist() == [0, 0], "the next interval starts at 0"
 
 
-def test_one_run_and_several_are_drawn(tmp_path, capsys):
+def test_one_run_and_two_runs_are_drawn(tmp_path, capsys):
     first, second = make_run(tmp_path / "a"), make_run(tmp_path / "b", norm=None)
     assert plot(first) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(first / "curves.png")
@@ -85,19 +85,19 @@ def test_one_run_and_several_are_drawn(tmp_path, capsys):
     assert plot(first, second, "--out", both) == 0
     assert plot(second) == 0
     with_norm, without = read_picture(first / "curves.png"), read_picture(second / "curves.png")
-    assert with_norm.shape[0] > without.shape[0], "a panel for the norms only where there are some"
+    assert with_norm.shape[0] > without.shape[0], "only a log with norms has a panel for them"
     assert read_picture(both).shape == with_norm.shape and (read_picture(both) != with_norm).any()
-    assert {path.name for path in first.iterdir()} == {"curves.png", "log.jsonl"}, "nothing half-made stays"
+    assert {path.name for path in first.iterdir()} == {"curves.png", "log.jsonl"}, "no temporary file is left"
 
 
-def test_a_run_that_is_being_written_is_drawn(tmp_path):
+def test_an_incomplete_last_line_is_ignored(tmp_path):
     run = make_run(tmp_path / "run")
     with open(run / "log.jsonl", "a") as file:
         file.write('{"epoch": 0, "ste')
     assert plot(run) == 0 and len(read_curves(run)["loss/all"][0]) == 4
 
 
-def test_what_has_no_curves_is_refused(tmp_path, capsys):
+def test_folders_without_curves_are_refused(tmp_path, capsys):
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "log.jsonl").write_text('{"step": 1}\n')
     for folder in (tmp_path, tmp_path / "foreign"):
@@ -110,13 +110,13 @@ def test_what_has_no_curves_is_refused(tmp_path, capsys):
         plot(tmp_path, "--out", "curves.jpg")
 
 
-def test_the_schedule_is_drawn_and_asks_for_the_break_points():
-    asked = []
-    png = draw_schedule(lambda step: asked.append(step) or RATES, total_steps=1_000_000, marked=[12_345])
+def test_the_schedule_is_exact_at_its_break_points():
+    evaluated = []
+    png = draw_schedule(lambda step: evaluated.append(step) or RATES, total_steps=1_000_000, break_points=[12_345])
     assert cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR) is not None
-    assert {0, 12_344, 12_345, 999_999} <= set(asked) and len(asked) < 2_100
+    assert {0, 12_344, 12_345, 999_999} <= set(evaluated) and len(evaluated) < 2_100
 
 
-def test_matplotlib_is_loaded_only_to_draw_and_mindspore_never():
+def test_importing_the_command_loads_neither_matplotlib_nor_mindspore():
     code = "import sys, trainer.commands.plot; sys.exit('matplotlib' in sys.modules or 'mindspore' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

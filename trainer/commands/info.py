@@ -1,6 +1,5 @@
-"""The command `info`: all that a checkpoint holds, for people. Loads no mindspore."""
+"""The command `info`: print what a checkpoint contains. Imports no mindspore."""
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,25 +18,26 @@ from trainer.run.checkpoint import (
     NETWORK,
     OPTIMIZER,
     SCALER,
-    SUFFIX,
     CheckpointInfo,
     Tensors,
     read_checkpoint,
     read_info,
 )
+from trainer.run.formatting import counted
+from trainer.run.layout import CHECKPOINT_SUFFIX, checkpoint_files
 
-EMA = "averages of the weights (--ema-decay), which evaluation takes"
-GROUPS = {"vgg (backbone)": "backbone.", "base (neck)": "neck.", "stage": "stages."}
-RUNNING_AVERAGES = (".moving_mean", ".moving_variance")  # of batch normalization: nothing that an optimizer learns
+AVERAGES_TITLE = "averaged weights (--ema-decay), which the evaluator uses"
+GROUPS = {"backbone": "backbone.", "neck": "neck.", "stages": "stages."}
+RUNNING_AVERAGES = (".moving_mean", ".moving_variance")  # of batch normalization, not trained by the optimizer
 
 
 @dataclass(frozen=True, kw_only=True)
 class InfoConfig:
-    """Tell all that a checkpoint holds: where its run stood, network and settings, skeleton, targets, parameters, optimizer state,
-    and whether its checksum is right.
+    """Print what a checkpoint contains, and verify its checksum.
 
-    Of a run folder: a table of all its checkpoints, then the newest whole one. Settings marked with * differ from those of the
-    preset. The exit code is 1 if one is damaged.
+    Prints progress, network and settings, skeleton, targets, number of parameters, and optimizer state. For a run folder: a
+    table of all checkpoints, then the newest complete one. * marks settings that differ from the preset. The exit code is 1 if
+    a checkpoint is damaged.
 
     Example: python -m trainer info runs/first
 
@@ -49,18 +49,24 @@ class InfoConfig:
 
 
 def run(config: InfoConfig) -> int:
-    """The command `info`. Raises UserError for a path that is no checkpoint and holds none."""
+    """Run the command `info`. Raises UserError for a path that is not a checkpoint and contains none."""
     path = config.checkpoint
-    if not path.is_dir():
-        info, (tensors, fault) = read_info(path), _whole(path)
-        print("\n".join(describe(path, info, tensors, fault)))
-        return 1 if fault else 0
-    files = sorted(path.glob(f"*{SUFFIX}"))
+    if path.is_dir():
+        return _run_folder(path)
+    info, (tensors, fault) = read_info(path), _read_or_fault(path)
+    print("\n".join(describe(path, info, tensors, fault)))
+    return 1 if fault else 0
+
+
+def _run_folder(folder: Path) -> int:
+    """Print a table of the checkpoints of a folder, their faults, and the newest complete one."""
+    files = checkpoint_files(folder)
     if not files:
-        raise UserError(f"checkpoint {path}: this folder has no checkpoint (*{SUFFIX}); give a run folder or a file")
-    rows, faults, newest = [], [], None
+        raise UserError(f"checkpoint {folder}: no *{CHECKPOINT_SUFFIX} file in this folder; give a run folder or a file")
+    rows, faults = [], []
+    newest: tuple[Path, CheckpointInfo, Tensors] | None = None
     for file in progress_bar(files, desc="checking", unit="file"):
-        tensors, fault = _whole(file)
+        tensors, fault = _read_or_fault(file)
         if fault:
             faults.append(fault)
         try:
@@ -68,10 +74,10 @@ def run(config: InfoConfig) -> int:
         except UserError:
             rows.append((-1, f"{file.name:<32}{'-':>10}{'-':>7}{'-':>10}{_megabytes(file):>12}  DAMAGED"))
             continue
-        state = "DAMAGED" if fault else "good"
+        state = "DAMAGED" if fault else "ok"
         line = f"{file.name:<32}{info.step:>10,}{info.epoch:>7,}{info.position:>10,}{_megabytes(file):>12}  {state}"
         rows.append((info.step, line))
-        if not fault and (newest is None or info.step > newest[1].step):
+        if tensors is not None and (newest is None or info.step > newest[1].step):
             newest = file, info, tensors
     print(f"{'file':<32}{'step':>10}{'epoch':>7}{'position':>10}{'size':>12}  checksum")
     print("\n".join(line for _, line in sorted(rows, reverse=True)))
@@ -83,15 +89,16 @@ def run(config: InfoConfig) -> int:
 
 
 def describe(path: Path, info: CheckpointInfo, tensors: Tensors | None, fault: str | None) -> Iterator[str]:
-    """Lines about one checkpoint; `tensors` is None where they cannot be trusted, for the reason `fault`."""
-    yield f"{path}: {_megabytes(path)}, checksum (CRC32) {'NOT good' if fault else 'good'}"
+    """Yield lines about one checkpoint. `tensors` is None if they cannot be read, for the reason `fault`."""
+    yield f"{path}: {_megabytes(path)}, checksum (CRC32) {'WRONG' if fault else 'ok'}"
     if fault:
         yield f"  {fault}"
-    now = (tensors or {}).get(SCALER + "scale")
-    loss_scale = f"loss scale {info.loss_scale:g}" + (f" at the start, {now.item():g} now" if now is not None else "")
-    yield f"step {info.step:,}, epoch {info.epoch:,} at sample {info.position:,} of it; seed {info.seed}; {loss_scale}"
+    scale = (tensors or {}).get(SCALER + "scale")
+    loss_scale = f"loss scale {info.loss_scale:g}" + (f" at the start, now {scale.item():g}" if scale is not None else "")
+    yield f"step {info.step:,}, epoch {info.epoch:,}, {counted(info.position, 'sample')} into the epoch"
+    yield f"seed {info.seed}, {loss_scale}"
     if info.skipped:
-        yield f"{info.skipped:,} of the steps were left out, because their numbers were not finite"
+        yield f"{counted(info.skipped, 'step')} skipped: loss or gradients were not finite"
     skeleton = Skeleton.from_dict(info.skeleton)
     yield ""
     yield f"skeleton {skeleton.name}: {skeleton.num_joints} joints, {skeleton.num_limbs} limbs"
@@ -103,11 +110,11 @@ def describe(path: Path, info: CheckpointInfo, tensors: Tensors | None, fault: s
     yield from _settings("settings", {k: v for k, v in info.config.items() if k not in info.network}, info.config)
     if tensors is not None:
         yield from _parameters(tensors)
-        yield from _remembered(tensors)
+        yield from _other_tensors(tensors)
 
 
 def preset_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings, flat, that the preset of a run gives where no option says otherwise; empty for a preset unknown to this version."""
+    """Return the settings, flat, of the preset that a run used; empty for a preset that this version does not have."""
     preset = config.get("preset")
     if preset not in TrainConfig.PRESETS:
         return {}
@@ -116,58 +123,55 @@ def preset_settings(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _settings(title: str, values: dict[str, Any], config: dict[str, Any]) -> Iterator[str]:
-    """One line each; * marks those that differ from the preset's."""
-    usual = preset_settings(config)
+    """Yield one line per setting; * marks those that differ from the preset."""
+    preset = preset_settings(config)
     yield ""
     yield f"{title} (* differs from preset {config.get('preset', 'unknown')}):"
     for name, value in values.items():
-        differs = name in usual and usual[name] != value
-        yield f"  {'*' if differs else ' '} {name}: {_value(value)}" + (f"  (preset: {_value(usual[name])})" if differs else "")
+        differs = name in preset and preset[name] != value
+        suffix = f"  (preset: {_value(preset[name])})" if differs else ""
+        yield f"  {'*' if differs else ' '} {name}: {_value(value)}{suffix}"
 
 
 def _parameters(tensors: Tensors) -> Iterator[str]:
-    """Weights and biases of each learning-rate group, and batch normalization's running averages."""
-    own = {name.removeprefix(NETWORK): tensor for name, tensor in tensors.items() if name.startswith(NETWORK)}
-    learned = {name: tensor for name, tensor in own.items() if not name.endswith(RUNNING_AVERAGES)}
+    """Yield the sizes of the learning-rate groups and of batch normalization's running averages."""
+    network = {name.removeprefix(NETWORK): tensor for name, tensor in tensors.items() if name.startswith(NETWORK)}
+    trained = {name: tensor for name, tensor in network.items() if not name.endswith(RUNNING_AVERAGES)}
     yield ""
-    yield f"parameters: {sum(tensor.size for tensor in learned.values()):,} in {len(learned)} tensors"
+    yield f"parameters: {_sizes(list(trained.values()))}"
     for group, prefix in GROUPS.items():
-        sizes = [tensor.size for name, tensor in learned.items() if name.startswith(prefix)]
-        yield f"  {group}: {sum(sizes):,} in {len(sizes)} tensors"
-    if averages := [tensor.size for name, tensor in own.items() if name.endswith(RUNNING_AVERAGES)]:
-        yield f"  running averages of batch normalization: {sum(averages):,} in {len(averages)} tensors"
+        yield f"  {group}: {_sizes([tensor for name, tensor in trained.items() if name.startswith(prefix)])}"
+    if averages := [tensor for name, tensor in network.items() if name.endswith(RUNNING_AVERAGES)]:
+        yield f"  running averages of batch normalization: {_sizes(averages)}"
 
 
-def _remembered(tensors: Tensors) -> Iterator[str]:
-    """What is neither network nor description: averages, the optimizer's memory by kind, and what the report carries."""
+def _other_tensors(tensors: Tensors) -> Iterator[str]:
+    """Yield the tensors outside the network by kind: averages, state of the optimizer and loss scale, log interval."""
     names = [name.removeprefix(NETWORK) for name in tensors if name.startswith(NETWORK)]
-    counts: Counter[str] = Counter()
-    sizes: Counter[str] = Counter()
+    kinds: dict[str, list[np.ndarray]] = {}
     for name, tensor in tensors.items():
         if name.startswith(NETWORK):
             continue
         if name.startswith(AVERAGE):
-            counts[EMA] += 1
-            sizes[EMA] += tensor.size
-            continue
-        # A moment is named after its parameter: the kind is what stands before.
-        of = next((own for own in names if name.endswith(f".{own}")), None)
-        kind = name.removesuffix(f".{of}") if of else name
-        counts[kind] += 1
-        sizes[kind] += tensor.size
-    yield ""
-    yield "optimizer state and the rest:"
-    for kind in counts:
-        tensor = tensors.get(kind)
-        if tensor is not None and tensor.size == 1:
-            what = f" = {tensor.item():g}"
+            kind = AVERAGES_TITLE
         else:
-            what = f": {sizes[kind]:,} numbers in {counts[kind]} tensor{'s' * (counts[kind] != 1)}"
-        yield f"  {kind.removeprefix(OPTIMIZER)}{what}"
+            # The name of a moment ends with that of its parameter; the kind is the part before.
+            parameter = next((own for own in names if name.endswith(f".{own}")), None)
+            kind = name.removesuffix(f".{parameter}") if parameter else name
+        kinds.setdefault(kind, []).append(tensor)
+    yield ""
+    yield "optimizer state and other tensors:"
+    for kind, group in kinds.items():
+        value = f" = {group[0].item():g}" if kind in tensors and group[0].size == 1 else f": {_sizes(group)}"
+        yield f"  {kind.removeprefix(OPTIMIZER)}{value}"
 
 
-def _whole(path: Path) -> tuple[Tensors | None, str | None]:
-    """The tensors of a checkpoint, or the reason why it cannot be used."""
+def _sizes(tensors: list[np.ndarray]) -> str:
+    return f"{counted(sum(tensor.size for tensor in tensors), 'number')} in {counted(len(tensors), 'tensor')}"
+
+
+def _read_or_fault(path: Path) -> tuple[Tensors | None, str | None]:
+    """Return the tensors of a checkpoint, or the reason why it cannot be used."""
     try:
         return read_checkpoint(path)[1], None
     except UserError as error:

@@ -1,1 +1,4 @@
-"""Several processes: who they are, and the command `launch` that starts them. Imports `trainer.config` and the signal handling of the loop."""
+"""Distributed training: the processes of a run (`world`), and the command `launch` that starts them.
+
+Imports `trainer.config`, `trainer.run.layout` and the signal handling of `trainer.loop`.
+"""

@@ -1,1 +1,4 @@
-"""The training loop: loss, optimizer, step, state, signals, and the command `train`. Imports every other part of `trainer` but the commands."""
+"""The training loop: loss, optimizer, compiled step, state, signals, plan, and the command `train`.
+
+Imports every other part of `trainer` except `trainer.commands`.
+"""

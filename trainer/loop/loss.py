@@ -4,25 +4,27 @@ import mindspore as ms
 from mindspore import ops
 
 from pipeline.samples.targets import HEATMAP_LEVELS, PAF_LEVELS
+from trainer.networks.network import Fields
 
 
-def stage_losses(outputs, heatmaps, pafs, mask):
-    """Loss of every stage and branch: float32 (S, 2), heatmaps then PAFs; 0 where a stage does not have the branch.
+def stage_losses(outputs: tuple[Fields, ...], heatmaps: ms.Tensor, pafs: ms.Tensor, mask: ms.Tensor) -> ms.Tensor:
+    """Return the loss of each stage and branch, float32 (S, 2): heatmaps, PAFs; 0 for a branch that a stage does not have.
 
-    outputs: per stage float32 (B, J+1, h, w) and (B, 2L, h, w), or None for a branch that it does not have. heatmaps: uint8 (B, J+1, h, w), 255 = 1.
-    pafs: int8 (B, 2L, h, w), 127 = 1. mask: uint8 (B, h, w), 1 = does not count.
-    The mean runs over all cells, ignored ones count as zero: so the losses of equal parts of a batch average to the batch's.
+    outputs: per stage float32 (B, J + 1, h, w) and (B, 2 L, h, w), None for a missing branch.
+    heatmaps: uint8 (B, J + 1, h, w), 255 = 1. pafs: int8 (B, 2 L, h, w), 127 = 1. mask: uint8 (B, h, w), 1 = ignored.
+    The mean is over all cells, ignored ones count as 0. Therefore the losses of equal parts of a batch average to that of the
+    batch.
     """
     counts = ops.expand_dims(1.0 - ops.cast(mask, ms.float32), 1)
     true_heatmaps = ops.cast(heatmaps, ms.float32) * (1 / HEATMAP_LEVELS)
     true_pafs = ops.cast(pafs, ms.float32) * (1 / PAF_LEVELS)
-    losses = ()
+    losses = ()  # compiled: the graph compiler accepts no annotation here
     for stage_heatmaps, stage_pafs in outputs:
-        losses += (ops.stack((_loss(stage_heatmaps, true_heatmaps, counts), _loss(stage_pafs, true_pafs, counts))),)
+        losses += (ops.stack((_loss(stage_heatmaps, true_heatmaps, counts), _loss(stage_pafs, true_pafs, counts))),)  # type: ignore[assignment]  # see above
     return ops.stack(losses)
 
 
-def _loss(fields, truth, counts):
+def _loss(fields: ms.Tensor | None, truth: ms.Tensor, counts: ms.Tensor) -> ms.Tensor:
     if fields is None:
         return ms.Tensor(0.0, ms.float32)
     return ops.reduce_mean(ops.square(fields - truth) * counts)

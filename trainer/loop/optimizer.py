@@ -1,30 +1,31 @@
-"""Learning rates as a pure function of the step, and the rules by which weights follow gradients."""
+"""Learning rates as a pure function of the step, and the optimizers Adam, AdamW and momentum."""
 
 import math
 from bisect import bisect_right
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import mindspore as ms
 from mindspore import nn, ops
 
-from trainer.config import OptimConfig
+from trainer.loop.config import OptimConfig
 from trainer.networks.network import Network, running_averages
 
 BETA1, BETA2, EPSILON, MOMENTUM = 0.9, 0.999, 1e-8, 0.9
 
 
 class LearningRates(NamedTuple):
-    """Of the backbone, of the neck and of the stages; the log's vgglr, baselr, stagelr."""
+    """Learning rates of backbone, neck and stages; in the log vgglr, baselr, stagelr."""
 
-    vgg: float
-    base: float
-    stage: float
+    backbone: float
+    neck: float
+    stages: float
 
 
 def learning_rates(step: int, config: OptimConfig, *, total_steps: int, num_processes: int = 1) -> LearningRates:
-    """Learning rates of a step, counted from 0 over the whole run of `total_steps` (which only "cosine" looks at).
+    """Return the learning rates of a step, counted from 0. Only the schedule "cosine" uses `total_steps`.
 
-    The cosine is that of Loshchilov and Hutter, ICLR 2017, equation 5, without restarts: from lr to 0.
+    Cosine: Loshchilov and Hutter, ICLR 2017, equation 5, without restarts, from lr to 0.
     """
     if config.lr_schedule == "cosine":
         rate = config.lr * (1 + math.cos(math.pi * min(step / total_steps, 1))) / 2
@@ -34,20 +35,27 @@ def learning_rates(step: int, config: OptimConfig, *, total_steps: int, num_proc
         rate *= num_processes
     if step < config.lr_warmup_steps:
         rate *= (step + 1) / config.lr_warmup_steps
-    backbone = 0.0 if step < config.freeze_backbone_steps else rate * config.vgg_lr_factor
-    return LearningRates(vgg=backbone, base=rate * config.base_lr_factor, stage=rate)
+    backbone = 0.0 if step < config.freeze_backbone_steps else rate * config.backbone_lr_factor
+    return LearningRates(backbone=backbone, neck=rate * config.neck_lr_factor, stages=rate)
 
 
-def _follow(share, average, parameter):
+def break_points(config: OptimConfig, total_steps: int) -> list[int]:
+    """Return the steps below `total_steps` at which the schedule changes, from 0 on; for a cosine also its half and last step."""
+    points = {0, config.lr_warmup_steps, config.freeze_backbone_steps}
+    points |= set(config.lr_steps) if config.lr_schedule == "steps" else {total_steps // 2, total_steps - 1}
+    return sorted(step for step in points if 0 <= step < max(total_steps, 1))
+
+
+def _follow(share: float, average: ms.Parameter, parameter: ms.Parameter) -> ms.Tensor:
     return ops.assign_add(average, share * (parameter - average))
 
 
 class Optimizer(nn.Cell):
-    """The rule of `OptimConfig.optimizer` over the groups of a network, each with its own learning rate.
+    """The optimizer of `OptimConfig`, with one learning rate for each parameter group of a network.
 
-    Called inside the compiled step with one gradient for each of `weights` and float32 (3,) learning rates, in the
-    order of `LearningRates`. Its own parameters (moments, powers of the betas, the average of the weights) are all that it
-    remembers. Adam is algorithm 1 of Kingma and Ba, ICLR 2015, AdamW algorithm 2 of Loshchilov and Hutter, ICLR 2019.
+    The compiled step calls it with one gradient for each of `weights` and float32 (3,) learning rates in the order of
+    `LearningRates`. All of its state is in parameters: moments, powers of the betas, averages of the weights.
+    Adam: Kingma and Ba, ICLR 2015, algorithm 1. AdamW: Loshchilov and Hutter, ICLR 2019, algorithm 2.
     """
 
     def __init__(self, network: Network, config: OptimConfig | None = None) -> None:
@@ -56,11 +64,12 @@ class Optimizer(nn.Cell):
         groups = network.parameter_groups()
         weights = [p for name in LearningRates._fields for p in groups[name]]
         self.group_of = [i for i, name in enumerate(LearningRates._fields) for _ in groups[name]]
-        self.decays = [config.weight_decay > 0 and p.ndim > 1 for p in weights]  # biases and normalization have one axis
+        # Not biases and normalization, which have one axis.
+        self.decays = [config.weight_decay > 0 and p.ndim > 1 for p in weights]
         self.weights = ms.ParameterTuple(weights)
-        # Plain values: the compiler takes long over a dataclass.
+        # Plain values: the graph compiler is slow on dataclasses.
         self.adapts, self.decoupled = config.optimizer != "momentum", config.optimizer == "adamw"
-        self.decay, self.forgets = config.weight_decay, 1 - config.ema_decay
+        self.decay, self.ema_share = config.weight_decay, 1 - config.ema_decay
         if self.adapts:
             self.moment1 = self.weights.clone(prefix="adam.moment1", init="zeros")
             self.moment2 = self.weights.clone(prefix="adam.moment2", init="zeros")
@@ -70,11 +79,12 @@ class Optimizer(nn.Cell):
         else:
             self.velocity = self.weights.clone(prefix="momentum.velocity", init="zeros")
             self.update = ops.ApplyMomentum()
-        self.each = ops.HyperMap()  # a loop takes longer to compile
+        self.each = ops.HyperMap()  # compiles faster than a loop
         self.averaged = ms.ParameterTuple([*weights, *running_averages(network)] if config.ema_decay else [])
         self.average = self.averaged.clone(prefix="ema", init="same") if config.ema_decay else ()
 
-    def construct(self, gradients, rates):
+    def construct(self, gradients: Sequence[ms.Tensor], rates: ms.Tensor) -> ms.Tensor:
+        """Update the weights; the result only makes the compiled step depend on the update."""
         if self.decay:
             gradients = self.decayed(gradients, rates)
         if self.adapts:
@@ -92,33 +102,33 @@ class Optimizer(nn.Cell):
                 self.update(self.weights[i], self.velocity[i], rates[self.group_of[i]], gradients[i], MOMENTUM)
         done = True
         if self.averaged:
-            done = self.each(ops.partial(_follow, self.forgets), self.average, self.averaged)
+            done = self.each(ops.partial(_follow, self.ema_share), self.average, self.averaged)
         return done
 
-    def decayed(self, gradients, rates):
-        """Decay the weights (AdamW), or add their penalty to the gradients."""
-        kept = []
+    def decayed(self, gradients: Sequence[ms.Tensor], rates: ms.Tensor) -> Sequence[ms.Tensor]:
+        """Decay the weights (AdamW), or add the L2 penalty to the gradients."""
+        results = []
         for i in range(len(self.weights)):
             if not self.decays[i]:
-                kept.append(gradients[i])
+                results.append(gradients[i])
             elif self.decoupled:
                 ops.assign_sub(self.weights[i], rates[self.group_of[i]] * self.decay * self.weights[i])
-                kept.append(gradients[i])
+                results.append(gradients[i])
             else:
-                kept.append(gradients[i] + self.decay * self.weights[i])
-        return kept
+                results.append(gradients[i] + self.decay * self.weights[i])
+        return results
 
     def state(self) -> dict[str, ms.Parameter]:
-        """Everything that the rule remembers, by name."""
+        """Return the state of the optimizer, by name, without the averages."""
         if not self.adapts:
             return {p.name: p for p in self.velocity}
         return {p.name: p for p in (*self.moment1, *self.moment2, self.beta1_power, self.beta2_power)}
 
     def averages(self) -> dict[str, ms.Parameter]:
-        """The averages of the weights and of what batch normalization keeps, by their names; none without `ema_decay`."""
+        """Return the averages of weights and batch statistics by the name of their parameter; empty without `ema_decay`."""
         return {parameter.name: average for parameter, average in zip(self.averaged, self.average, strict=True)}
 
-    def begin_averages(self) -> None:
-        """Take the weights as they are now for their averages."""
+    def start_averages(self) -> None:
+        """Set the averages to the current weights."""
         for parameter, average in zip(self.averaged, self.average, strict=True):
             ops.assign(average, parameter)

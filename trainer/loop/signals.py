@@ -1,15 +1,16 @@
-"""What SIGINT and SIGTERM do to a training: noted while it works, passed on by `launch`, at once where nothing can be lost."""
+"""SIGINT and SIGTERM during training: finish the step and save; while compiling, exit immediately; in `launch`, pass them on."""
 
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def _handled(handler: Callable | signal.Handlers) -> Iterator[None]:
-    """Give both signals that handler for a while."""
+def _handled(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> Iterator[None]:
+    """Install a handler for both signals within a block."""
     previous = {number: signal.signal(number, handler) for number in STOPPING}
     try:
         yield
@@ -20,7 +21,7 @@ def _handled(handler: Callable | signal.Handlers) -> Iterator[None]:
 
 @contextmanager
 def collected_signals() -> Iterator[list[signal.Signals]]:
-    """Collect the signals in the list that is given, instead of stopping."""
+    """Append the signals to the yielded list instead of stopping."""
     arrived: list[signal.Signals] = []
     with _handled(lambda number, _frame: arrived.append(signal.Signals(number))):
         yield arrived
@@ -28,25 +29,29 @@ def collected_signals() -> Iterator[list[signal.Signals]]:
 
 @contextmanager
 def noted_signals(*, quiet: bool) -> Iterator[list[signal.Signals]]:
-    """The same, but the second of a kind stops as usual. Says so unless `quiet`.
+    """Append the first signal of each kind to the yielded list; the second stops the process. Prints a line unless `quiet`.
 
-    (While MindSpore computes, it turns SIGINT into SIGTERM; so Ctrl-C mostly arrives as that.)
+    MindSpore turns SIGINT into SIGTERM while it computes, so Ctrl-C often arrives as SIGTERM.
     """
     arrived: list[signal.Signals] = []
     usual = {number: signal.getsignal(number) for number in STOPPING}
 
-    def note(number, _frame):
-        arrived.append(signal.Signals(number))
+    def note(number: int, _frame: FrameType | None) -> None:
+        received = signal.Signals(number)
+        arrived.append(received)
         if not quiet:
-            print(f"{arrived[-1].name}: finishing this step, then saving", flush=True)
-        signal.signal(number, usual[number])
+            print(f"{received.name}: finishing this step, then saving", flush=True)
+        signal.signal(number, usual[received])
 
     with _handled(note):
         yield arrived
 
 
 @contextmanager
-def signals_at_once() -> Iterator[None]:
-    """Signals end the process: while a step compiles, which takes long, Python hears of none, and there is nothing to save."""
+def immediate_signals() -> Iterator[None]:
+    """Let signals end the process immediately.
+
+    While a step compiles, which takes long, Python runs no signal handlers, and there is nothing to save.
+    """
     with _handled(signal.SIG_DFL):
         yield

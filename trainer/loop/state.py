@@ -1,10 +1,11 @@
-"""Everything that a run carries from step to step: where it begins, what a checkpoint of it holds, how it continues."""
+"""The state of a training run: how it starts, what its checkpoints hold, and how it continues from one."""
 
 import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -21,28 +22,34 @@ from trainer.loop.step import make_scaler, scaler_state
 from trainer.networks.inference import build
 from trainer.networks.network import IMAGENET_MEAN, IMAGENET_STD, Network, initialize, running_averages
 from trainer.run import checkpoint
-from trainer.run.checkpoint import AVERAGE, NETWORK, OPTIMIZER, SCALER, CheckpointInfo, Tensors
+from trainer.run.checkpoint import AVERAGE, NETWORK, OPTIMIZER, SCALER, CheckpointInfo, FoundCheckpoint, Tensors
+from trainer.run.layout import checkpoint_path
+from trainer.run.load import averaged, load_tensors
 from trainer.weights.vgg19 import read_vgg
+
+FREE_OPTIONS = {"out", "records", "resume", "max_steps", "max_epoch"}  # not worth a note if they change on resuming
 
 
 @dataclass
 class Progress:
-    """Where a run stands: steps done, and the epoch and the position in it at which the next batch begins.
-
-    skipped: how many of the steps a dynamic loss scale left out.
-    """
+    """Steps done so far, and epoch and position at which the next batch starts."""
 
     step: int = 0
     epoch: int = 0
     position: int = 0
+    """Samples of the epoch that all ranks together have seen."""
     skipped: int = 0
+    """Number of steps that a dynamic loss scale skipped."""
 
 
 class State:
-    """Network, optimizer and progress.
+    """Network, optimizer, loss scale and progress.
 
-    Begins with the newest whole checkpoint in --out if the run is resumed, else with pretrained or new weights.
-    Raises UserError, naming the file, for weights that are not of this network, skeleton or run.
+    Continues from the newest complete checkpoint in --out if the run is resumed; otherwise starts with pretrained or random
+    weights. Raises UserError, naming the file, for weights of another network, skeleton or run.
+
+    notes: lines that the command reports to its user.
+    log_tensors: open log interval of the checkpoint, for `TrainingLog`; empty for a new run.
     """
 
     def __init__(self, config: TrainConfig, manifest: Manifest, world: World | None = None) -> None:
@@ -53,71 +60,74 @@ class State:
         self.optimizer = Optimizer(self.network, config.optim)
         self.scaler = make_scaler(config.optim)
         self.progress = Progress()
-        self.restored: Tensors = {}
+        self.notes: list[str] = []
+        self.log_tensors: Tensors = {}
         self._average_statistics = statistics_averaging(self.network, self.optimizer, self.world)
         newest = checkpoint.read_newest(config.out) if config.resume else None
-        if newest is None:
-            if config.resume and (faults := checkpoint.checkpoint_faults(config.out)):
-                raise UserError(
-                    f"{config.out}: none of its checkpoints can be read ({'; '.join(faults)}); restore one, or give another --out"
-                )
-            self._begin()
-        else:
-            self._continue(*newest)
+        if newest is not None:
+            self._continue(newest)
+            return
+        if config.resume and (faults := checkpoint.checkpoint_faults(config.out)):
+            raise UserError(
+                f"{config.out}: none of its checkpoints can be read ({'; '.join(faults)}); restore one, or choose another --out"
+            )
+        self._start()
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         config = self.config
         initialize(self.network, np.random.default_rng(config.seed))
         if config.vgg_path is not None:
             arrays = {f"backbone.{name}": array for name, array in read_vgg(config.vgg_path).items()}
-            checkpoint.load_tensors(self.network.backbone.parameters_dict(), arrays, prefix="", source=config.vgg_path)
-            print(f"backbone from {config.vgg_path}")
+            load_tensors(self.network.backbone.parameters_dict(), arrays, prefix="", source=config.vgg_path)
+            self.notes.append(f"backbone loaded from {config.vgg_path}")
         if config.pretrained_model_path is not None:
-            path, info, tensors = checkpoint.read_path(config.pretrained_model_path)
+            path, info, tensors, faults = checkpoint.read_path(config.pretrained_model_path)
+            self.notes += [f"skipped {fault}" for fault in faults]
             _refuse_other_skeleton(path, info, self.skeleton)
-            weights = checkpoint.averaged(tensors)
-            checkpoint.load_tensors(self.network.parameters_dict(), weights, prefix=NETWORK, source=path)
-            print(f"{'weights' if weights is tensors else 'averages of the weights'} from {path}")
+            weights = averaged(tensors)
+            load_tensors(self.network.parameters_dict(), weights, prefix=NETWORK, source=path)
+            self.notes.append(f"{'weights' if weights is tensors else 'averaged weights'} loaded from {path}")
         elif config.optim.freeze_backbone_steps and config.vgg_path is None:
             steps = config.optim.freeze_backbone_steps
-            print(
-                f"warning: the backbone has random weights and does not learn in the first {steps:,} steps: give --vgg-path, or "
+            self.notes.append(
+                f"warning: the backbone has random weights and is frozen for the first {steps:,} steps; use --vgg-path, or "
                 "--freeze-backbone-steps 0"
             )
-        self.optimizer.begin_averages()
+        self.optimizer.start_averages()
 
-    def _continue(self, path: Path, info: CheckpointInfo, tensors: Tensors, faults: list[str]) -> None:
-        for fault in faults:
-            print(f"passed over: {fault}")
+    def _continue(self, found: FoundCheckpoint) -> None:
+        """Load a checkpoint of this run. Of its tensors only those of the log are kept: the others are in the parameters now."""
+        path, info, tensors, faults = found
+        self.notes += [f"skipped {fault}" for fault in faults]
         _refuse_other_run(path, info, self._info())
-        checkpoint.load_tensors(self.network.parameters_dict(), tensors, prefix=NETWORK, source=path)
-        checkpoint.load_tensors(self.optimizer.state(), tensors, prefix=OPTIMIZER, source=path)
+        load_tensors(self.network.parameters_dict(), tensors, prefix=NETWORK, source=path)
+        load_tensors(self.optimizer.state(), tensors, prefix=OPTIMIZER, source=path)
         for prefix, parameters in ((AVERAGE, self.optimizer.averages()), (SCALER, scaler_state(self.scaler))):
             if any(name.startswith(prefix) for name in tensors):
                 if parameters:
-                    checkpoint.load_tensors(parameters, tensors, prefix=prefix, source=path)
-            elif prefix == AVERAGE:  # they begin here
-                self.optimizer.begin_averages()
+                    load_tensors(parameters, tensors, prefix=prefix, source=path)
+            elif prefix == AVERAGE:  # --ema-decay is new
+                self.optimizer.start_averages()
         self.progress = Progress(info.step, info.epoch, info.position, info.skipped)
-        self.restored = tensors
-        print(f"continuing from {path}")
-        if changed := _changes(info.config, flatten(self.config)):
-            print(f"other options than then: {', '.join(changed)}")
+        in_parameters = (NETWORK, OPTIMIZER, AVERAGE, SCALER)
+        self.log_tensors = {name: tensor.copy() for name, tensor in tensors.items() if not name.startswith(in_parameters)}
+        self.notes.append(f"resuming from {path}")
+        if changed := _changed_options(info.config, flatten(self.config)):
+            self.notes.append(f"options changed since then: {', '.join(changed)}")
 
     def statistics(self) -> dict[str, np.ndarray]:
-        """The running averages of batch normalization, which a forward pass changes, by name."""
+        """Return a copy of batch normalization's running averages, which a forward pass changes."""
         return {p.name: p.asnumpy().copy() for p in running_averages(self.network)}
 
-    def put_back(self, statistics: dict[str, np.ndarray]) -> None:
-        """Undo what a forward pass did to them."""
+    def restore_statistics(self, statistics: dict[str, np.ndarray]) -> None:
+        """Undo the change of a forward pass."""
         for p in running_averages(self.network):
             ops.assign(p, ms.Tensor(statistics[p.name]))
 
-    def save(self, extra: Tensors) -> None:
-        """Write a checkpoint of this moment and `extra` into --out, and remove the oldest ones.
+    def save(self, log_tensors: Tensors) -> None:
+        """Write a checkpoint into --out and delete the oldest ones.
 
-        `extra` comes back in `restored`. All processes of the world call it, and its leader writes. Raises UserError for weights
-        that are not finite.
+        All processes of the world call it; the first one writes. Raises UserError for weights that are not finite.
         """
         self._average_statistics()
         if not self.world.leads:
@@ -125,9 +135,10 @@ class State:
         weights = {NETWORK + name: p.asnumpy() for name, p in self.network.parameters_dict().items()}
         if bad := [name for name, array in weights.items() if not np.isfinite(array).all()]:
             raise UserError(
-                f"step {self.progress.step}: {bad[0]} is not finite; the last good checkpoint is in {self.config.out}"
+                f"step {self.progress.step}: {bad[0]} is not finite; lower --lr and resume from the last checkpoint in "
+                f"{self.config.out}"
             )
-        remembered = {
+        memory = {
             prefix + name: p.asnumpy()
             for prefix, parameters in (
                 (OPTIMIZER, self.optimizer.state()),
@@ -136,8 +147,8 @@ class State:
             )
             for name, p in parameters.items()
         }
-        path = self.config.out / f"step-{self.progress.step:08d}{checkpoint.SUFFIX}"
-        checkpoint.save_checkpoint(path, self._info(), {**weights, **remembered, **extra})
+        path = checkpoint_path(self.config.out, self.progress.step)
+        checkpoint.save_checkpoint(path, self._info(), {**weights, **memory, **log_tensors})
         checkpoint.prune_checkpoints(self.config.out, self.config.keep_checkpoint_max)
 
     def _info(self) -> CheckpointInfo:
@@ -154,21 +165,20 @@ class State:
         )
 
 
-def statistics_averaging(network: Network, optimizer: Optimizer, world: World) -> Callable[[], None]:
-    """What makes batch normalization's running averages, and the averages of those, equal in all processes, each of which saw its
-    own part of the batches.
+def statistics_averaging(network: Network, optimizer: Optimizer, world: World) -> Callable[[], object]:
+    """Return a function that averages batch normalization's running averages, and their own averages, over all processes.
 
-    Training does not look at them, so it does not matter how often that is done.
+    Each process sees other parts of the batches. Training does not read these values, so it may be called at any time.
     """
-    own = running_averages(network)
+    local = running_averages(network)
     averages = optimizer.averages()
-    statistics = (*own, *(averages[p.name] for p in own if p.name in averages))
+    statistics = (*local, *(averages[p.name] for p in local if p.name in averages))
     if world.size == 1 or not statistics:
         return lambda: None
     mean = world.averaging()
 
     @ms.jit
-    def average():
+    def average() -> bool:
         for parameter in statistics:
             ops.assign(parameter, mean(parameter))
         return True
@@ -176,30 +186,37 @@ def statistics_averaging(network: Network, optimizer: Optimizer, world: World) -
     return average
 
 
-def _changes(then: dict, now: dict) -> list[str]:
-    """Settings that are not those of a checkpoint's run, but for how far and where it goes."""
-    names = sorted((then.keys() & now.keys()) - {"out", "records", "resume", "max_steps", "max_epoch"})
-    pairs = {name: json.loads(json.dumps([then[name], now[name]], default=str)) for name in names}
-    return [f"{name} {now} (was {before})" for name, (before, now) in pairs.items() if before != now]
+def _changed_options(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return the options that differ from those of a checkpoint's run, as text."""
+    changed = []
+    for name in sorted((before.keys() & now.keys()) - FREE_OPTIONS):
+        old, new = json.loads(json.dumps([before[name], now[name]], default=str))
+        if old != new:
+            changed.append(f"{name} {new} (was {old})")
+    return changed
 
 
 def _refuse_other_skeleton(path: Path, info: CheckpointInfo, skeleton: Skeleton) -> None:
     found = Skeleton.from_dict(info.skeleton)
     if found != skeleton:
         raise UserError(
-            f"checkpoint {path}: of skeleton {found.name!r}, the records have {skeleton.name!r}; use records of that skeleton"
+            f"checkpoint {path}: its skeleton is {found.name!r}, that of the records is {skeleton.name!r}; use records or a "
+            "checkpoint of the same skeleton"
         )
 
 
-def _refuse_other_run(path: Path, then: CheckpointInfo, now: CheckpointInfo) -> None:
-    """A run continues with the same network, samples, seed and optimizer; everything else may change."""
-    for what in ("network", "records_digest", "seed"):
-        before, asked = getattr(then, what), getattr(now, what)
-        if before != asked:
+def _refuse_other_run(path: Path, before: CheckpointInfo, now: CheckpointInfo) -> None:
+    """Raise UserError unless network, records, seed and optimizer are those of the run; everything else may change."""
+    for name in ("network", "records_digest", "seed"):
+        old, new = getattr(before, name), getattr(now, name)
+        if old != new:
             raise UserError(
-                f"checkpoint {path}: begun with another {what.replace('_', ' ')} ({before}, now {asked}); give "
-                "the options that the run was started with, or another --out"
+                f"checkpoint {path}: the run was started with another {name.replace('_', ' ')} ({old}, now {new}); use the "
+                "original options, or choose another --out"
             )
-    rules = [info.config.get("optimizer", "adam") for info in (then, now)]
-    if rules[0] != rules[1]:
-        raise UserError(f"checkpoint {path}: begun with --optimizer {rules[0]}, now {rules[1]}, which remembers other things")
+    old, new = (info.config.get("optimizer", "adam") for info in (before, now))
+    if old != new:
+        raise UserError(
+            f"checkpoint {path}: the run was started with --optimizer {old}, now {new}; use the original one, or choose another "
+            "--out"
+        )

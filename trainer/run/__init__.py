@@ -1,1 +1,4 @@
-"""The run folder: checkpoints, log, plan, events, pictures. Imports `trainer.networks` and `trainer.config`."""
+"""The run folder: layout, claim, checkpoints, log, plan, curves, TensorBoard events, pictures.
+
+Imports `trainer.networks` and `trainer.config`, never `trainer.loop`.
+"""

@@ -1,19 +1,18 @@
-"""TensorBoard event files of a run: the same numbers as log.jsonl. Needs the extra [tensorboard]."""
+"""TensorBoard event files of a run: the numbers of log.jsonl. Needs the extra [tensorboard]."""
 
 import os
 import secrets
 from pathlib import Path
 
 from pipeline.errors import UserError
-from trainer.run.log import scalars
-
-FOLDER = "tensorboard"
+from trainer.run.layout import TENSORBOARD
+from trainer.run.log import Entry, scalars
 
 
 class EventWriter:
-    """Writes the entries of the log into RUN/tensorboard.
+    """Writes the entries of the log to RUN/tensorboard.
 
-    `step` are done: TensorBoard forgets what was written of later steps by a process that was killed. Raises UserError where
+    step: steps done so far. TensorBoard discards events of later steps, which a killed process left. Raises UserError if
     tensorboardX is not installed.
     """
 
@@ -21,27 +20,28 @@ class EventWriter:
         require_tensorboard()
         from tensorboardX import SummaryWriter
 
-        # Its own file names tell seconds only: a process that began in the same second would overwrite the file.
+        # tensorboardX names files by the second: a process started in the same second would overwrite the file.
         suffix = f".step-{step:08d}.{os.getpid()}-{secrets.token_hex(4)}"
-        purged = step + 1 if step else None
-        self._writer = SummaryWriter(str(Path(folder) / FOLDER), purge_step=purged, filename_suffix=suffix)
+        purge_step = step + 1 if step else None
+        self._writer = SummaryWriter(str(Path(folder) / TENSORBOARD), purge_step=purge_step, filename_suffix=suffix)
 
-    def add(self, entry: dict) -> None:
-        """One entry of log.jsonl; on the disk when this returns."""
+    def add(self, entry: Entry) -> None:
+        """Write one entry of log.jsonl and flush it."""
         for name, value in scalars(entry).items():
             self._writer.add_scalar(name, value, entry["step"])
         self._writer.flush()
 
     def close(self) -> None:
+        """Close the file."""
         self._writer.close()
 
 
 def require_tensorboard() -> None:
-    """Raises UserError, naming the extra, where tensorboardX is not installed."""
+    """Raise UserError, naming the extra, if tensorboardX is not installed."""
     try:
-        import tensorboardX  # noqa: F401
+        import tensorboardX  # noqa: F401 - only tests that it is installed
     except ImportError as error:
         raise UserError(
-            f"--tensorboard: tensorboardX is not installed ({error}); `pip install openpose-mindspore[tensorboard]`, or leave "
-            "the option out"
+            f"--tensorboard: tensorboardX is not installed ({error}); run `pip install openpose-mindspore[tensorboard]` or drop "
+            "the option"
         ) from error

@@ -1,4 +1,4 @@
-"""Pictures of a training: the first samples of the record set, their targets, and what the network finds of them now."""
+"""Pictures of a training run: the first samples of the record set with ground truth and current predictions."""
 
 import contextlib
 from pathlib import Path
@@ -14,40 +14,34 @@ from trainer.networks.config import NetworkConfig
 from trainer.networks.cpu_convolution import unfold
 from trainer.networks.inference import LastStage, build
 from trainer.networks.network import Network
-from trainer.run.checkpoint import NETWORK, load_tensors
+from trainer.run.checkpoint import NETWORK
+from trainer.run.layout import picture_path
+from trainer.run.load import load_tensors
 
-FOLDER = "pictures"
 NUM_SAMPLES = 4
 NUM_COLUMNS = 5
 
 
 class Pictures:
-    """Draws a few fixed samples into RUN/pictures/step-XXXXXXXX.jpg: crop, true heatmaps and PAFs, predicted heatmaps and PAFs.
+    """Draws a few fixed samples: crop with ignore mask, ground truth and predictions, in one row per sample.
 
-    The network that is drawn is a copy: the one that trains stays in training mode, with its compiled step and its running averages
-    untouched, so that a run is the same with pictures and without. Raises UserError for records that cannot be read.
+    Predictions come from a copy of the network. The network in training keeps its mode, its compiled step and its running
+    averages, so that a run is the same with and without pictures. Raises UserError for records that cannot be read.
     """
 
     def __init__(self, folder: Path, records: Path, manifest: Manifest, config: NetworkConfig, *, unfolds: bool) -> None:
-        self.folder, self.skeleton, self.stride_px = (
-            Path(folder) / FOLDER,
-            manifest.format.skeleton,
-            manifest.format.targets.stride_px,
-        )
+        self.folder, self.skeleton = Path(folder), manifest.format.skeleton
+        self.stride_px = manifest.format.targets.stride_px
         self.samples = first_samples(records, manifest, NUM_SAMPLES)
         self._copy = build(config, self.skeleton)
         if unfolds:
             unfold(self._copy)
         self._last_stage = LastStage(self._copy)
 
-    def path(self, step: int) -> Path:
-        """Where the picture of a step belongs."""
-        return self.folder / f"step-{step:08d}.jpg"
-
     def draw(self, network: Network, step: int) -> bytes:
-        """The picture of `step`, JPEG, with the weights that `network` has now."""
+        """Return the picture of `step` as JPEG, with the current weights of `network`."""
         tensors = {NETWORK + name: p.asnumpy() for name, p in network.parameters_dict().items()}
-        load_tensors(self._copy.parameters_dict(), tensors, prefix=NETWORK, source=self.path(step))
+        load_tensors(self._copy.parameters_dict(), tensors, prefix=NETWORK, source=picture_path(self.folder, step))
         pictures = []
         for number, sample in enumerate(self.samples):
             heatmaps, pafs = self._last_stage.fields(sample.image[None])
@@ -64,7 +58,7 @@ class Pictures:
 
 
 def first_samples(records: Path, manifest: Manifest, count: int) -> list[Decoded]:
-    """The first samples of variant 0, in the order of the shards: the same at every call. Raises UserError for damaged ones."""
+    """Return the first samples of variant 0 in the order of the shards. Raises UserError for damaged rows."""
     samples: list[Decoded] = []
     for shard in manifest.shards:
         if shard.variant != 0 or not shard.num_rows or len(samples) == count:
@@ -74,6 +68,6 @@ def first_samples(records: Path, manifest: Manifest, count: int) -> list[Decoded
                 rows = [reader.read(number) for number in range(min(len(reader), count - len(samples)))]
             samples += map(manifest.format.decode, rows)
         except (DamagedRow, OSError) as error:
-            check = f"`python -m pipeline verify {records}` lists all faults"
+            check = f"run `python -m pipeline verify {records}` to list all faults"
             raise UserError(f"record set {records}: {error}; {check}") from error
     return samples

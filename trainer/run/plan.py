@@ -1,149 +1,131 @@
-"""What a training is going to do, told before its first step: steps, schedule, parameters, memory, disk and time."""
+"""The plan of a training run, printed before its first step: steps, schedule, parameters, memory, disk and time."""
 
 import datetime
 import shutil
 import statistics
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
+from trainer.run.formatting import counted, format_rates
+from trainer.run.layout import checkpoint_files
+from trainer.run.log import read_log
 
-from trainer.config import OptimConfig
-from trainer.run.checkpoint import SUFFIX
-from trainer.run.log import format_rate, read_log
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # imports mindspore
     from trainer.loop.optimizer import LearningRates
 
-NUM_TIMED = 20  # log lines, the newest, whose median speed is the one to expect
+FEW_STEPS = 1_000  # below, even the preset `small` has barely begun to learn
+NUM_SPEED_LINES = 20  # newest log lines, whose median speed predicts the rest of the run
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All that is known before the first step."""
+    """Everything known about a run before its first step."""
 
     num_samples: int
-    """Of an epoch."""
+    """Samples per epoch."""
     num_variants: int
     insize: int
     batch_size: int
-    """Of one rank."""
+    """Samples per step of one rank."""
     num_ranks: int
     steps_per_epoch: int
     steps_done: int
     steps_left: int
+    ended_by: str
+    """Option that ends the run, with its value: "--max-epoch 60"."""
     rates: "tuple[tuple[int, LearningRates], ...]"
-    """Steps at which the schedule breaks, and the learning rates from each on."""
+    """Break points of the schedule, with the learning rates from each on."""
     schedule: str
-    """Its name: between the break points "steps" is constant."""
+    """Name of the schedule; between break points, "steps" is constant."""
     parameters: dict[str, int]
-    """Of each learning-rate group."""
+    """Number of parameters in each learning-rate group."""
     memory_bytes: int | None
-    """Estimate of the peak on a CPU; None on other devices."""
+    """Estimated peak on a CPU; None on other devices."""
     available_bytes: int
     checkpoint_bytes: int
     keep_checkpoint_max: int
     kept_bytes: int
-    """Of the checkpoints that are there already and will be replaced."""
+    """Size of the existing checkpoints, which will be replaced."""
     free_bytes: int
-    """On the disk of the run folder."""
+    """Free space on the disk of the run folder."""
     imgs_per_sec: float | None
-    """Of the run that is continued, None where nothing is known."""
-    most_imgs_per_sec: float | None
-    """What the arithmetic allows on a CPU; None on other devices."""
+    """Speed of the run that is resumed; None if unknown."""
 
     @property
     def num_checkpoints(self) -> int:
-        """Checkpoints on the disk at the worst moment: the oldest goes when the newest is there."""
+        """Maximum number of checkpoints on disk: the oldest is deleted after the newest is written."""
         return self.keep_checkpoint_max + 1
 
     @property
     def disk_bytes(self) -> int:
-        """What the checkpoints will take more than they take now."""
+        """Space that checkpoints will need beyond what they use now."""
         return max(self.num_checkpoints * self.checkpoint_bytes - self.kept_bytes, 0)
 
     def lines(self) -> Iterator[str]:
-        """The plan for people."""
-        together = self.num_ranks * self.batch_size
+        """Yield the plan as text."""
         yield (
-            f"samples     {self.num_samples:,} an epoch, {self.insize} x {self.insize} px, "
-            f"{self.num_variants} variant{'s' * (self.num_variants != 1)}"
+            f"samples     {self.num_samples:,} per epoch, {self.insize} x {self.insize} px, "
+            f"{counted(self.num_variants, 'variant')}"
         )
-        yield f"batch       {self.num_ranks} rank{'s' * (self.num_ranks != 1)} x {self.batch_size} = {together} samples a step"
-        done = f"{self.steps_done:,} done, " if self.steps_done else ""
-        yield (
-            f"steps       {self.steps_per_epoch:,} an epoch; {done}{self.steps_left:,} to go, "
-            f"to step {self.steps_done + self.steps_left:,}"
-        )
+        batch = counted(self.num_ranks * self.batch_size, "sample")
+        yield f"batch       {counted(self.num_ranks, 'rank')} x {self.batch_size} = {batch} per step"
+        yield from self._step_lines()
         yield f"schedule    {self.schedule}"
         for step, rates in self.rates:
-            values = ", ".join(f"{name}lr {format_rate(value)}" for name, value in rates._asdict().items())
-            yield f"            from step {step:>9,}: {values}"
+            yield f"            from step {step:>9,}: {format_rates(rates._asdict(), assign=' ', separator=', ')}"
         groups = ", ".join(f"{name} {count:,}" for name, count in self.parameters.items())
         yield f"parameters  {sum(self.parameters.values()) / 1e6:.2f} M ({groups})"
         if self.memory_bytes is None:
             yield "memory      not estimated for this device"
         else:
-            yield f"memory      about {self.memory_bytes / 1e9:.1f} GB, {self.available_bytes / 1e9:.1f} GB available"
+            yield f"memory      about {self.memory_bytes / 1e9:.1f} GB needed, {self.available_bytes / 1e9:.1f} GB available"
+        yield from self._disk_lines()
+        yield f"time        {self._time()}"
+
+    def _step_lines(self) -> Iterator[str]:
+        total = self.steps_done + self.steps_left
+        done = f"{self.steps_done:,} done, " if self.steps_done else ""
         yield (
-            f"disk        {self.checkpoint_bytes / 1e6:,.1f} MB a checkpoint; keeps {self.keep_checkpoint_max}, at most "
+            f"steps       {self.steps_per_epoch:,} per epoch; {done}{self.steps_left:,} to go; "
+            f"ends at step {total:,} ({self.ended_by})"
+        )
+        if self.steps_left and total < FEW_STEPS:
+            option = self.ended_by.split()[0]
+            yield (
+                f"            WARNING: {counted(total, 'step')} in total; a network learns little in fewer than "
+                f"{FEW_STEPS:,}; raise {option}"
+            )
+
+    def _disk_lines(self) -> Iterator[str]:
+        yield (
+            f"disk        {self.checkpoint_bytes / 1e6:,.1f} MB per checkpoint; keeps {self.keep_checkpoint_max}, at most "
             f"{self.num_checkpoints} at a time: {self.disk_bytes / 1e9:.2f} GB more, {self.free_bytes / 1e9:.2f} GB free"
         )
         if self.disk_bytes > self.free_bytes:
-            yield "            WARNING: not enough; lower --keep-checkpoint-max, or give an --out on another disk"
-        yield f"time        {self._time()}"
+            yield "            WARNING: not enough disk space; lower --keep-checkpoint-max, or choose an --out on another disk"
 
     def _time(self) -> str:
-        if self.imgs_per_sec is not None:
-            return f"{self._duration(self.imgs_per_sec)} at {self.imgs_per_sec:.2f} imgs/sec, this run's speed so far"
-        if self.most_imgs_per_sec is not None:
-            return (
-                f"more than {self._duration(self.most_imgs_per_sec)} (if the network were one matrix product: "
-                f"{self.most_imgs_per_sec:.2f} imgs/sec); log lines give the ETA"
-            )
-        return "not known before the first log line, which gives it as ETA"
-
-    def _duration(self, imgs_per_sec: float) -> datetime.timedelta:
-        return datetime.timedelta(seconds=round(self.steps_left * self.num_ranks * self.batch_size / imgs_per_sec))
-
-
-def break_points(config: OptimConfig, total_steps: int) -> list[int]:
-    """Steps below `total_steps` at which the schedule changes its course, from 0 on; for a cosine also half and last step."""
-    points = {0, config.lr_warmup_steps, config.freeze_backbone_steps}
-    points |= set(config.lr_steps) if config.lr_schedule == "steps" else {total_steps // 2, total_steps - 1}
-    return sorted(step for step in points if 0 <= step < max(total_steps, 1))
-
-
-def most_imgs_per_sec(multiplications: int) -> float:
-    """Samples a second if this CPU did the arithmetic of training as fast as a matrix product, which is timed.
-
-    multiplications: of one image forward. Each comes with an addition, and training does three times as much: forward, gradients
-    of the layers' inputs, gradients of the weights.
-    """
-    matrix = np.ones((1024, 1024), np.float32)
-    seconds = []
-    for _ in range(4):
-        start_s = time.perf_counter()
-        matrix @ matrix
-        seconds.append(time.perf_counter() - start_s)
-    return 2 * len(matrix) ** 3 / min(seconds) / (3 * 2 * multiplications)
+        if self.imgs_per_sec is None:
+            return "unknown until the first log line, which shows the ETA"
+        seconds = self.steps_left * self.num_ranks * self.batch_size / self.imgs_per_sec
+        duration = datetime.timedelta(seconds=round(seconds))
+        return f"{duration} at {self.imgs_per_sec:.2f} imgs/sec, the speed of this run so far"
 
 
 def past_speed(folder: Path) -> float | None:
-    """Images a second that the newest lines of RUN/log.jsonl tell, their median; None where there are none."""
-    speeds = [entry["imgs_per_sec"] for entry in read_log(folder)[-NUM_TIMED:] if entry.get("imgs_per_sec")]
+    """Return the median of the images per second in the newest lines of RUN/log.jsonl; None if there are none."""
+    speeds = [entry["imgs_per_sec"] for entry in read_log(folder)[-NUM_SPEED_LINES:] if entry.get("imgs_per_sec")]
     return statistics.median(speeds) if speeds else None
 
 
 def kept_bytes(folder: Path) -> int:
-    """What the checkpoints in a run folder take; 0 where there is none."""
-    return sum(path.stat().st_size for path in Path(folder).glob(f"*{SUFFIX}"))
+    """Return the size of all checkpoints in a run folder; 0 if there are none."""
+    return sum(path.stat().st_size for path in checkpoint_files(folder))
 
 
 def free_bytes(folder: Path) -> int:
-    """What is free on the disk of a folder that need not exist yet."""
+    """Return the free space on the disk of a folder that need not exist yet."""
     folder = Path(folder).resolve()
     return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free

@@ -1,4 +1,4 @@
-"""TensorBoard events and pictures of a training: they show what is there, and do not touch what is trained."""
+"""TensorBoard events and pictures of a training run are right and do not affect the run."""
 
 import json
 import struct
@@ -20,7 +20,7 @@ from trainer.networks.inference import build
 from trainer.networks.network import initialize
 from trainer.run.checkpoint import read_newest
 from trainer.run.events import EventWriter
-from trainer.run.log import Report, read_log, scalars
+from trainer.run.log import TrainingLog, read_log, scalars
 from trainer.run.pictures import NUM_SAMPLES, Pictures, first_samples
 
 RESIDUAL = ["--residual", "--backbone-channels", "4", "4", "4", "4", "4", "--neck-channels", "4", "4"]  # with batch normalization
@@ -37,20 +37,20 @@ def train(records, out, *more: str) -> int:
 
 
 def read_events(folder: Path) -> list:
-    """The events of all files, in the order of their writing. A file is a row of: length, its CRC, an Event, its CRC."""
+    """Return the events of all files in the order of writing. A file is a sequence of: length, its CRC, an Event, its CRC."""
     event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
     found = []
     for path in folder.iterdir():
-        data, place = path.read_bytes(), 0
-        while place < len(data):
-            (length,) = struct.unpack_from("<Q", data, place)
-            found.append(event_pb2.Event.FromString(data[place + 12 : place + 12 + length]))
-            place += 12 + length + 4
+        data, offset = path.read_bytes(), 0
+        while offset < len(data):
+            (length,) = struct.unpack_from("<Q", data, offset)
+            found.append(event_pb2.Event.FromString(data[offset + 12 : offset + 12 + length]))
+            offset += 12 + length + 4
     return sorted(found, key=lambda event: event.wall_time)
 
 
 def read_scalars(folder: Path) -> dict[tuple[int, str], float]:
-    """Value by (step, name)."""
+    """Return values by (step, name)."""
     return {(event.step, value.tag): value.simple_value for event in read_events(folder) for value in event.summary.value}
 
 
@@ -63,7 +63,7 @@ def test_pictures_and_events_change_no_byte_of_the_run(records, tmp_path):
     assert (one.step, one.epoch, one.position) == (other.step, other.epoch, other.position)
     assert first.keys() == second.keys()
     for name, tensor in first.items():
-        if not name.startswith("report."):  # a run that ends writes a last line: the one in parts has one more
+        if not name.startswith("log."):  # the interrupted run has one log line more
             assert tensor.tobytes() == second[name].tobytes(), name
     assert {path.name for path in (seen / "pictures").iterdir()} == {"step-00000002.jpg", "step-00000004.jpg"}
     assert not (plain / "pictures").exists() and not (plain / "tensorboard").exists()
@@ -72,7 +72,7 @@ def test_pictures_and_events_change_no_byte_of_the_run(records, tmp_path):
     assert events == pytest.approx(logged, rel=1e-6) and {step for step, _ in events} == {2, 3, 4, 5}
 
 
-def test_events_after_a_kill_take_back_what_is_written_again(tmp_path):
+def test_events_that_a_killed_process_left_are_discarded(tmp_path):
     entry = {"step": 4, "loss": 1.0, "stage_losses": [[0.5, None]], "vgglr": 0.0, "baselr": 0.0, "stagelr": 0.0}
     for done, steps in ((0, (2, 4, 6)), (4, (6, 8))):
         writer = EventWriter(tmp_path, done)
@@ -80,20 +80,20 @@ def test_events_after_a_kill_take_back_what_is_written_again(tmp_path):
             writer.add({**entry, "step": step})
         writer.close()
     found = read_scalars(tmp_path / "tensorboard")
-    assert {step for step, _ in found} == {2, 4, 6, 8}, "no file has overwritten another"
+    assert {step for step, _ in found} == {2, 4, 6, 8}, "no file overwrote another"
     assert found[4, "loss/stage1_heatmap"] == 0.5 and (4, "loss/stage1_paf") not in found
-    taken_back = [event.step for event in read_events(tmp_path / "tensorboard") if event.session_log.status]
-    assert taken_back == [5], "the steps from there on are forgotten"
+    purged = [event.step for event in read_events(tmp_path / "tensorboard") if event.session_log.status]
+    assert purged == [5], "steps from 5 on are discarded"
 
 
-def test_the_extra_is_named_where_it_is_missing(records, tmp_path, capsys, monkeypatch):
+def test_a_missing_extra_is_named(records, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     assert train(records, tmp_path / "run", "--max-steps", "1", "--tensorboard") == 1
     error = capsys.readouterr().err
     assert "[tensorboard]" in error and "Traceback" not in error and not (tmp_path / "run").exists()
 
 
-def test_the_samples_are_the_first_ones_of_variant_0_every_time(records):
+def test_the_samples_are_always_the_first_of_variant_0(records):
     manifest = read_manifest(records)
     rows = [row for shard in manifest.shards if shard.variant == 0 for row in read_rows(records / SHARDS / shard.name)]
     for _ in range(2):
@@ -105,7 +105,7 @@ def test_the_samples_are_the_first_ones_of_variant_0_every_time(records):
     assert len(first_samples(records, manifest, 10**6)) == len(rows)
 
 
-def test_a_picture_shows_the_weights_of_its_moment(records, tmp_path):
+def test_a_picture_shows_the_current_weights(records, tmp_path):
     manifest = read_manifest(records)
     network = build(TINY, manifest.format.skeleton)
     initialize(network, np.random.default_rng(0))
@@ -121,9 +121,9 @@ def test_a_picture_shows_the_weights_of_its_moment(records, tmp_path):
             p.set_data(p * 30)
     other = [cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) for data in (first, pictures.draw(network, 1))]
     column = other[0].shape[1] // 5
-    same = 3 * column - 18  # JPEG mixes what is nearer than one of its blocks
-    assert np.array_equal(other[0][:, :same], other[1][:, :same]), "crop and truth stay"
-    assert not np.array_equal(other[0][:, 3 * column :], other[1][:, 3 * column :]), "what is predicted changes"
+    same = 3 * column - 18  # JPEG blocks mix neighboring pixels
+    assert np.array_equal(other[0][:, :same], other[1][:, :same]), "crop and ground truth stay"
+    assert not np.array_equal(other[0][:, 3 * column :], other[1][:, 3 * column :]), "predictions change"
 
 
 def test_damaged_records_are_named(records, tmp_path):
@@ -134,12 +134,12 @@ def test_damaged_records_are_named(records, tmp_path):
 
 def test_drawing_does_not_count_in_the_speed(tmp_path):
     now = [0.0]
-    report = Report(tmp_path, num_stages=1, restored={}, clock=lambda: now[0])
+    log = TrainingLog(tmp_path, num_stages=1, clock=lambda: now[0])
     for seconds in (30, 2, 2):
         now[0] += seconds
-        report.add(np.ones((1, 2), np.float32), num_samples=8, waited_s=0.5)
-    with report.paused():
+        log.add(np.ones((1, 2), np.float32), num_samples=8, waited_s=0.5)
+    with log.paused():
         now[0] += 1000
-    entry = report.log(step=3, epoch=0, steps_left=10, rates=LearningRates(0.0, 0.0, 1e-4))
+    entry = log.write(step=3, epoch=0, steps_left=10, rates=LearningRates(0.0, 0.0, 1e-4))
     assert (entry["imgs_per_sec"], entry["data_wait"], entry["eta_s"]) == (4.0, 0.25, 20.0)
     assert json.loads((tmp_path / "log.jsonl").read_text()) == entry

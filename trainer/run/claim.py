@@ -1,0 +1,39 @@
+"""Who may write into a run folder: one process at a time, and never into a folder of something else."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.errors import UserError
+from pipeline.files import locked, remove_unfinished
+from trainer.run.checkpoint import list_checkpoints
+from trainer.run.layout import CONFIG, LOCK
+
+
+def refuse_foreign(out: Path, *, resume: bool) -> None:
+    """Raise UserError unless `out` is absent, empty, or a run folder to be resumed."""
+    if not out.exists() or all(path.name == LOCK for path in out.iterdir()):
+        return
+    if not resume:
+        effect = "continue that run" if list_checkpoints(out) else "start in it (it has no checkpoint)"
+        raise UserError(f"{out}: not empty; use --resume to {effect}, or choose another --out")
+    if not (out / CONFIG).exists():
+        raise UserError(f"{out}: not a run folder (no {CONFIG}); choose another --out")
+
+
+@contextmanager
+def claimed(out: Path, *, resume: bool) -> Iterator[None]:
+    """Hold the lock of a run folder, which is created if needed and removed again if it stays empty.
+
+    Raises UserError for a folder of something else, and if another process holds the lock.
+    """
+    is_new = not out.exists()
+    refuse_foreign(out, resume=resume)
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(out / LOCK, f"{out}: another training run is writing to this folder; wait for it, or choose another --out"):
+            remove_unfinished(out)
+            yield
+    finally:
+        if is_new and not any(out.iterdir()):
+            out.rmdir()

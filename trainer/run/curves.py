@@ -1,0 +1,125 @@
+"""Curves of runs and the learning-rate schedule as PNG pictures. Imports matplotlib only to draw."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import UserError
+from pipeline.files import write_atomic
+from trainer.run.layout import LOG
+from trainer.run.log import read_log, scalars
+
+if TYPE_CHECKING:  # imports mindspore
+    from trainer.loop.optimizer import LearningRates
+
+DOTS_PER_INCH = 110
+MAX_POINTS = 2_000  # of the schedule
+
+Curves = dict[str, tuple[list[int], list[float]]]
+"""Steps and values by the names of `trainer.run.log.scalars`."""
+
+# Title, which curves belong to the panel, and whether its axis is logarithmic.
+PANELS: list[tuple[str, Callable[[str], bool], bool]] = [
+    ("loss, all stages", lambda name: name == "loss/all", True),
+    ("loss of heatmaps", lambda name: name.endswith("_heatmap"), True),
+    ("loss of PAFs", lambda name: name.endswith("_paf"), True),
+    ("learning rates", lambda name: name.startswith("lr/"), False),
+    ("images per second", lambda name: name == "imgs_per_sec", False),
+    ("share of time spent waiting for data", lambda name: name == "data_wait", False),
+    ("gradient norm", lambda name: name == "gradient_norm", True),
+]
+
+
+def write_picture(path: Path, draw: Callable[[], bytes]) -> None:
+    """Write a picture, or print why it could not be drawn: no fault in drawing may end a training run."""
+    try:
+        write_atomic(path, draw())
+    except Exception as error:
+        print(f"warning: {path.name} was not drawn: {error!r}", flush=True)
+
+
+def read_curves(folder: Path) -> Curves:
+    """Return the curves of a run. Raises UserError if its log has no entries or is not a log of this trainer."""
+    curves: Curves = {}
+    try:
+        for entry in read_log(folder):
+            for name, value in scalars(entry).items():
+                steps, values = curves.setdefault(name, ([], []))
+                steps.append(entry["step"])
+                values.append(value)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"run {folder}: {LOG} is not a log of this trainer ({error!r}); give another run folder") from error
+    if not curves:
+        raise UserError(f"run {folder}: no entries in {LOG}; give the --out folder of a run that has logged at least one line")
+    return curves
+
+
+def draw_curves(folders: list[Path]) -> bytes:
+    """Return one PNG with the curves of all runs. Raises UserError for a run without a log."""
+    runs = {str(folder): read_curves(folder) for folder in folders}
+    names = set().union(*runs.values())
+    panels = [panel for panel in PANELS if any(map(panel[1], names))]
+    figure = _figure(len(panels))
+    for axes, (title, belongs, is_logarithmic) in zip(figure.axes, panels, strict=True):
+        _draw_panel(axes, {run: {n: c for n, c in curves.items() if belongs(n)} for run, curves in runs.items()})
+        axes.set_title(title)
+        if is_logarithmic:
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
+    return _png(figure)
+
+
+def draw_schedule(rates: "Callable[[int], LearningRates]", total_steps: int, break_points: list[int]) -> bytes:
+    """Return a PNG of the learning rates from step 0 to the last of `total_steps`; jumps at `break_points` are exact."""
+    last = max(total_steps - 1, 0)
+    grid = {round(last * i / MAX_POINTS) for i in range(MAX_POINTS + 1)}
+    steps = sorted(grid | {near for step in break_points for near in (step - 1, step) if 0 <= near <= last})
+    drawn = [rates(step) for step in steps]
+    figure = _figure(1)
+    (axes,) = figure.axes
+    for name in drawn[0]._fields:
+        axes.plot(steps, [getattr(values, name) for values in drawn], label=name)
+    axes.set_title("learning rates")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    return _png(figure)
+
+
+def _draw_panel(axes: Any, runs: dict[str, Curves]) -> None:
+    """Draw all curves of a panel. One run: a color per curve. Several: a color per run and a line style per curve."""
+    styles = ("-", "--", "-.", ":")
+    are_several = len(runs) > 1
+    for number, (run, curves) in enumerate(runs.items()):
+        for i, (name, (steps, values)) in enumerate(sorted(curves.items())):
+            curve = name.removeprefix("loss/").removeprefix("lr/")
+            if are_several:
+                curve = f"{Path(run).name}: {curve}" if len(curves) > 1 else Path(run).name
+            axes.plot(
+                steps, values, label=curve, linewidth=1.2, marker="." if len(steps) == 1 else None,
+                color=f"C{number if are_several else i}", linestyle=styles[i % len(styles)] if are_several else "-",
+            )  # fmt: skip
+    if sum(map(len, runs.values())) > 1:
+        axes.legend(fontsize="x-small")
+
+
+def _figure(num_panels: int) -> Any:
+    """Return a matplotlib Figure that needs no display (Agg), with its panels in at most two columns."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    num_columns = min(num_panels, 2)
+    num_rows = -(-num_panels // num_columns)
+    figure = Figure(figsize=(7 * num_columns, 3.2 * num_rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    for i in range(num_panels):
+        axes = figure.add_subplot(num_rows, num_columns, i + 1, xlabel="step")
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def _png(figure: Any) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=DOTS_PER_INCH)
+    return stream.getvalue()
