@@ -56,7 +56,7 @@ def test_a_batch_that_does_not_fit_is_refused_with_the_largest_one_that_does(num
 
 def test_a_network_that_does_not_fit_at_all_is_refused_without_a_batch_size(monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda: -memory.psutil.Process().memory_info().rss)
-    with pytest.raises(UserError, match="no batch size fits; use --preset small"):
+    with pytest.raises(UserError, match="not even --batch-size 1 fits; use --preset small"):
         memory.check(make("lightweight"), insize=368, batch_size=80, num_threads=2)
 
 

@@ -5,6 +5,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -111,7 +112,7 @@ def write_records(folder: Path, config: SimulateConfig) -> np.ndarray:
         schema_version=SCHEMA_VERSION, builder_version=BUILDER_VERSION, skeleton=COCO18.to_dict(),
         config={**asdict(form.targets), "image_codec": form.image_codec, "jpeg_quality": form.jpeg_quality},
         seed=0, num_variants=1, num_images=config.num_images, num_samples=config.num_images, sources={}, counts={},
-        licenses={}, skipped=[], digest="", samples_file={**file_facts(folder / SAMPLES)}, shards=shards,
+        licenses={}, skipped=[], digest="", samples_file=dict[str, Any](**file_facts(folder / SAMPLES)), shards=shards,
     )  # fmt: skip
     (folder / MANIFEST).write_text(manifest.to_json())
     return bounds[1:]

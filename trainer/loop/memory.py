@@ -54,7 +54,9 @@ def check(network: Network, *, insize: int, batch_size: int, num_threads: int, n
     together = f" in {num_processes} processes" if num_processes > 1 else ""
     smaller = "--preset small or records with a smaller --insize"
     advice = (
-        f"the largest that fits is --batch-size {largest}; or use {smaller}" if largest else f"no batch size fits; use {smaller}"
+        f"the largest that fits is --batch-size {largest}; or use {smaller}"
+        if largest
+        else f"not even --batch-size 1 fits; use {smaller}"
     )
     raise UserError(
         f"batch_size {batch_size} at insize {insize}{together} needs about {needed / 1e9:.1f} GB of memory on a CPU, but only "
