@@ -20,7 +20,15 @@ from pipeline.datasets.coco import CocoFile
 from pipeline.datasets.selection import true_keypoints
 from pipeline.files import new_folder, refuse_used, write_json
 from pipeline.progress import progress_bar
-from pipeline.samples import targets
+from pipeline.samples.targets import (
+    TargetConfig,
+    dequantize_heatmaps,
+    dequantize_pafs,
+    quantize_heatmaps,
+    quantize_pafs,
+    render_heatmaps,
+    render_pafs,
+)
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import read_skeleton
 
@@ -43,7 +51,7 @@ class OracleConfig:
     """Skeleton file for keypoints other than COCO's, the same as for `python -m pipeline build --skeleton`."""
     neck_joint: Literal["both_shoulders", "one_shoulder"] = "one_shoulder"
     """Place the neck only if both shoulders are labeled, or also at a single labeled shoulder."""
-    targets: Annotated[targets.TargetConfig, tyro.conf.arg(name="")] = field(default_factory=targets.TargetConfig)
+    targets: Annotated[TargetConfig, tyro.conf.arg(name="")] = field(default_factory=TargetConfig)
     decoding: Decoding = field(default_factory=DecodeConfig)
 
 
@@ -101,7 +109,7 @@ def _write(
         save_config(config, folder / "config.yaml")
 
 
-def perfect_fields(keypoints: np.ndarray, size_wh: Size, skeleton: Skeleton, config: targets.TargetConfig) -> Fields:
+def perfect_fields(keypoints: np.ndarray, size_wh: Size, skeleton: Skeleton, config: TargetConfig) -> Fields:
     """Return the output of a perfect network: the targets of the ground truth, quantized as in records.
 
     keypoints: float32 (P, J, 3), x and y in pixels of an image of that size.
@@ -110,11 +118,11 @@ def perfect_fields(keypoints: np.ndarray, size_wh: Size, skeleton: Skeleton, con
     matrix = geometry.resizing(width / size_wh[0], height / size_wh[1])
     moved = geometry.transform_keypoints(matrix, keypoints)
     grid_hw = grid_size(width, height, config.stride_px)
-    heatmaps = targets.render_heatmaps(moved, skeleton=skeleton, grid_hw=grid_hw, config=config)
-    pafs = targets.render_pafs(moved, skeleton=skeleton, grid_hw=grid_hw, config=config)
+    heatmaps = render_heatmaps(moved, skeleton=skeleton, grid_hw=grid_hw, config=config)
+    pafs = render_pafs(moved, skeleton=skeleton, grid_hw=grid_hw, config=config)
     return Fields(
-        heatmaps=targets.dequantize_heatmaps(targets.quantize_heatmaps(heatmaps)),
-        pafs=targets.dequantize_pafs(targets.quantize_pafs(pafs)),
+        heatmaps=dequantize_heatmaps(quantize_heatmaps(heatmaps)),
+        pafs=dequantize_pafs(quantize_pafs(pafs)),
         stride_px=config.stride_px,
         to_image=geometry.invert(matrix),
         size_wh=size_wh,

@@ -6,6 +6,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from evaluator_data import STANDING as SOURCE_JOINTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,15 +28,7 @@ CHAIN = Skeleton(
     sigmas=(0.05, 0.05, 0.05),
 )
 NO_LIMBS = Skeleton(name="dots", joints=("dot",), limbs=(), mirror_pairs=(), source_joints=("dot",), sigmas=(0.05,))
-# A standing person about 250 px tall, as offsets from the nose in pixels.
-STANDING = {
-    "nose": (0, 0), "neck": (0, 30),
-    "right_shoulder": (-30, 30), "right_elbow": (-45, 75), "right_wrist": (-50, 115),
-    "left_shoulder": (30, 30), "left_elbow": (45, 75), "left_wrist": (50, 115),
-    "right_hip": (-20, 115), "right_knee": (-22, 175), "right_ankle": (-24, 235),
-    "left_hip": (20, 115), "left_knee": (22, 175), "left_ankle": (24, 235),
-    "right_eye": (-8, -8), "left_eye": (8, -8), "right_ear": (-18, -4), "left_ear": (18, -4),
-}  # fmt: skip
+STANDING = {**SOURCE_JOINTS, "neck": (0, 30)}
 
 
 def person(x, y, scale=1.0, without=()):
