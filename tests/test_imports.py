@@ -122,7 +122,9 @@ print(json.dumps([name for name, file in files.items() if "site-packages" in fil
     assert done.returncode == 0, done.stderr
     # An editable installation adds a module that finds the project's packages.
     third_party = {name for name in json.loads(done.stdout) if not name.startswith("__editable__")}
-    assert {"numpy", "cv2"} <= third_party <= {"numpy", "cv2", "_distutils_hack", "sitecustomize"}
+    assert (
+        {"numpy", "cv2"} <= third_party <= {"numpy", "cv2", "coverage", "_distutils_hack", "sitecustomize"}
+    )  # coverage: if it is measured
 
 
 HELP = """

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))  # what pytest ad
 from launch_jobs import ended, launch, losses_of, ranks_of, start, train_words
 from trainer_data import make_records
 
+from pipeline.files import TEMPORARY
 from trainer.run import checkpoint
 
 STEPS = 120
@@ -72,7 +73,7 @@ def _start_and_kill(records: Path, run: Path, processes: int, rng: random.Random
     if steps < 0:  # before the first step
         time.sleep(rng.uniform(0, 4))
     time.sleep(moment_s)
-    saving = bool(list(run.glob(".step-*")))
+    saving = bool(list(run.glob(f"{TEMPORARY}step-*")))
     stepped = _newest_step(run) > before or _steps_logged(run) > before
     target = rng.choice(list(ranks_of(run).values()) or [job]) if processes == 2 else job
     target.kill()

@@ -36,20 +36,20 @@ def main() -> None:
 def study(out: Path, variants: int, jitter: bool, num_steps: int) -> tuple[dict, float]:
     """Train and evaluate, unless the results exist. Returns the metrics and the last logged loss."""
     name = f"k{variants:02d}{'-jitter' if jitter else ''}"
-    train, unseen, records, run, found = (
+    train, unseen, records, run, evaluation = (
         out / folder for folder in ("train", "unseen", f"records-{variants}", f"run-{name}", f"evaluation-{name}")
     )
-    _do(out, train, people_command(train, NUM_IMAGES, "train", 0))
-    _do(out, unseen, people_command(unseen, NUM_UNSEEN, "val", 0))
-    _do(out, records / "manifest.json", build_command(train, records, variants, 0))
-    if not found.exists():
-        _do(out, None, train_command(records, run, num_steps, 0) + (JITTER if jitter else []))
-    _do(out, found, evaluate_command(run, unseen, found))
-    metrics = json.loads((found / "metrics.json").read_text())["figures"]
+    _run_unless_done(out, train, people_command(train, NUM_IMAGES, "train", 0))
+    _run_unless_done(out, unseen, people_command(unseen, NUM_UNSEEN, "val", 0))
+    _run_unless_done(out, records / "manifest.json", build_command(train, records, variants, 0))
+    if not evaluation.exists():
+        _run_unless_done(out, None, train_command(records, run, num_steps, 0) + (JITTER if jitter else []))
+    _run_unless_done(out, evaluation, evaluate_command(run, unseen, evaluation))
+    metrics = json.loads((evaluation / "metrics.json").read_text())["figures"]
     return metrics, read_log(run)[-1]["loss"]
 
 
-def _do(out: Path, output: Path | None, command: list[str]) -> None:
+def _run_unless_done(out: Path, output: Path | None, command: list[str]) -> None:
     if output is None or not output.exists():
         with open(out / "study.log", "a") as log:
             print("$", shlex.join(command), file=log, flush=True)
