@@ -1,4 +1,4 @@
-"""One result however it is made: batches, order, shards, kills, continued runs; and what does not belong together is refused."""
+"""Batches, the order of images, shards, kills and resumed runs do not change results; mismatched inputs are rejected."""
 
 import dataclasses
 import json
@@ -16,11 +16,12 @@ import pytest
 from job_data import SIZES, NoiseNetwork, shuffle, write_images
 from trainer_data import TINY
 
-from evaluator.inference.infer import InferConfig, Looks, input_size
+from evaluator.inference.augmentation import AugmentedNetwork
+from evaluator.inference.config import InferConfig
+from evaluator.inference.sizes import input_size
 from evaluator.inference.stored_fields import _single
 from evaluator.jobs import merge
-from evaluator.jobs.config import RunConfig
-from evaluator.jobs.merge import MergeConfig
+from evaluator.jobs.config import MergeConfig, RunConfig
 from evaluator.jobs.partial import EVALUATION, PEOPLE
 from evaluator.jobs.run import choose_images, evaluate_source, plan_groups
 from pipeline.datasets.coco import CocoFile
@@ -38,7 +39,7 @@ def noise(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(noise, tmp_path_factory):
-    """The output of a run that nothing disturbed."""
+    """The output of an uninterrupted run."""
     config = config_of(noise, tmp_path_factory.mktemp("whole") / "out")
     assert evaluate_source(config, NoiseNetwork()) == 0
     assert metrics_of(config.out)["num_people_found"] > 30
@@ -57,8 +58,8 @@ def results_of(out):
     return (out / "results.json").read_bytes()
 
 
-@pytest.mark.parametrize("options", [{}, {"inference": InferConfig(scales=(0.5, 1.0), mirror=True)}], ids=["plain", "looks"])
-def test_neither_batches_nor_the_order_of_images_matter(noise, tmp_path, options):
+@pytest.mark.parametrize("options", [{}, {"inference": InferConfig(scales=(0.5, 1.0), mirror=True)}], ids=["plain", "augmented"])
+def test_results_depend_neither_on_batches_nor_on_the_order_of_images(noise, tmp_path, options):
     shuffled = shuffle(noise[0], tmp_path / "shuffled.json"), noise[1]
     outputs = []
     for number, (files, batch_size) in enumerate(((noise, 1), (noise, 4), (shuffled, 1), (shuffled, 4), (noise, 64))):
@@ -69,37 +70,37 @@ def test_neither_batches_nor_the_order_of_images_matter(noise, tmp_path, options
     assert all(output == outputs[0] for output in outputs[1:])
 
 
-def test_batches_share_a_size_that_follows_from_each_image_alone(noise):
-    document, looks = CocoFile(noise[0], COCO18), Looks(NoiseNetwork(), InferConfig())
-    groups = plan_groups(document.images, looks.padded_sizes, 4)
+def test_images_of_a_batch_have_equal_sizes_that_depend_on_each_image_only(noise):
+    document, augmented = CocoFile(noise[0], COCO18), AugmentedNetwork(NoiseNetwork(), InferConfig())
+    groups = plan_groups(document.images, augmented.padded_sizes, 4)
     assert sorted(image.id for group in groups for image in group) == [image.id for image in document.images]
     assert max(map(len, groups)) == 4 and len(groups) < 10
     for group in groups:
-        assert len({looks.padded_sizes((image["width"], image["height"])) for image in group}) == 1
+        assert len({augmented.padded_sizes(image.size_wh) for image in group}) == 1
     for size in SIZES:
-        [padded] = looks.padded_sizes(size)
+        [padded] = augmented.padded_sizes(size)
         assert all(p >= r for p, r in zip(padded, input_size(*size, 64), strict=True))
 
 
-def test_a_real_network_gives_the_same_fields_alone_and_among_others():
+def test_a_real_network_returns_the_same_fields_for_single_images_and_batches():
     import mindspore as ms
 
     from trainer.networks.inference import LastStage, build
 
     network, rng = build(TINY, COCO18), np.random.default_rng(0)
-    for parameter in network.get_parameters():  # weights that keep a signal to the end
+    for parameter in network.get_parameters():  # He initialization, so that the signal reaches the last stage
         scale = np.sqrt(2 / max(1, np.prod(parameter.shape[1:])))
         parameter.set_data(ms.Tensor((scale * rng.standard_normal(parameter.shape)).astype(np.float32)))
     last = LastStage(network)
     last.skeleton, last.insize, last.stride_px = COCO18, 64, 8
-    looks = Looks(last, InferConfig())
+    augmented = AugmentedNetwork(last, InferConfig())
     inputs = [np.random.default_rng(i).integers(0, 256, (64, 128, 3), dtype=np.uint8) for i in range(4)]
-    together = looks.compute(inputs)
+    together = augmented.compute(inputs)
     for number, one in enumerate(inputs):
-        for alone, among in zip(looks.compute([one]), together, strict=True):
+        for alone, in_batch in zip(augmented.compute([one]), together, strict=True):
             assert np.abs(alone).max() > 0.1
-            np.testing.assert_allclose(alone[0], among[number], atol=1e-5)
-    backwards = looks.compute(inputs[::-1])
+            np.testing.assert_allclose(alone[0], in_batch[number], atol=1e-5)
+    backwards = augmented.compute(inputs[::-1])
     for a, b in zip(together, backwards, strict=True):
         np.testing.assert_array_equal(a, b[::-1])
 
@@ -113,9 +114,9 @@ def shards(noise, folder, count, network=NoiseNetwork, origin=None, **options):
 
 
 @pytest.mark.parametrize("count", [2, 5])
-def test_shards_merge_to_exactly_the_whole(noise, whole, tmp_path, count, capsys):
+def test_shards_merge_to_exactly_the_result_of_a_single_run(noise, whole, tmp_path, count, capsys):
     parts = shards(noise, tmp_path, count)
-    assert "{'AP'" not in capsys.readouterr().out, "figures of a part of the images look like those of all"
+    assert "{'AP'" not in capsys.readouterr().out, "metrics of a shard could be mistaken for those of all images"
     assert not (parts[0] / "metrics.json").exists()
     config = MergeConfig(parts=tuple(parts[::-1]), annotations=noise[0], out=tmp_path / "merged", images=noise[1], pictures=1)
     assert merge.run(config) == 0
@@ -127,7 +128,7 @@ def test_shards_merge_to_exactly_the_whole(noise, whole, tmp_path, count, capsys
     assert len(list((config.out / "pictures").iterdir())) == 2
 
 
-def test_an_image_that_a_shard_could_not_read_stays_named(noise, tmp_path, capsys):
+def test_unreadable_images_of_a_shard_are_listed_after_merging(noise, tmp_path, capsys):
     images = tmp_path / "images"
     images.mkdir()
     for file in noise[1].iterdir():
@@ -145,7 +146,7 @@ def parts(noise, tmp_path_factory):
     return shards(noise, tmp_path_factory.mktemp("parts"), 3)
 
 
-def refused(parts, annotations, tmp_path):
+def rejection(parts, annotations, tmp_path):
     with pytest.raises(UserError) as error:
         merge.run(MergeConfig(parts=tuple(parts), annotations=annotations, out=tmp_path / "merged"))
     assert not (tmp_path / "merged").exists()
@@ -154,40 +155,40 @@ def refused(parts, annotations, tmp_path):
 
 def test_parts_that_are_not_all_of_one_evaluation_are_refused_by_name(noise, whole, parts, tmp_path):
     one, two, three = parts
-    assert "missing parts: 2/3" in refused((one, three), noise[0], tmp_path)
-    assert "given twice" in refused((one, two, three, two), noise[0], tmp_path)
-    assert f"part {whole}: not the output of `run --shard`" in refused((one, two, whole), noise[0], tmp_path)
-    assert "not the one that" in refused(parts, shuffle(noise[0], tmp_path / "s.json"), tmp_path)
-    assert "No such file" in refused((one, two, tmp_path / "absent"), noise[0], tmp_path)
+    assert "missing shards: 2/3" in rejection((one, three), noise[0], tmp_path)
+    assert "given twice" in rejection((one, two, three, two), noise[0], tmp_path)
+    assert f"shard {whole}: not an output of `run --shard`" in rejection((one, two, whole), noise[0], tmp_path)
+    assert "not the file that" in rejection(parts, shuffle(noise[0], tmp_path / "s.json"), tmp_path)
+    assert "No such file" in rejection((one, two, tmp_path / "absent"), noise[0], tmp_path)
     [*_, other] = shards(noise, tmp_path / "other", 3, origin={"checkpoint": "beef"})
-    assert f"part {other}: of another evaluation than {one} (checkpoint: None in {one}, beef now)" in refused(
+    assert f"shard {other}: belongs to another evaluation than {one} (checkpoint: None in {one}, beef in {other})" in rejection(
         (one, two, other), noise[0], tmp_path
     )
     [*_, mirrored] = shards(noise, tmp_path / "mirrored", 3, inference=InferConfig(mirror=True))
-    assert "mirror: False" in refused((one, two, mirrored), noise[0], tmp_path)
+    assert "mirror: False" in rejection((one, two, mirrored), noise[0], tmp_path)
     [*_, fourth] = shards(noise, tmp_path / "four", 4)
-    assert f"part {fourth}: is 4/4, but {one} is one of 3" in refused((one, two, fourth), noise[0], tmp_path)
+    assert f"shard {fourth}: is 4/4, but {one} is one of 3" in rejection((one, two, fourth), noise[0], tmp_path)
     [again, *_] = shards(noise, tmp_path / "again", 3)
-    assert f"part {again}: is 1/3, as {one} is" in refused((one, again, three), noise[0], tmp_path)
+    assert f"shard {again}: is 1/3, and so is {one}" in rejection((one, again, three), noise[0], tmp_path)
 
 
-def test_a_damaged_part_is_refused(noise, tmp_path):
+def test_a_damaged_shard_is_rejected(noise, tmp_path):
     parts = shards(noise, tmp_path, 2)
     file = parts[1] / PEOPLE
     file.write_bytes(file.read_bytes().replace(b"0.5", b"0.6", 1))
-    assert f"part {parts[1]}: {PEOPLE} is missing or not the one that was written" in refused(parts, noise[0], tmp_path)
+    assert f"shard {parts[1]}: {PEOPLE} is missing or its SHA-256 does not match" in rejection(parts, noise[0], tmp_path)
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "-1/2"])
-def test_shards_have_a_form(noise, tmp_path, text):
+def test_malformed_shards_are_rejected(noise, tmp_path, text):
     with pytest.raises(ValueError, match="shard must be i/n"):
         config_of(noise, tmp_path, shard=text)
 
 
-def test_a_part_of_the_images_is_said_to_be_one(noise, tmp_path, capsys):
+def test_a_subset_of_the_images_is_reported_as_such(noise, tmp_path, capsys):
     config = config_of(noise, tmp_path / "out", max_images=5)
     assert evaluate_source(config, NoiseNetwork()) == 0
-    assert "only 5 of the 14 images" in capsys.readouterr().out
+    assert "random subset of 5 of the 14 images" in capsys.readouterr().out
     metrics = metrics_of(config.out)
     assert (metrics["num_images"], metrics["num_images_in_file"]) == (5, 14)
     chosen = {image.id for image in choose_images(CocoFile(noise[0], COCO18), 5)}
@@ -195,7 +196,7 @@ def test_a_part_of_the_images_is_said_to_be_one(noise, tmp_path, capsys):
 
 
 class Stops(NoiseNetwork):
-    """Computes so many batches, and then is interrupted."""
+    """Computes a number of batches, then is interrupted."""
 
     def __init__(self, left):
         super().__init__()
@@ -208,7 +209,7 @@ class Stops(NoiseNetwork):
         return super().fields(images)
 
 
-def test_a_run_that_was_stopped_does_only_the_rest(noise, whole, tmp_path, capsys):
+def test_a_stopped_run_continues_with_the_remaining_images(noise, whole, tmp_path, capsys):
     config = config_of(noise, tmp_path / "out")
     with pytest.raises(KeyboardInterrupt):
         evaluate_source(config, Stops(8))
@@ -216,15 +217,15 @@ def test_a_run_that_was_stopped_does_only_the_rest(noise, whole, tmp_path, capsy
     network = NoiseNetwork()
     assert evaluate_source(config, network) == 0
     assert 14 - 8 <= len(network.shapes) < 14
-    assert "of 14 images were done before" in capsys.readouterr().out
+    assert "of 14 images are done" in capsys.readouterr().out
     assert results_of(config.out) == results_of(whole)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert evaluate_source(config, NoiseNetwork()) == 0 and "complete already" in capsys.readouterr().out
-    (tmp_path / "out.unfinished").mkdir()  # as after a kill between the last two steps
+    assert evaluate_source(config, NoiseNetwork()) == 0 and "already complete" in capsys.readouterr().out
+    (tmp_path / "out.unfinished").mkdir()  # as after a kill between writing the output and removing the work folder
     assert evaluate_source(config, NoiseNetwork()) == 0 and [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_line_that_was_cut_off_or_spoilt_is_done_again(noise, whole, tmp_path):
+def test_images_of_truncated_or_damaged_lines_are_processed_again(noise, whole, tmp_path):
     for number, damage in enumerate((lambda data: data[:-7], lambda data: data[:200] + b"\0" * 100 + data[300:], lambda _: b"")):
         config = config_of(noise, tmp_path / str(number))
         with pytest.raises(KeyboardInterrupt):
@@ -235,15 +236,15 @@ def test_a_line_that_was_cut_off_or_spoilt_is_done_again(noise, whole, tmp_path)
         assert results_of(config.out) == results_of(whole)
 
 
-def test_another_evaluation_in_the_same_place_is_refused_by_what_differs(noise, tmp_path):
+def test_an_unfinished_evaluation_with_other_settings_is_rejected_naming_the_difference(noise, tmp_path):
     config = config_of(noise, tmp_path / "out")
     with pytest.raises(KeyboardInterrupt):
         evaluate_source(config, Stops(8), {"checkpoint": "aa"})
     others = (
-        (config, {"checkpoint": "bb"}, r"checkpoint: aa there, bb now"),
-        (dataclasses.replace(config, inference=InferConfig(insize=96)), {"checkpoint": "aa"}, r"insize: 64 there, 96 now"),
-        (dataclasses.replace(config, batch_size=3), {"checkpoint": "aa"}, r"batch_size: 1 there, 3 now"),
-        (dataclasses.replace(config, shard="1/2"), {"checkpoint": "aa"}, r"shard: \[1, 1\] there, \[1, 2\] now"),
+        (config, {"checkpoint": "bb"}, r"checkpoint: aa before, bb now"),
+        (dataclasses.replace(config, inference=InferConfig(insize=96)), {"checkpoint": "aa"}, r"insize: 64 before, 96 now"),
+        (dataclasses.replace(config, batch_size=3), {"checkpoint": "aa"}, r"batch_size: 1 before, 3 now"),
+        (dataclasses.replace(config, shard="1/2"), {"checkpoint": "aa"}, r"shard: \[1, 1\] before, \[1, 2\] now"),
     )
     for other, origin, reason in others:
         with pytest.raises(UserError, match=reason):
@@ -253,7 +254,7 @@ def test_another_evaluation_in_the_same_place_is_refused_by_what_differs(noise, 
         evaluate_source(config, NoiseNetwork(), {"checkpoint": "bb"})
 
 
-def test_a_run_that_finds_nothing_to_read_leaves_nothing(noise, tmp_path):
+def test_a_run_without_readable_images_leaves_no_files(noise, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
     (images / "1.png").touch()
@@ -266,7 +267,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from job_data import NoiseNetwork
-from evaluator.jobs.config import RunConfig
+from evaluator.jobs.config import MergeConfig, RunConfig
 from evaluator.jobs.run import evaluate_source
 from pipeline.cli import guarded, leave
 annotations, images, out = map(Path, sys.argv[1:])
@@ -281,7 +282,7 @@ def start(noise, out):
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(noise, whole, tmp_path):
+def test_a_run_killed_at_random_moments_writes_the_same_bytes(noise, whole, tmp_path):
     out, chance = tmp_path / "out", random.Random(3)
     killed = 0
     for _ in range(30):
@@ -303,7 +304,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(noise, whole, t
 
 
 def signalled(begin, out, number):
-    """A process that got the signal after it had found something and before it was done."""
+    """Send a signal to a process after it has written its first results and before it is done."""
     people = out.with_name(f"{out.name}.unfinished") / PEOPLE
     for _ in range(10):
         process = begin()
@@ -312,40 +313,40 @@ def signalled(begin, out, number):
         process.send_signal(number)
         if process.wait(60):
             return process
-        shutil.rmtree(out)  # it was faster than this loop
-    raise AssertionError("every process was done before the signal")
+        shutil.rmtree(out)  # the process was faster than this loop
+    raise AssertionError("every process ended before the signal")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_stops_a_run_which_then_continues(noise, whole, tmp_path, number, code):
+def test_a_run_stopped_by_a_signal_can_be_continued(noise, whole, tmp_path, number, code):
     out = tmp_path / "out"
     process = signalled(lambda: start(noise, out), out, number)
     assert process.returncode == code
     assert "Traceback" not in process.communicate()[1] and not out.exists()
     again = start(noise, out)
     printed, _ = again.communicate(timeout=60)
-    assert again.returncode == 0 and "images were done before" in printed
+    assert again.returncode == 0 and "images are done" in printed
     assert results_of(out) == results_of(whole)
 
 
 @pytest.fixture(scope="module")
 def many_fields(tmp_path_factory):
-    """Stored fields of a hundred images."""
+    """Stored fields of 100 images."""
     folder = tmp_path_factory.mktemp("fields")
     annotations, images = write_images(folder, count=100)
-    looks = Looks(NoiseNetwork(), InferConfig(size_step_px=8))
+    augmented = AugmentedNetwork(NoiseNetwork(), InferConfig(size_step_px=8))
     listed = CocoFile(annotations, COCO18).images
-    sizes = [(image["width"], image["height"]) for image in listed]
+    sizes = [image.size_wh for image in listed]
     arrays = {
         "image_id": np.array([image.id for image in listed]),
         "orig_wh": np.array(sizes),
         "input_wh": np.array([input_size(*size, 64) for size in sizes]),
     }
     for image in listed:
-        views = looks.prepare(read_image(images / image["file_name"]))
-        fields = looks.combine([tuple(f[0] for f in looks.compute(views))], (image["width"], image["height"]))
+        views = augmented.prepare(read_image(images / image.file_name))
+        fields = augmented.combine([tuple(f[0] for f in augmented.compute(views))], image.size_wh)
         half = {"hm": fields.heatmaps.astype(np.float16), "paf": fields.pafs.astype(np.float16)}
-        arrays |= {f"{name}_{image['id']}": array for name, array in half.items()}
+        arrays |= {f"{name}_{image.id}": array for name, array in half.items()}
     np.savez_compressed(folder / "f.npz", **arrays)
     return folder / "f.npz", annotations
 
@@ -369,13 +370,13 @@ def test_half_precision_is_read_exactly():
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_the_command_on_stored_fields_stops_at_once_and_continues(many_fields, tmp_path, number, code):
+def test_the_command_on_stored_fields_stops_at_once_and_can_be_continued(many_fields, tmp_path, number, code):
     out = tmp_path / "out"
     words = ["--fields", many_fields[0], "--annotations", many_fields[1], "--out", out]
     command = [sys.executable, "-m", "evaluator", "run", *map(str, words)]
     process = signalled(lambda: subprocess.Popen(command, stderr=subprocess.PIPE, text=True), out, number)
     assert process.returncode == code and "Traceback" not in process.stderr.read()
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0 and "of 100 images were done before" in done.stdout
+    assert done.returncode == 0 and "of 100 images are done" in done.stdout
     assert evaluate_source(fields_config(many_fields, tmp_path / "whole"), None) == 0
     assert results_of(out) == results_of(tmp_path / "whole")

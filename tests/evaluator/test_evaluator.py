@@ -1,4 +1,4 @@
-"""The commands `run` and `predict`, from files to files, with a network that knows the truth or with stored fields."""
+"""The commands `run` and `predict` from input to output files, with a network that returns the targets and with stored fields."""
 
 import dataclasses
 import json
@@ -12,9 +12,10 @@ from evaluator_data import PerfectNetwork, stored, write_set
 from evaluator.__main__ import COMMANDS
 from evaluator.drawings import best_and_worst
 from evaluator.inference.stored_fields import StoredFields
-from evaluator.jobs.config import PredictConfig, RunConfig
+from evaluator.jobs.config import RunConfig
 from evaluator.jobs.run import evaluate_source
 from evaluator.predict import predict as predict_command
+from evaluator.predict.config import PredictConfig
 from pipeline.cli import main
 from pipeline.errors import UserError
 from pipeline.skeletons import COCO18
@@ -33,7 +34,7 @@ def metrics_of(out):
     return json.loads((out / "metrics.json").read_text())
 
 
-def test_a_perfect_network_scores_one_from_image_files_on(tmp_path, coco_set, capsys):
+def test_a_perfect_network_scores_one(tmp_path, coco_set, capsys):
     annotations, images = coco_set
     config = RunConfig(checkpoint=tmp_path / "c", annotations=annotations, images=images, out=tmp_path / "out", pictures=1)
     assert evaluate_source(config, PerfectNetwork(annotations)) == 0
@@ -42,14 +43,14 @@ def test_a_perfect_network_scores_one_from_image_files_on(tmp_path, coco_set, ca
     assert metrics["figures"]["AP"] == pytest.approx(1)
     assert metrics["figures_images_with_people"]["AP"] == pytest.approx(1)
     assert (metrics["num_images"], metrics["num_people"], metrics["num_people_found"]) == (3, 4, 4)
-    assert {"read_s", "network_s", "decode_s", "score_s", "images_per_s", "share_beside_network"} == set(metrics["speed"])
+    assert {"read_s", "network_s", "decode_s", "score_s", "images_per_s", "overhead_share"} == set(metrics["speed"])
     drawings = sorted(file.name for file in (config.out / "pictures").iterdir())
     assert [name.split("-")[0] for name in drawings] == ["best", "worst"]
     assert cv2.imread(str(config.out / "pictures" / drawings[0])).std() > 1
     assert not list(tmp_path.glob(".out*"))
 
 
-def test_stored_fields_score_without_network_and_images(tmp_path, coco_set):
+def test_stored_fields_are_scored_without_network_and_images(tmp_path, coco_set):
     annotations, _ = coco_set
     path = stored(tmp_path / "f.npz", annotations)
     assert command("run", "--fields", path, "--annotations", annotations, "--out", tmp_path / "out") == 0
@@ -75,7 +76,7 @@ def test_stored_fields_score_without_network_and_images(tmp_path, coco_set):
         ({"paf_20": np.full((38, 46, 58), np.nan)}, "b.png: pafs must be finite"),
     ],
 )
-def test_fields_that_do_not_fit_are_refused(tmp_path, coco_set, capsys, changes, reason):
+def test_mismatched_fields_are_rejected(tmp_path, coco_set, capsys, changes, reason):
     path = stored(tmp_path / "f.npz", coco_set[0], **changes)
     assert command("run", "--fields", path, "--annotations", coco_set[0], "--out", tmp_path / "out") == 1
     error = capsys.readouterr().err
@@ -84,7 +85,7 @@ def test_fields_that_do_not_fit_are_refused(tmp_path, coco_set, capsys, changes,
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not numpy", b"PK\x03\x04 cut off"])
-def test_files_that_are_no_fields_are_refused(tmp_path, content):
+def test_files_that_are_not_stored_fields_are_rejected(tmp_path, content):
     path = tmp_path / "f.npz"
     if content is not None:
         path.write_bytes(content)
@@ -95,7 +96,7 @@ def test_files_that_are_no_fields_are_refused(tmp_path, content):
 @pytest.mark.parametrize(
     "fault, reason", [("missing", "No such file"), ("empty", "empty"), ("resized", "annotated as 500 x 400")]
 )
-def test_an_unreadable_image_is_named_and_fails_the_job_unless_allowed(tmp_path, coco_set, capsys, fault, reason):
+def test_an_unreadable_image_is_named_and_fails_the_command_unless_allowed(tmp_path, coco_set, capsys, fault, reason):
     annotations, images = coco_set
     victim = images / "b.png"
     victim.unlink()
@@ -106,7 +107,7 @@ def test_an_unreadable_image_is_named_and_fails_the_job_unless_allowed(tmp_path,
     config = RunConfig(checkpoint=tmp_path / "c", annotations=annotations, images=images, out=tmp_path / "out")
     assert evaluate_source(config, PerfectNetwork(annotations)) == 1
     error = capsys.readouterr().err
-    assert "b.png" in error and reason in error and "1 images could not be read" in error
+    assert "b.png" in error and reason in error and "1 image could not be read" in error
     metrics = metrics_of(config.out)
     assert list(metrics["unreadable_images"]) == ["b.png"]
     assert metrics["figures"]["AR"] == pytest.approx(0.5)
@@ -114,16 +115,16 @@ def test_an_unreadable_image_is_named_and_fails_the_job_unless_allowed(tmp_path,
     assert evaluate_source(allowed, PerfectNetwork(annotations)) == 0
 
 
-def test_a_folder_of_other_images_is_refused_at_once(tmp_path, coco_set):
+def test_a_wrong_image_folder_is_rejected_at_once(tmp_path, coco_set):
     annotations, _ = coco_set
     (tmp_path / "other").mkdir()
     config = RunConfig(checkpoint=tmp_path / "c", annotations=annotations, images=tmp_path / "other", out=tmp_path / "out")
-    with pytest.raises(UserError, match="has none of the 3 images"):
+    with pytest.raises(UserError, match="contains none of the 3 images"):
         evaluate_source(config, PerfectNetwork(annotations))
     assert not config.out.exists()
 
 
-def test_annotations_of_another_skeleton_are_refused(tmp_path, coco_set):
+def test_annotations_with_another_skeleton_are_rejected(tmp_path, coco_set):
     annotations, images = coco_set
     network = PerfectNetwork(annotations)
     network.skeleton = dataclasses.replace(
@@ -134,7 +135,7 @@ def test_annotations_of_another_skeleton_are_refused(tmp_path, coco_set):
         evaluate_source(config, network)
 
 
-def test_file_names_that_leave_the_folder_are_refused(tmp_path, capsys):
+def test_file_names_outside_the_image_folder_are_rejected(tmp_path, capsys):
     annotations, images = write_set(tmp_path / "set", names=("a.png", "b.png", "c.png"))
     annotations.write_text(annotations.read_text().replace('"b.png"', '"../b.png"'))
     config = RunConfig(checkpoint=tmp_path / "c", annotations=annotations, images=images, out=tmp_path / "out")
@@ -142,7 +143,7 @@ def test_file_names_that_leave_the_folder_are_refused(tmp_path, capsys):
         evaluate_source(config, PerfectNetwork(annotations))
 
 
-def test_wrong_options_and_paths_exit_with_a_message(tmp_path, coco_set, capsys):
+def test_wrong_options_and_paths_end_with_a_message(tmp_path, coco_set, capsys):
     annotations, images = coco_set
     common = ("run", "--annotations", annotations, "--out", tmp_path / "out")
     for words in ((), ("--checkpoint", "c"), ("--checkpoint", "c", "--fields", "f", "--images", images)):
@@ -153,7 +154,7 @@ def test_wrong_options_and_paths_exit_with_a_message(tmp_path, coco_set, capsys)
     assert "no such folder" in capsys.readouterr().err
 
 
-def test_a_file_that_is_no_checkpoint_is_named(tmp_path, coco_set, capsys):
+def test_a_file_that_is_not_a_checkpoint_is_named(tmp_path, coco_set, capsys):
     annotations, images = coco_set
     path = tmp_path / "weights.safetensors"
     path.write_bytes(os.urandom(1000))
@@ -164,7 +165,7 @@ def test_a_file_that_is_no_checkpoint_is_named(tmp_path, coco_set, capsys):
     assert str(path) in capsys.readouterr().err
 
 
-def test_best_and_worst_are_ranked_and_never_the_same_image():
+def test_best_and_worst_images_are_ranked_and_disjoint():
     oks = {1: 0.5, 2: 0.9, 3: 0.1, 4: 0.7}
     assert [image_id for _, image_id in best_and_worst(oks, 1)] == [2, 3]
     assert [image_id for _, image_id in best_and_worst(oks, 3)] == [2, 4, 1, 3]
@@ -187,7 +188,7 @@ def test_predict_writes_drawings_and_coco_results(tmp_path, coco_set, capsys):
     assert all(len(entry["keypoints"]) == 51 and entry["category_id"] == 1 for entry in results)
 
 
-def test_predict_goes_on_without_an_unreadable_image_but_fails(tmp_path, coco_set, capsys):
+def test_predict_skips_unreadable_images_and_fails(tmp_path, coco_set, capsys):
     annotations, images = coco_set
     (images / "b.png").write_bytes(b"")
     config = PredictConfig(images=(images,), checkpoint=tmp_path / "c", out=tmp_path / "out")
@@ -199,7 +200,7 @@ def test_predict_goes_on_without_an_unreadable_image_but_fails(tmp_path, coco_se
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_help_explains_and_shows_an_example(name, capsys):
+def test_help_shows_an_example(name, capsys):
     with pytest.raises(SystemExit) as exit_code:
         command(name, "--help")
     text = capsys.readouterr().out

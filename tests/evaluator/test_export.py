@@ -1,4 +1,4 @@
-"""Exported networks, run by ONNX Runtime and by MindSpore's own loader, give the checkpoint's fields and know what they mean."""
+"""Exported networks return the fields of the checkpoint in ONNX Runtime and MindSpore, and contain their metadata."""
 
 import ast
 import dataclasses
@@ -17,18 +17,20 @@ from mindspore import nn
 from trainer_data import TINY, make_info
 
 from evaluator.__main__ import COMMANDS
-from evaluator.decoding.decode import DecodeConfig
+from evaluator.decoding import DecodeConfig
 from evaluator.export import export, operators
 from evaluator.export.export import TOLERANCE
-from evaluator.inference.infer import find_people, image_fields
+from evaluator.inference.augmentation import image_fields
+from evaluator.inference.fields import find_people
 from pipeline.cli import main
 from pipeline.errors import UserError
+from pipeline.samples.augment import PADDING_GRAY
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import COCO18
 from trainer.networks.config import NetworkConfig
 from trainer.networks.inference import LastStage, build
 from trainer.run import checkpoint
-from trainer.run.checkpoint import load_network
+from trainer.run.load import load_network
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "tests" / "onnx_example.py"
@@ -36,7 +38,7 @@ SMALL = {"num_stages": 2, "stage_channels": 8, "stage1_hidden_channels": 8}
 NETWORKS = {
     "plain": TINY,
     "residual": NetworkConfig(residual=True, backbone_channels=(4, 6, 8, 8, 8), neck_channels=(8, 4), kernel_size=3, **SMALL),
-    # PReLU, the concatenation of three, PAFs that are an output and feed the heatmaps too.
+    # PReLU, concatenation of three tensors, PAFs that are an output and the input of the heatmap stages.
     "openpose-2019": NetworkConfig(
         architecture="openpose-2019",
         backbone_channels=(4,) * 10,
@@ -45,7 +47,7 @@ NETWORKS = {
         hidden_channels=8,
         **SMALL,
     ),
-    # ELU, convolutions that are depthwise or dilated.
+    # ELU, depthwise and dilated convolutions.
     "lightweight": NetworkConfig(architecture="lightweight", backbone_channels=(4,) * 12, neck_channels=(8,), **SMALL),
 }
 
@@ -54,8 +56,8 @@ def command(*words):
     return main("python -m evaluator", "", COMMANDS, list(map(str, words)))
 
 
-def randomise(network) -> None:
-    """Weights that keep a signal to the end, batch norms that do something, fields of about 1: what differs is seen."""
+def randomize(network) -> None:
+    """Set weights such that fields are about 1 and batch normalization has an effect, so that differences are visible."""
     rng = np.random.default_rng(0)
     for parameter in network.get_parameters():
         fan_in = max(1, int(np.prod(parameter.shape[1:])))
@@ -69,10 +71,10 @@ def randomise(network) -> None:
 
 @pytest.fixture(scope="module", params=["plain", "residual"])
 def saved(request, tmp_path_factory):
-    """Checkpoint of one of NETWORKS with random weights."""
+    """A checkpoint of one of NETWORKS with random weights."""
     config = NETWORKS[request.param]
     network = build(config, COCO18)
-    randomise(network)
+    randomize(network)
     path = tmp_path_factory.mktemp(request.param) / "step-00000007.safetensors"
     tensors = {checkpoint.NETWORK + name: p.asnumpy() for name, p in network.parameters_dict().items()}
     checkpoint.save_checkpoint(path, make_info(network=dataclasses.asdict(config)), tensors)
@@ -85,12 +87,12 @@ def images_of(*shape):
 
 def assert_same_fields(found, expected):
     for a, b in zip(found, expected, strict=True):
-        assert np.abs(b).max() > 0.1, "fields that are all but zero would prove nothing"
+        assert np.abs(b).max() > 0.1, "fields near zero would prove nothing"
         np.testing.assert_allclose(a, b, atol=TOLERANCE, rtol=0)
 
 
 @pytest.mark.parametrize("saved", NETWORKS, indirect=True)
-def test_onnx_of_any_size_agrees_with_the_checkpoint_and_describes_itself(tmp_path, saved, capsys):
+def test_dynamic_onnx_agrees_with_the_checkpoint_and_contains_metadata(tmp_path, saved, capsys):
     out = tmp_path / "new" / "openpose.onnx"
     assert command("export", "--checkpoint", saved, "--format", "ONNX", "--out", out) == 0
     assert [file.name for file in out.parent.iterdir()] == ["openpose.onnx"]
@@ -101,12 +103,12 @@ def test_onnx_of_any_size_agrees_with_the_checkpoint_and_describes_itself(tmp_pa
         assert_same_fields(session.run(["heatmaps", "pafs"], {"images": images}), network.fields(images))
     about = session.get_modelmeta().custom_metadata_map
     assert Skeleton.from_dict(json.loads(about["skeleton"])) == COCO18
-    assert (about["stride_px"], about["insize"]) == ("8", "64")
+    assert (about["stride_px"], about["insize"], about["padding_gray"]) == ("8", "64", str(PADDING_GRAY))
     assert json.loads(about["normalization"])["mean"] == [1, 2, 3]
     assert DecodeConfig(**json.loads(about["decoding"])) == DecodeConfig()
 
 
-def test_onnx_of_one_size_says_so_and_refuses_others(tmp_path, saved):
+def test_onnx_with_a_fixed_size_rejects_other_sizes(tmp_path, saved):
     out = tmp_path / "o.onnx"
     words = ("--checkpoint", saved, "--format", "ONNX", "--out", out, "--height", 48, "--width", 64, "--batch-size", 2)
     words += ("--peak-threshold", 0.25)
@@ -121,7 +123,7 @@ def test_onnx_of_one_size_says_so_and_refuses_others(tmp_path, saved):
 
 
 @pytest.mark.parametrize(("saved", "sides"), [("plain", ("--height", 48, "--width", 64)), ("residual", ())], indirect=["saved"])
-def test_mindir_is_loaded_again_by_mindspore(tmp_path, saved, sides):
+def test_mindir_is_loaded_by_mindspore(tmp_path, saved, sides):
     out = tmp_path / "o.mindir"
     assert command("export", "--checkpoint", saved, "--format", "MINDIR", "--out", out, *sides) == 0
     cell, images = nn.GraphCell(ms.load(str(out))), images_of(2, 48, 64, 3)
@@ -131,12 +133,12 @@ def test_mindir_is_loaded_again_by_mindspore(tmp_path, saved, sides):
     assert about["input"]["shape"] == ([None, 48, 64, 3] if sides else [None] * 3 + [3])
 
 
-def test_layers_that_onnx_needs_spelt_out_come_back():
+def test_replaced_layers_are_equivalent_and_restored():
     network = build(NETWORKS["lightweight"], COCO18)
     layers = [cell for _, cell in network.cells_and_names()]
     assert any(isinstance(cell, nn.ELU) for cell in layers)
     x = ms.Tensor(np.linspace(-30, 30, 601, dtype=np.float32))
-    np.testing.assert_allclose(operators.SpeltOutELU()(x).asnumpy(), nn.ELU()(x).asnumpy(), atol=1e-6)
+    np.testing.assert_allclose(operators.PrimitiveELU()(x).asnumpy(), nn.ELU()(x).asnumpy(), atol=1e-6)
     with pytest.raises(KeyboardInterrupt), operators.exportable(network):
         assert not any(isinstance(cell, nn.ELU) for _, cell in network.cells_and_names())
         raise KeyboardInterrupt
@@ -144,47 +146,47 @@ def test_layers_that_onnx_needs_spelt_out_come_back():
 
 
 @pytest.mark.parametrize("saved", ["plain"], indirect=True)
-def test_a_network_that_is_not_the_checkpoints_is_not_written(tmp_path, saved, monkeypatch, capsys):
+def test_an_export_that_differs_from_the_checkpoint_is_not_written(tmp_path, saved, monkeypatch, capsys):
     other = build(TINY, COCO18)
     monkeypatch.setattr(export, "_cell", lambda network: LastStage(other))
     assert command("export", "--checkpoint", saved, "--format", "ONNX", "--out", tmp_path / "o.onnx") == 1
-    assert "heatmaps of the exported network differ by" in capsys.readouterr().err
+    assert "heatmaps of the exported network differ from the checkpoint's by" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("saved", ["plain"], indirect=True)
-def test_mistakes_are_named_and_leave_nothing(tmp_path, saved, capsys):
+def test_errors_are_named_and_leave_no_files(tmp_path, saved, capsys):
     def error_of(*words):
         assert command("export", "--checkpoint", saved, *words) == 1
         error = capsys.readouterr().err
         assert "Traceback" not in error
         return error
 
-    there = tmp_path / "there.mindir"
-    there.touch()
-    assert "there already" in error_of("--format", "MINDIR", "--out", there)
+    existing = tmp_path / "existing.mindir"
+    existing.touch()
+    assert "already exists" in error_of("--format", "MINDIR", "--out", existing)
     assert "multiple of the network's stride 8, got 60" in error_of("--format", "ONNX", "--out", tmp_path / "o", "--width", 60)
     sides = ("--height", 64, "--width", 64, "--batch-size", 1)
-    assert "on an Ascend device only" in error_of("--format", "AIR", "--out", tmp_path / "o.air", *sides)
+    assert "on Ascend devices only" in error_of("--format", "AIR", "--out", tmp_path / "o.air", *sides)
     with pytest.raises(SystemExit):
         command("export", "--checkpoint", saved, "--format", "AIR", "--out", tmp_path / "o.air")
-    assert "AIR holds one size of input" in " ".join(capsys.readouterr().err.replace("│", " ").split())
-    assert [file.name for file in tmp_path.iterdir()] == ["there.mindir"]
+    assert "AIR needs a fixed input size" in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert [file.name for file in tmp_path.iterdir()] == ["existing.mindir"]
 
 
-def test_without_onnx_the_cure_is_named(monkeypatch):
+def test_a_missing_onnxruntime_is_named_with_the_command_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"onnxruntime: pip install '\.\[export\]'"):
         export._require_onnx()
 
 
 @pytest.mark.parametrize("saved", ["plain"], indirect=True)
-def test_the_example_finds_the_evaluators_people_without_mindspore(tmp_path, saved):
+def test_the_example_finds_the_same_people_as_the_evaluator_without_mindspore(tmp_path, saved):
     assert len(EXAMPLE.read_text().splitlines()) <= 36
     blocked = f"import sys, runpy; sys.modules['mindspore'] = None; sys.argv = sys.argv[1:]; runpy.run_path({str(EXAMPLE)!r})"
     out, picture = tmp_path / "o.onnx", tmp_path / "picture.png"
     assert command("export", "--checkpoint", saved, "--format", "ONNX", "--out", out) == 0
-    # Random weights make noise, of which the decoder's own settings would take no peak; the example follows those of the file.
+    # Fields of random weights are noise, in which the default settings find no peaks. The example uses the settings in the file.
     decoding, model = DecodeConfig(noise_factor=0), onnx.load(str(out))
     onnx.helper.set_model_props(model, {**_properties(model), "decoding": json.dumps(dataclasses.asdict(decoding))})
     onnx.save(model, str(out))
@@ -202,7 +204,7 @@ def test_the_example_finds_the_evaluators_people_without_mindspore(tmp_path, sav
         joints = ast.literal_eval(joints)
         assert set(joints) == {COCO18.joints[j] for j in np.flatnonzero(person[:, 2])}
         for name, place in joints.items():
-            # The evaluator keeps joints inside of the image.
+            # The evaluator clips joints to the image.
             np.testing.assert_allclose(np.clip(place, 0, (149, 98)), person[COCO18.index(name), :2], atol=0.11)
 
 
@@ -211,7 +213,4 @@ def _properties(model):
 
 
 def test_the_readme_shows_the_example():
-    readme = (ROOT / "README.md").read_text()
-    if "onnx_example.py" not in readme:
-        pytest.skip("the README does not show tests/onnx_example.py")
-    assert EXAMPLE.read_text() in readme
+    assert EXAMPLE.read_text() in (ROOT / "evaluator" / "README.md").read_text()

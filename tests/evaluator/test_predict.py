@@ -1,4 +1,4 @@
-"""The command `predict`: videos frame by frame, OpenPose's JSON, bounded memory."""
+"""The command `predict`: videos, OpenPose's JSON format, bounded memory."""
 
 import json
 
@@ -8,12 +8,12 @@ import pytest
 from evaluator_data import PerfectNetwork, write_set
 from job_data import NoiseNetwork
 
-from evaluator.decoding.decode import DecodeConfig, People
-from evaluator.inference.infer import InferConfig
-from evaluator.inference.streaming import ahead
-from evaluator.jobs.config import PredictConfig
+from evaluator.decoding import DecodeConfig, People
+from evaluator.inference.config import InferConfig
+from evaluator.inference.streaming import prefetch
 from evaluator.predict import openpose_json
 from evaluator.predict import predict as predict_command
+from evaluator.predict.config import PredictConfig
 from evaluator.predict.video import Video, VideoWriter
 from pipeline.images import UnreadableImage
 from pipeline.skeletons import COCO18
@@ -26,7 +26,7 @@ OPENPOSE_COCO = (
 
 
 def write_video(path, levels, size=(161, 121), fps=10.0):
-    """Gray frames of these levels."""
+    """Write a video of gray frames with these levels."""
     with VideoWriter(path, fps) as writer:
         for level in levels:
             writer.write(np.full((size[1], size[0], 3), level, np.uint8))
@@ -34,7 +34,7 @@ def write_video(path, levels, size=(161, 121), fps=10.0):
 
 
 class SpotNetwork(NoiseNetwork):
-    """A nose in the middle of the cell of the brightest pixel, if it is bright."""
+    """Finds a nose in the cell of the brightest pixel, if it is bright."""
 
     def fields(self, images):
         count, height, width, _ = images.shape
@@ -64,7 +64,7 @@ def moving_spot(path, count=12):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_a_video_is_annotated_frame_by_frame_in_order(tmp_path, batch_size):
+def test_frames_of_a_video_are_annotated_in_order(tmp_path, batch_size):
     video = moving_spot(tmp_path / "dance.mp4")
     assert predict(tmp_path / "out", [video], batch_size=batch_size, draw_min_score=0.1, openpose_json=True) == 0
     images, results = read(tmp_path / "out" / "images.json"), read(tmp_path / "out" / "results.json")
@@ -74,16 +74,16 @@ def test_a_video_is_annotated_frame_by_frame_in_order(tmp_path, batch_size):
     places = [entry["keypoints"][0] for entry in results]
     assert all(abs(x - (8 * number + 16)) < 9 for number, x in enumerate(places)) and places == sorted(places)
     annotated = Video(tmp_path / "out" / "dance.mp4")
-    assert annotated.announced == 12 and annotated.fps == pytest.approx(10)
+    assert annotated.num_stated == 12 and annotated.fps == pytest.approx(10)
     assert len({frame.tobytes() for frame in annotated.frames()}) == 12
     files = sorted(file.name for file in (tmp_path / "out" / "openpose").iterdir())
     assert files == [f"dance_{number:012d}_keypoints.json" for number in range(12)]
 
 
-def test_images_videos_and_folders_together(tmp_path, capsys):
+def test_images_videos_and_folders_can_be_mixed(tmp_path, capsys):
     _, images = write_set(tmp_path)
     write_video(images / "b.mp4", [10, 20])
-    (images / "broken.avi").write_bytes(b"no video")
+    (images / "broken.avi").write_bytes(b"not a video")
     cv2.imwrite(str(tmp_path / "odd.png"), np.zeros((33, 47, 3), np.uint8))
     assert predict(tmp_path / "out", [tmp_path / "odd.png", images]) == 1
     listed = read(tmp_path / "out" / "images.json")
@@ -91,24 +91,24 @@ def test_images_videos_and_folders_together(tmp_path, capsys):
     assert all((tmp_path / "out" / entry["drawing"]).is_file() for entry in listed)
     assert [entry["id"] for entry in listed] == sorted({entry["id"] for entry in listed})
     error = capsys.readouterr().err
-    assert "broken.avi: not a video that can be decoded" in error and "1 images" in error
+    assert "broken.avi: not a video that OpenCV can decode" in error and "1 image could not be read (skipped)" in error
 
 
-def test_frames_of_odd_size_are_written_whole(tmp_path):
+def test_frames_with_odd_sides_are_not_cropped(tmp_path):
     [frame] = Video(write_video(tmp_path / "v.mp4", [90])).frames()
     assert frame.shape == (122, 162, 3) and abs(float(frame.mean()) - 90) < 3
 
 
 @pytest.mark.parametrize("content", [None, b"", b"text"])
-def test_files_that_are_no_videos_are_named(tmp_path, content):
+def test_files_that_are_not_videos_are_named(tmp_path, content):
     if content is not None:
         (tmp_path / "v.mp4").write_bytes(content)
     with pytest.raises(UnreadableImage, match="no such file" if content is None else "not a video"):
         Video(tmp_path / "v.mp4")
 
 
-def test_openpose_json_has_openposes_layout(tmp_path):
-    """Values worked out by hand; the layout is that of OpenPose's own example, doc/02_output.md."""
+def test_openpose_json_has_the_layout_of_openpose(tmp_path):
+    """The values are computed by hand; the layout is that of the example in OpenPose's doc/02_output.md."""
     keypoints = np.zeros((2, 18, 3), np.float32)
     keypoints[0, COCO18.index("nose")] = 10.5, 20.25, 0.75
     keypoints[0, COCO18.index("left_ear")] = 30, 40, 0.5
@@ -125,12 +125,12 @@ def test_openpose_json_has_openposes_layout(tmp_path):
                                               "hand_right_keypoints_3d"))  # fmt: skip
 
 
-def test_the_joints_are_in_openposes_order():
+def test_joints_are_in_the_order_of_openpose():
     short = [joint.replace("right_", "R").replace("left_", "L").title().replace("_", "") for joint in COCO18.joints]
     assert [name.lower() for name in short] == [name.lower() for name in OPENPOSE_COCO]
 
 
-def test_openpose_json_and_results_agree_on_real_pixels(tmp_path):
+def test_openpose_json_and_results_contain_the_same_keypoints(tmp_path):
     annotations, images = write_set(tmp_path)
     options = {"openpose_json": True, "decoding": DecodeConfig()}
     assert predict(tmp_path / "out", [images], PerfectNetwork(annotations), **options) == 0
@@ -146,11 +146,11 @@ def test_openpose_json_and_results_agree_on_real_pixels(tmp_path):
             np.testing.assert_allclose(ours[COCO18.source_indices][found, :2], theirs[found, :2], atol=0.01)
 
 
-def test_of_a_long_video_few_frames_are_in_memory():
+def test_few_frames_of_a_long_video_are_in_memory():
     taken = []
-    frames = ahead((taken.append(i) or i for i in range(1000)), 4)
+    frames = prefetch((taken.append(i) or i for i in range(1000)), 4)
     for expected in range(20):
         assert next(frames) == expected
     assert len(taken) <= 20 + 4 + 1
     frames.close()
-    assert list(ahead(iter(range(50)), 3)) == list(range(50)) and list(ahead(iter(()), 2)) == []
+    assert list(prefetch(iter(range(50)), 3)) == list(range(50)) and list(prefetch(iter(()), 2)) == []

@@ -1,4 +1,4 @@
-"""The report: a page that stands alone, whose figures are the evaluation's, and that works when it is clicked through."""
+"""The report: a page without external files, with the metrics of the evaluation, tested in a browser."""
 
 import dataclasses
 import json
@@ -17,9 +17,9 @@ from evaluator.__main__ import COMMANDS
 from evaluator.metrics.analysis import analyze
 from evaluator.metrics.coco_eval import evaluate
 from evaluator.metrics.diagnosis import ERRORS
-from evaluator.report import gallery, report
+from evaluator.report import evaluations, gallery
 from pipeline.cli import main
-from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco import CocoFile, Image
 from pipeline.files import write_json
 from pipeline.skeletons import COCO18
 
@@ -33,7 +33,7 @@ def entry(points, image_id, score):
 
 
 def write_evaluation(folder, annotations, results, **settings):
-    """What `run` writes."""
+    """Write an output folder as `run` does."""
     folder.mkdir()
     figures = evaluate(CocoFile(annotations, COCO18), results, COCO18).figures
     write_json(folder / "results.json", results)
@@ -44,7 +44,7 @@ def write_evaluation(folder, annotations, results, **settings):
 
 @pytest.fixture
 def evaluated(tmp_path):
-    """Annotations, images and two evaluations of `write_set`: one all but right, one with errors of several kinds."""
+    """Annotations, images and two evaluations of `write_set`: one almost perfect, one with several kinds of errors."""
     annotations, images = write_set(tmp_path, names=("a</script><b>.png", "b.png", "c.png"))
     (images / "a<").mkdir()
     cv2.imwrite(str(images / "a<" / "script><b>.png"), np.full((300, 320, 3), 40, np.uint8))
@@ -63,15 +63,15 @@ def data_of(page):
     return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.DOTALL)[1])
 
 
-def test_the_page_stands_alone_and_tells_the_evaluations_figures(evaluated, capsys):
+def test_the_page_has_no_external_files_and_shows_the_metrics_of_the_evaluations(evaluated, capsys):
     annotations, images, first, second = evaluated
     assert command("report", first, second, "--annotations", annotations, "--images", images) == 0
     page = first / "report.html"
     printed = capsys.readouterr().out
-    assert f"{page}: 0." in printed and re.search(r"jitter +17 +0\.\d{4} +0\.\d{4}", printed)
+    assert f"wrote {page} (0." in printed and re.search(r"jitter +17 +0\.\d{4} +0\.\d{4}", printed)
     text = page.read_text()
     addresses = set(re.findall(r"https?://[^\s\"']+", text))
-    assert addresses == {"http://www.w3.org/2000/svg"}, "a name space, and nothing that would be loaded"
+    assert addresses == {"http://www.w3.org/2000/svg"}, "only a namespace, which browsers do not load"
     assert not re.search(r"<(link|script|img)[^>]+(src|href)=\"(?!data:)", text)
     data = data_of(page)
     assert [run["figures"] for run in data["runs"]] == [
@@ -84,14 +84,14 @@ def test_the_page_stands_alone_and_tells_the_evaluations_figures(evaluated, caps
     assert [file.name for file in first.iterdir() if file.name.startswith(".")] == []
 
 
-def test_without_images_skeletons_stand_on_gray_and_an_earlier_report_is_replaced(evaluated):
+def test_skeletons_are_drawn_on_gray_without_images_and_earlier_reports_are_replaced(evaluated):
     annotations, _, first, _ = evaluated
     for _ in range(2):
         assert command("report", first, "--annotations", annotations, "--gallery", 1) == 0
     assert data_of(first / "report.html")["pictures"] == {}
 
 
-def test_what_run_and_oracle_write_can_be_reported(tmp_path, capsys):
+def test_outputs_of_run_and_oracle_can_be_reported(tmp_path, capsys):
     annotations, images = write_set(tmp_path)
     fields = stored(tmp_path / "f.npz", annotations)
     assert command("run", "--fields", fields, "--annotations", annotations, "--out", tmp_path / "ap") == 0
@@ -99,12 +99,12 @@ def test_what_run_and_oracle_write_can_be_reported(tmp_path, capsys):
     (images / "b.png").unlink()
     words = ("--annotations", annotations, "--images", images, "--out", tmp_path / "page.html")
     assert command("report", tmp_path / "ap", tmp_path / "ceiling", *words) == 0
-    assert "unreadable image b.png: No such file or directory; shown on gray" in capsys.readouterr().err
+    assert "unreadable image b.png: No such file or directory (drawn on gray)" in capsys.readouterr().err
     data = data_of(tmp_path / "page.html")
     assert [run["figures"]["AP"] for run in data["runs"]] == [1, 1] and set(data["pictures"]) == {"10"}
 
 
-def test_an_evaluation_of_some_of_the_images_is_reported_over_them(tmp_path, capsys):
+def test_the_report_of_a_subset_covers_the_subset_only(tmp_path, capsys):
     annotations, _ = write_set(tmp_path)
     fields = stored(tmp_path / "f.npz", annotations)
     for out, more in (("all", []), ("some", ["--max-images", 1])):
@@ -113,10 +113,10 @@ def test_an_evaluation_of_some_of_the_images_is_reported_over_them(tmp_path, cap
     assert data_of(tmp_path / "some" / "report.html")["numImages"] == 1
     capsys.readouterr()
     assert command("report", tmp_path / "all", tmp_path / "some", "--annotations", annotations) == 1
-    assert "of different images" in capsys.readouterr().err
+    assert "evaluations of different images" in capsys.readouterr().err
 
 
-def test_what_does_not_belong_together_is_named(tmp_path, evaluated, capsys):
+def test_mismatched_inputs_are_named(tmp_path, evaluated, capsys):
     annotations, images, first, second = evaluated
 
     def error_of(*words):
@@ -126,16 +126,16 @@ def test_what_does_not_belong_together_is_named(tmp_path, evaluated, capsys):
         return error
 
     write_json(second / "results.json", json.loads((first / "results.json").read_text()))
-    assert "its metrics say AP" in error_of(second, "--annotations", annotations)
+    assert "metrics.json has AP" in error_of(second, "--annotations", annotations)
     fewer = write_annotations(tmp_path / "fewer.json", {10: ("a.png", 320, 300)}, [(10, person(100, 40))])
     assert "lacks 1 images of the results, such as 20" in error_of(first, "--annotations", fewer)
     assert "no such folder" in error_of(tmp_path / "absent", "--annotations", annotations)
-    assert "there is no metrics.json; give the --out folder" in error_of(images, "--annotations", annotations)
+    assert "contains no metrics.json; give the --out folder" in error_of(images, "--annotations", annotations)
     assert "image folder" in error_of(first, "--annotations", annotations, "--images", tmp_path / "absent")
-    assert "none of 2 images can be read" in error_of(first, "--annotations", annotations, "--images", tmp_path)
+    assert "none of the 2 images to show can be read" in error_of(first, "--annotations", annotations, "--images", tmp_path)
     letter = tmp_path / "letter.html"
     letter.write_text("mine")
-    assert "not a report" in error_of(first, "--annotations", annotations, "--out", letter)
+    assert "is not a report" in error_of(first, "--annotations", annotations, "--out", letter)
     assert letter.read_text() == "mine" and not (first / "report.html").exists()
     (first / "config.yaml").write_text("[")
     assert "not YAML" in error_of(first, "--annotations", annotations)
@@ -143,17 +143,17 @@ def test_what_does_not_belong_together_is_named(tmp_path, evaluated, capsys):
         command("report", first, "--annotations", annotations, "--gallery", -1)
 
 
-def test_the_skeleton_is_that_of_the_evaluations_file(tmp_path, evaluated):
+def test_the_skeleton_is_read_from_the_file_in_the_settings(tmp_path, evaluated):
     _, _, first, _ = evaluated
     other = dataclasses.replace(COCO18, name="other", sigmas=tuple(2 * s for s in COCO18.sigmas))
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(other.to_dict()))))
     (first / "config.yaml").write_text(yaml.safe_dump({"skeleton": str(tmp_path / "other.yaml")}))
-    assert report.skeleton_of(report.read_evaluation(first)) == other
+    assert evaluations.skeleton_of(evaluations.read_evaluation(first)) == other
     (first / "config.yaml").write_text(yaml.safe_dump({"skeleton": None, "checkpoint": str(tmp_path)}))
-    assert report.skeleton_of(report.read_evaluation(first)) == COCO18
+    assert evaluations.skeleton_of(evaluations.read_evaluation(first)) == COCO18
 
 
-def test_the_gallery_holds_best_median_worst_and_the_most_of_each_kind(tmp_path):
+def test_the_gallery_contains_best_median_worst_and_the_most_errors_of_each_kind(tmp_path):
     images = {number: (f"{number}.jpg", 900, 300) for number in range(1, 41)}
     people = [(number, person(200, 40)) for number in images]
     document = CocoFile(write_annotations(tmp_path / "a.json", images, people), COCO18)
@@ -171,13 +171,14 @@ def test_the_gallery_holds_best_median_worst_and_the_most_of_each_kind(tmp_path)
     assert len(gallery.choose(analysis.images, 0)) == 0
 
 
-def test_pictures_are_small_and_unreadable_ones_are_left_out(tmp_path):
+def test_pictures_are_small_and_unreadable_images_are_skipped(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (1500, 2500, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "large.png"), noise)
-    images = [{"id": n, "file_name": name, "width": 2500, "height": 1500} for n, name in enumerate(("large.png", "absent.png"))]
+    names = ("large.png", "absent.png")
+    images = [Image(id=n, file_name=name, width=2500, height=1500, license=None) for n, name in enumerate(names)]
     pictures, unreadable = gallery.pictures_of(images, tmp_path)
     assert list(pictures) == ["0"] and unreadable == {"absent.png": "No such file or directory"}
-    assert len(pictures["0"]) < 400_000, "even of noise, which nothing compresses"
+    assert len(pictures["0"]) < 400_000, "even a picture of noise, which does not compress"
 
 
 @contextmanager
@@ -201,7 +202,8 @@ def chromium():
         window.quit()
 
 
-def test_clicked_through_in_chromium(evaluated):
+@pytest.mark.slow
+def test_the_page_works_in_chromium(evaluated):
     annotations, images, first, second = evaluated
     assert command("report", first, second, "--annotations", annotations, "--images", images) == 0
     with chromium() as window:
@@ -225,9 +227,9 @@ def test_clicked_through_in_chromium(evaluated):
             return [int(card.get_attribute("data-id")) for card in all_of(".card")]
 
         def view_box():
-            [found, true] = all_of("#panes svg")
-            assert found.get_dom_attribute("viewBox") == true.get_dom_attribute("viewBox"), "both panes show the same place"
-            return [float(number) for number in found.get_dom_attribute("viewBox").split()]
+            [predicted, true] = all_of("#panes svg")
+            assert predicted.get_dom_attribute("viewBox") == true.get_dom_attribute("viewBox"), "both panes show the same region"
+            return [float(number) for number in predicted.get_dom_attribute("viewBox").split()]
 
         figures = json.loads((first / "metrics.json").read_text())["figures"]
         assert [tile.text for tile in all_of(".tile b")] == [f"{value:.3f}" for value in figures.values()]
@@ -260,19 +262,19 @@ def test_clicked_through_in_chromium(evaluated):
         choose("#group", "")
 
         click(".card[data-id='10']")
-        assert len(all_of("#large[open] [data-pane=found] .ring")) == len(all_of("#large [data-pane=true] .ring")) == 17
+        assert len(all_of("#large[open] [data-pane=predicted] .ring")) == len(all_of("#large [data-pane=true] .ring")) == 17
         assert len(all_of("#large [data-pane=true] .body.missed")) == 1
         assert "a</script><b>.png" in all_of("#title")[0].text
         whole = view_box()
         assert whole == [-0.5, -0.5, 320, 300]
-        click("#closer")
+        click("#zoom-in")
         assert view_box()[2] == pytest.approx(320 / 1.5)
         window.execute_script(
             "document.querySelector('#panes svg').dispatchEvent("
             "new WheelEvent('wheel', {deltaY: -1, clientX: 300, clientY: 400, cancelable: true}))"
         )
         assert view_box()[2] == pytest.approx(320 / 1.5 / 1.25)
-        click("#whole")
+        click("#fit")
         assert view_box() == whole
         click("#next")
         assert "a</script>" not in all_of("#title")[0].text
@@ -280,7 +282,7 @@ def test_clicked_through_in_chromium(evaluated):
         assert not all_of("#large[open]")
 
         assert len(all_of(".card .body.false")) == 1
-        click("#strays")
+        click("#unmatched")
         assert not all_of(".card .body.false")
         assert (
             window.execute_script(

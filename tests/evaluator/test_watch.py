@@ -1,25 +1,28 @@
-"""Every checkpoint of a training is evaluated once, the best is kept, nothing half-written is read, and a stop loses nothing."""
+"""`watch` evaluates every complete checkpoint once, keeps the best, and can be stopped at any moment."""
 
 import contextlib
 import fcntl
 import json
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from job_data import write_images
 from trainer_data import TINY, make_info, small_tensors
 
-from evaluator.jobs.config import WatchConfig
-from evaluator.jobs.watch import TRAINING_LOCK, Watch, link_or_copy
+from evaluator.inference.config import InferConfig
+from evaluator.jobs import watch as watch_command
+from evaluator.jobs.config import RunConfig, WatchConfig
+from evaluator.jobs.watch import Watch
+from pipeline.cli import parse
 from pipeline.errors import UserError
 from pipeline.skeletons import COCO18
-from trainer.run import checkpoint
+from trainer.run import checkpoint, layout
 from trainer.run.checkpoint import read_info, save_checkpoint
 
 FIGURES = {100: 0.2, 200: 0.5, 300: 0.5, 400: 0.1}
@@ -48,7 +51,7 @@ def save(place, step, value=1.0):
 
 
 class Evaluator:
-    """Writes the figures of FIGURES instead of evaluating; `before` and `after` may do harm."""
+    """Writes the metrics in FIGURES instead of evaluating; calls `before` first."""
 
     def __init__(self, before=lambda step: None, code=0):
         self.steps, self.before, self.code = [], before, code
@@ -84,7 +87,7 @@ def test_all_checkpoints_are_evaluated_in_order_and_the_best_is_kept(place):
     assert not list((place / "out" / "held").iterdir())
 
 
-def test_the_best_outlives_its_removal_by_the_training(place):
+def test_the_best_checkpoint_is_kept_when_the_training_deletes_its_own(place):
     paths = [save(place, step) for step in (100, 200)]
     watch(config_of(place), Evaluator())
     for path in paths:
@@ -95,14 +98,14 @@ def test_the_best_outlives_its_removal_by_the_training(place):
     assert checkpoint.read_checkpoint(place / "out" / "best.safetensors")[0].step == 200
 
 
-def test_a_checkpoint_may_vanish_while_it_is_evaluated(place):
+def test_a_checkpoint_may_be_deleted_while_it_is_evaluated(place):
     path = save(place, 100)
     board = watch(config_of(place), Evaluator(before=lambda step: path.unlink()))
     assert board["best"] == 100 and read_info(place / "out" / "best.safetensors").step == 100
 
 
 @pytest.mark.parametrize("cut", [0.3, 0.9])
-def test_half_written_and_damaged_ones_are_passed_over_until_they_are_whole(place, cut, capsys):
+def test_incomplete_and_damaged_checkpoints_are_skipped_until_they_are_complete(place, cut, capsys):
     path = save(place, 100)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(cut * len(whole))])
@@ -117,8 +120,8 @@ def test_half_written_and_damaged_ones_are_passed_over_until_they_are_whole(plac
     assert watch(config_of(place), evaluate)["best"] == 100
 
 
-@pytest.mark.parametrize("moment", ["evaluating", "entering"])
-def test_a_watch_that_was_killed_goes_on(place, moment, monkeypatch):
+@pytest.mark.parametrize("moment", ["evaluating", "recording"])
+def test_a_killed_watch_can_be_continued(place, moment, monkeypatch):
     for step in (100, 200):
         save(place, step)
 
@@ -126,7 +129,7 @@ def test_a_watch_that_was_killed_goes_on(place, moment, monkeypatch):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
-        if moment == "entering":
+        if moment == "recording":
             job = Watch(config_of(place), Evaluator())
             with job.claimed():
                 patch.setattr(job, "_write_board", killed)
@@ -141,7 +144,7 @@ def test_a_watch_that_was_killed_goes_on(place, moment, monkeypatch):
     assert not list((place / "out" / "held").iterdir())
 
 
-def test_it_stops_after_so_many(place):
+def test_it_stops_after_max_evaluations(place):
     for step in FIGURES:
         save(place, step)
     board = watch(config_of(place, max_evaluations=2, idle_minutes=None), Evaluator())
@@ -150,15 +153,12 @@ def test_it_stops_after_so_many(place):
 
 @contextlib.contextmanager
 def training(place):
-    with (place / "run" / TRAINING_LOCK).open("w") as lock:
+    with (place / "run" / layout.LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 
 
-def test_it_stops_when_the_training_is_over_and_not_before(place):
-    from trainer.loop.train import LOCK
-
-    assert LOCK == TRAINING_LOCK
+def test_it_stops_when_the_training_has_ended_and_not_before(place):
     boards = []
     config = config_of(place, stop_with_training=True, idle_minutes=None)
     with training(place):
@@ -174,48 +174,61 @@ def test_it_stops_when_the_training_is_over_and_not_before(place):
     assert len(boards[0]["checkpoints"]) == 3
 
 
-def test_one_that_cannot_be_evaluated_is_said_to_have_failed(place):
+def test_a_failed_evaluation_is_recorded_and_tried_again(place):
     save(place, 100)
     board = watch(config_of(place), Evaluator(code=1))
     assert board["best"] is None and board["checkpoints"][0]["failed"] == "exit code 1"
     assert not (place / "out" / "best.safetensors").exists()
-    assert watch(config_of(place), Evaluator())["best"] == 100, "what failed gets another chance"
+    assert watch(config_of(place), Evaluator())["best"] == 100, "failed evaluations are tried again"
 
 
-def test_other_settings_another_training_and_other_folders_are_refused(place):
+def test_other_settings_a_restarted_training_and_other_folders_are_rejected(place):
     save(place, 100)
     watch(config_of(place), Evaluator())
-    with pytest.raises(UserError, match="metric: AP there, AR now"):
+    with pytest.raises(UserError, match="metric: AP before, AR now"):
         watch(config_of(place, metric="AR"), Evaluator())
     save(place, 100, value=5.0)
-    with pytest.raises(UserError, match="another checkpoint of step 100"):
+    with pytest.raises(UserError, match="differs from the checkpoint of step 100"):
         watch(config_of(place), Evaluator())
     (place / "other").mkdir()
     (place / "other" / "notes.txt").touch()
-    with pytest.raises(UserError, match="not of a watch"):
+    with pytest.raises(UserError, match="not the output of a watch"):
         watch(config_of(place, out=place / "other"), Evaluator())
 
 
-def test_two_watches_do_not_share_a_folder(place):
+def test_two_watches_cannot_share_a_folder(place):
     first = Watch(config_of(place), Evaluator())
     with first.claimed(), pytest.raises(UserError, match="another watch"):
         watch(config_of(place), Evaluator())
 
 
-def test_a_file_is_copied_where_it_cannot_be_linked(tmp_path, monkeypatch):
-    (tmp_path / "a").write_text("x")
+@pytest.mark.parametrize("folder", ["images", "-images", "null", "1e3", "--out"])
+def test_all_options_reach_the_process_that_evaluates(tmp_path, monkeypatch, folder):
+    """Values that look like options, or like other types, must not be lost or misread."""
+    monkeypatch.chdir(tmp_path)
+    config = WatchConfig(
+        run=Path("run"), annotations=Path("-a.json"), images=Path(folder), out=Path("out"), batch_size=None, max_images=7,
+        inference=InferConfig(scales=(0.5, 1.0, 1.5), mirror=True), pictures=0,
+    ).evaluation(Path("held/step-00000007.safetensors"), Path("out/step-00000007"))  # fmt: skip
+    received = []
 
-    def refuse(*_):
-        raise OSError(18, "Invalid cross-device link")
+    class Process:
+        def __init__(self, command):
+            assert command[1:4] == ["-m", "evaluator", "run"]
+            received.append(parse(RunConfig, command[4:], prog="run"))
 
-    monkeypatch.setattr(os, "link", refuse)
-    link_or_copy(tmp_path / "a", tmp_path / "b")
-    assert (tmp_path / "b").read_text() == "x" and not (tmp_path / "b").samefile(tmp_path / "a")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+        def wait(self):
+            return 3
+
+    monkeypatch.setattr(watch_command.subprocess, "Popen", Process)
+    assert watch_command.evaluate_in_process(config) == 3
+    assert received == [config]
+    assert not list(Path("held").iterdir()), "the file with the options is deleted"
 
 
+@pytest.mark.slow
 def test_the_command_evaluates_real_checkpoints_and_stops_on_a_signal(tmp_path):
-    """A network of random weights that finds nobody, in the processes that a user gets."""
+    """Runs the real processes, with a network of random weights that finds no people."""
     from trainer.networks.inference import build
 
     annotations, images = write_images(tmp_path, count=3)
