@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from launch_jobs import (
@@ -24,10 +25,8 @@ from launch_jobs import (
 )
 from trainer_data import make_records
 
-from trainer.distributed.launch import LaunchConfig
+from trainer.distributed.launch import SAVING_S, Job, LaunchConfig
 from trainer.run.layout import CONFIG, checkpoint_path
-
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +44,7 @@ def of_two(records, tmp_path_factory) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_weights_of_one_and_log_the_mean_of_their_losses(records, of_two, tmp_path):
     code, output = ended(start("trainer", *train_words(records, tmp_path / "one", 4)))
     assert code == 0, output
@@ -61,6 +61,7 @@ def test_two_processes_give_the_weights_of_one_and_log_the_mean_of_their_losses(
     assert_same(of_two, tmp_path / "half", 1e-5, step=10)
 
 
+@pytest.mark.slow
 def test_a_stopped_job_and_one_that_lost_a_process_resume_to_the_same_bytes(records, of_two, tmp_path):
     run = tmp_path / "run"
     words = train_words(records, run, 2)
@@ -87,6 +88,7 @@ def test_a_stopped_job_and_one_that_lost_a_process_resume_to_the_same_bytes(reco
     assert losses_of(run) == losses_of(of_two)
 
 
+@pytest.mark.slow
 def test_a_hanging_process_and_a_killed_launcher_leave_no_process(records, tmp_path):
     run = tmp_path / "run"
     words = train_words(records, run, 2, "--max-steps", "100000")
@@ -107,6 +109,7 @@ def test_a_hanging_process_and_a_killed_launcher_leave_no_process(records, tmp_p
     assert not ranks_of(run)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_all_ranks(records, tmp_path):
     code, output = ended(launch(*train_words(records, tmp_path / "run", 2, "--lr", "1e30")))
     assert code == 1 and "not finite (images [" in output and re.search(r"of rank [01], or images of another rank\)", output), (
@@ -116,11 +119,13 @@ def test_a_loss_that_is_not_finite_ends_all_ranks(records, tmp_path):
         assert "not finite" in (tmp_path / "run.ranks" / f"rank-{rank}.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_nothing(records, tmp_path):
     code, output = ended(launch(*train_words(records, tmp_path / "run", 2, "--dry-run")))
     assert code == 0 and "2 ranks x 2 = 4 samples per step" in output and not list(tmp_path.iterdir()), output
 
 
+@pytest.mark.slow
 def test_msrun_can_start_and_resume_a_run(records, of_two, tmp_path):
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     words = ["--worker_num", "2", "--local_worker_num", "2", "--master_port", "8719", "--join", "True", "--log_dir"]
@@ -130,6 +135,19 @@ def test_msrun_can_start_and_resume_a_run(records, of_two, tmp_path):
         code, output = ended(start("mindspore.parallel.cluster.run", *words, *program, environment=environment))
         assert code == 0, output
     assert_same(tmp_path / "run", of_two, 0, step=20)
+
+
+def test_waiting_for_the_other_ranks_is_bounded_if_a_signal_arrives_as_one_fails(tmp_path):
+    """Before, the wait had no limit: the other ranks had not been sent the signal yet."""
+    waited_s = []
+    job = Job.__new__(Job)
+    job.ranks = {0: SimpleNamespace(poll=lambda: 1, returncode=1), 1: SimpleNamespace(poll=lambda: None)}
+    job.logs = tmp_path
+    (tmp_path / "rank-0.log").write_text("trainer: error: out of disk\n")
+    job._followed = SimpleNamespace(print_new_lines=lambda: None)
+    job._wait = waited_s.append
+    assert job.watch([signal.SIGTERM]) == "rank 0 ended with exit code 1: out of disk"
+    assert waited_s == [SAVING_S]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from trainer_data import TINY_OPTIONS, make_records
@@ -11,7 +12,6 @@ from trainer_data import TINY_OPTIONS, make_records
 from pipeline.cli import main
 from trainer.__main__ import COMMANDS
 from trainer.config import TrainConfig
-from trainer.data.stream import Stream
 from trainer.loop.config import OptimConfig
 from trainer.loop.optimizer import LearningRates, break_points, learning_rates
 from trainer.loop.planning import ended_by, steps_left
@@ -106,10 +106,10 @@ def test_few_steps_are_warned_about_with_the_option_that_ends_the_run():
         (Progress(step=8, epoch=2, position=0), {"max_epoch": 2}, 0, "--max-epoch 2"),
     ],
 )
-def test_the_option_that_comes_first_ends_the_run(records, tmp_path, progress, options, left, option):
-    stream = Stream(records, batch_size=4, seed=0)
-    assert stream.num_samples == 16
-    config = TrainConfig(records=records, out=tmp_path, batch_size=4, **options)
+def test_the_option_that_comes_first_ends_the_run(tmp_path, progress, options, left, option):
+    """Epochs of 16 samples, 4 per step."""
+    stream = SimpleNamespace(num_samples=16, batch_size=4, world=1, steps_per_epoch=4)
+    config = TrainConfig(records=tmp_path, out=tmp_path, batch_size=4, **options)
     assert steps_left(progress, config, stream) == left
     assert ended_by(progress, config, stream) == option
 

@@ -157,7 +157,7 @@ class Job:
         while any(process.poll() is None for process in self.ranks.values()):
             self._followed.print_new_lines()
             if failed := [rank for rank, process in self.ranks.items() if process.poll()]:
-                self._wait(EXIT_S if not arrived else stop_by_s - time.monotonic())
+                self._wait(min(stop_by_s - time.monotonic(), SAVING_S) if arrived else EXIT_S)
                 self._followed.print_new_lines()
                 return self._failure(failed[0])
             if hanging := self._hanging():
@@ -198,9 +198,9 @@ class Job:
         steps = {rank: int(path.read_text() or 0) for rank, path in beats.items() if path.exists()}
         if not steps or time.time() - max(beats[rank].stat().st_mtime for rank in steps) < self.config.hang_seconds:
             return ""
-        behind = [str(rank) for rank, step in steps.items() if step == min(steps.values())]
-        who = f", in rank {', '.join(behind)}" if len(behind) < len(steps) else ""
-        return f"no rank started a step for {self.config.hang_seconds:g} s: step {min(steps.values()):,} hangs{who}"
+        slowest = [str(rank) for rank, step in steps.items() if step == min(steps.values())]
+        where = f" in rank {', '.join(slowest)}" if len(slowest) < len(steps) else ""
+        return f"no rank started a step for {self.config.hang_seconds:g} s: step {min(steps.values()):,} hangs{where}"
 
     def _failure(self, rank: int) -> str:
         code = self.ranks[rank].returncode
@@ -217,6 +217,7 @@ class _Follower:
         self._path, self._offset = path, 0
 
     def print_new_lines(self) -> None:
+        """Print the complete lines added since the last call."""
         with open(self._path, "rb") as file:
             file.seek(self._offset)
             text = file.read()

@@ -13,6 +13,9 @@ from trainer.networks.network import Network
 
 LOSS_SCALE_WINDOW = 1_000  # finite steps after which a dynamic loss scale doubles
 
+Step = Callable[..., tuple[ms.Tensor, ms.Tensor, ms.Tensor, ms.Tensor]]
+"""Arguments and results: see `make_step`."""
+
 
 def _square_sum(gradient: ms.Tensor) -> ms.Tensor:
     return ops.square(gradient).sum()
@@ -34,7 +37,7 @@ def scaler_state(scaler: amp.LossScaler) -> dict[str, ms.Parameter]:
     return {"scale": scaler.scale_value, "good_steps": scaler.counter} if isinstance(scaler, amp.DynamicLossScaler) else {}
 
 
-def make_step(network: Network, optimizer: Optimizer, scaler: amp.LossScaler, world: World | None = None) -> Callable:
+def make_step(network: Network, optimizer: Optimizer, scaler: amp.LossScaler, world: World | None = None) -> Step:
     """Return the compiled step: (images, heatmaps, pafs, mask, rates, stop) -> losses, finite, stopping, gradient norm.
 
     images: uint8 (B, H, W, 3). heatmaps, pafs, mask: as in `stage_losses`. rates: float32 (3,), the `LearningRates`.
