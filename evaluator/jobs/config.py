@@ -33,7 +33,7 @@ class RunConfig:
 
     With --fields instead of --checkpoint, the command decodes and scores stored fields; it needs no network and no images.
     To continue a run that was stopped or killed, repeat the command. Until the run is complete, its results are in
-    OUT.unfinished. To share the work between machines, give each one a --shard, from 1/4 to 4/4, and an --out of its own;
+    OUT.unfinished. To share the work between machines, give each one a --shard, from 1/4 to 4/4, and a separate --out;
     then `merge` combines the outputs.
     """
 
