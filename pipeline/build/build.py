@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 from pipeline.files import file_facts
 from pipeline.progress import progress_bar
 from pipeline.records.codec import SCHEMA_VERSION
-from pipeline.records.manifest import CARD, MANIFEST, Manifest, count_rules, read_manifest
+from pipeline.records.manifest import CARD, MANIFEST, Manifest, count_lines, read_manifest
 from pipeline.wording import counted
 
 MAX_SKIPPED_LINES = 10
@@ -93,7 +93,7 @@ def _repair(out: Path, manifest: Manifest, write_card: CardWriter | None) -> Non
 
 def summary(out: Path, manifest: Manifest) -> list[str]:
     """Return lines of text: how many images and people each rule selected, skipped images, and the size of the record set."""
-    lines = [f"{manifest.counts.get(name, 0):>10,}  {rule}" for name, rule in count_rules(manifest.config).items()]
+    lines = count_lines(manifest)
     lines += [f"  skipped {entry['file_name']}: {entry['reason']}" for entry in manifest.skipped[:MAX_SKIPPED_LINES]]
     if (more := len(manifest.skipped) - MAX_SKIPPED_LINES) > 0:
         lines.append(f"  … and {counted(more, 'more image')}; {out / SKIPPED} lists all of them")

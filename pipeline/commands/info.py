@@ -9,7 +9,7 @@ from pipeline.cli import flatten
 from pipeline.commands.config import InfoConfig
 from pipeline.datasets.selection import PersonFilter
 from pipeline.errors import UserError
-from pipeline.records.manifest import SAMPLES, Manifest, check_files, count_rules, read_manifest
+from pipeline.records.manifest import SAMPLES, Manifest, check_files, count_lines, read_manifest
 from pipeline.samples.config import AugmentConfig
 from pipeline.samples.targets import TargetConfig
 from pipeline.wording import counted
@@ -30,8 +30,7 @@ def describe(folder: Path, manifest: Manifest) -> list[str]:
     table = pq.read_table(folder / SAMPLES, columns=columns)
     samples = {name: table[name].to_numpy() for name in columns}
     licenses = samples["license"][samples["variant"] == 0]
-    license_counts = [(int((licenses == id).sum()), _license(manifest, id)) for id in np.unique(licenses)]
-    rule_counts = [(manifest.counts.get(name, 0), rule) for name, rule in count_rules(manifest.config).items()]
+    license_counts = {_license(manifest, id): f"{(licenses == id).sum():>7,}" for id in np.unique(licenses)}
     parts = (
         f"{counted(manifest.num_samples, 'sample')} of {counted(manifest.num_images, 'image')}",
         counted(manifest.num_variants, "variant"),
@@ -45,10 +44,10 @@ def describe(folder: Path, manifest: Manifest) -> list[str]:
         *_table(_settings(manifest)),
         "",
         "images by license",
-        *_counts(license_counts),
+        *_table(license_counts),
         "",
         "selection of images and people",
-        *_counts(rule_counts),
+        *count_lines(manifest),
     ]
 
 
@@ -97,7 +96,3 @@ def _text(value: object) -> str:
 def _table(entries: dict[str, str]) -> list[str]:
     width = max(map(len, entries))
     return [f"  {name:<{width}}  {text}" for name, text in entries.items()]
-
-
-def _counts(entries: list[tuple[int, str]]) -> list[str]:
-    return [f"{count:>10,}  {text}" for count, text in entries]

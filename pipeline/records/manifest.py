@@ -98,6 +98,13 @@ def count_rules(config: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def count_lines(manifest: Manifest) -> list[str]:
+    """Return the counts of a record set as lines of text, one per rule."""
+    rules = count_rules(manifest.config)
+    width = max(map(len, rules.values()))
+    return [f"  {rule:<{width}}  {manifest.counts.get(name, 0):>9,}" for name, rule in rules.items()]
+
+
 def _small_people(config: dict[str, Any]) -> str:
     limits = f"area at most {config['min_area_px']:g} px²"
     if config["min_diagonal_px"]:

@@ -1,4 +1,4 @@
-"""Reading COCO files: what is a target, what is ignored, and how bad files are refused."""
+"""Reading COCO files: which people are targets, what is ignored, and errors for bad files."""
 
 import copy
 import json
@@ -40,7 +40,7 @@ def read(tmp_path, content, **options):
     return read_annotations(path, skeleton=COCO18, person_filter=PersonFilter(**options))
 
 
-def test_neck_is_the_middle_of_the_shoulders(tmp_path):
+def test_neck_is_the_midpoint_of_the_shoulders(tmp_path):
     (sample,) = read(tmp_path, document(person())).samples
     left, right, neck = (sample.keypoints[0, COCO18.index(name)] for name in ("left_shoulder", "right_shoulder", "neck"))
     np.testing.assert_array_equal(neck, [(left[0] + right[0]) / 2, (left[1] + right[1]) / 2, 2])
@@ -55,14 +55,14 @@ def test_neck_with_one_shoulder():
     assert add_derived_joints(source, COCO18, one_is_enough=True)[0, neck].tolist() == right.tolist()
 
 
-def test_keypoints_keep_their_fractions(tmp_path):
+def test_keypoints_are_not_rounded(tmp_path):
     points = list(FULL)
     points[0] = 20.375
     (sample,) = read(tmp_path, document(person(keypoints=points))).samples
     assert sample.keypoints[0, COCO18.index("nose"), 0] == 20.375 and sample.keypoints.dtype == np.float32
 
 
-def test_exactly_five_joints_and_more_than_the_area_make_a_target(tmp_path):
+def test_targets_have_at_least_five_joints_and_more_than_the_minimum_area(tmp_path):
     five, four = FULL[:15] + [0] * 36, FULL[:12] + [0] * 39
     people = [person(1, keypoints=five), person(2, keypoints=four), person(3, area=1024.0), person(4, area=1024.5)]
     selection = read(tmp_path, document(*people))
@@ -70,8 +70,8 @@ def test_exactly_five_joints_and_more_than_the_area_make_a_target(tmp_path):
     assert (selection.counts["people_few_joints"], selection.counts["people_small"]) == (1, 1)
 
 
-def test_the_diagonal_counts_on_request(tmp_path):
-    # FULL goes from 20, 30 to 36, 46: 17 x 17 pixels.
+def test_min_diagonal_px_excludes_small_people(tmp_path):
+    # The keypoints of FULL range from 20, 30 to 36, 46: 17 x 17 pixels.
     diagonal = np.hypot(17, 17)
     for least, count in ((diagonal - 0.01, 1), (diagonal + 0.01, 0)):
         selection = read(tmp_path, document(person(), person(2, image_id=2, area=5e3), num_images=2), min_diagonal_px=least)
@@ -80,23 +80,23 @@ def test_the_diagonal_counts_on_request(tmp_path):
         )
 
 
-def test_images_without_target_are_left_out_and_people_free_ones_kept_on_request(tmp_path):
+def test_images_without_target_are_dropped_and_images_without_people_kept_by_share(tmp_path):
     content = document(person(1, 1), person(2, 2, keypoints=NONE), num_images=10)
     assert [s.image_id for s in read(tmp_path, content).samples] == [1]
     selection = read(tmp_path, content, people_free_share=0.75)
-    assert len(selection.samples) == 4 and selection.counts["people_free"] == 3
-    assert 2 not in [s.image_id for s in selection.samples], "somebody unlabeled is there"
+    assert len(selection.samples) == 4 and selection.counts["images_without_people_kept"] == 3
+    assert 2 not in [s.image_id for s in selection.samples], "it shows an unlabeled person"
 
 
-def test_ignore_mask_is_the_unlabeled_and_the_crowd_less_the_targets(tmp_path):
+def test_ignore_mask_covers_unlabeled_people_and_crowds_except_targets(tmp_path):
     def square(x, y):
         return [[x, y, x + 20, y, x + 20, y + 20, x, y + 20]]
 
     crowd = {"size": [80, 100], "counts": [80 * 50, 80 * 50]}  # the right half
     target = person(1, segmentation=square(60, 10))
     unlabeled = person(2, keypoints=NONE, segmentation=square(10, 10))
-    mass = person(3, keypoints=NONE, iscrowd=1, segmentation=crowd)
-    (sample,) = read(tmp_path, document(target, unlabeled, mass)).samples
+    crowd_region = person(3, keypoints=NONE, iscrowd=1, segmentation=crowd)
+    (sample,) = read(tmp_path, document(target, unlabeled, crowd_region)).samples
     mask = masks.ignore_mask(sample)
     expected = np.zeros((80, 100), bool)
     expected[:, 50:] = True
@@ -105,15 +105,15 @@ def test_ignore_mask_is_the_unlabeled_and_the_crowd_less_the_targets(tmp_path):
     np.testing.assert_array_equal(mask, expected)
 
 
-def test_nothing_to_ignore_gives_no_mask(tmp_path):
+def test_there_is_no_mask_if_nothing_is_ignored(tmp_path):
     assert masks.ignore_mask(read(tmp_path, document(person())).samples[0]) is None
 
 
 @given(st.integers(0, 2**31), st.floats(0, 1))
-def test_compressed_rle_is_read_as_pycocotools_writes_it(seed, density):
+def test_compressed_rle_of_pycocotools_is_decoded(seed, density):
     rng = np.random.default_rng(seed)
     mask = rng.random((80, 100)) < density
-    mask[:, rng.integers(100) :] = False  # a long run, too
+    mask[:, rng.integers(100) :] = False  # makes a long run
     code = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
     flat = mask.ravel(order="F")
     edges = np.flatnonzero(np.diff(flat.astype(int), prepend=0, append=2))
@@ -122,7 +122,7 @@ def test_compressed_rle_is_read_as_pycocotools_writes_it(seed, density):
 
 
 @pytest.mark.parametrize("counts", ["@", "0", "00o", "\x00", "\u00ff", "P" * 1000, "`2" * 4000])
-def test_unsound_compressed_rle_is_named(tmp_path, counts):
+def test_invalid_compressed_rle_is_reported(tmp_path, counts):
     crowd = person(2, keypoints=NONE, iscrowd=1, segmentation={"size": [80, 100], "counts": counts})
     with pytest.raises(UserError, match=r"annotation .*: segmentation must be an RLE whose counts add up to 8000 pixels"):
         read(tmp_path, document(person(), crowd))
@@ -161,17 +161,17 @@ def changed(path: list, value) -> dict:
         (changed(["images", 0, "file_name"], "/etc/passwd"), "file_name"),
         (changed(["images", 0, "width"], 0), "width"),
         (changed(["images", 0, "id"], "one"), "id"),
-        (changed(["images"], document(num_images=1)["images"] * 2), "twice"),
+        (changed(["images"], document(num_images=1)["images"] * 2), "image id 1 occurs twice"),
     ],
 )
-def test_bad_files_are_refused_by_name(tmp_path, content, named):
+def test_bad_files_are_errors_that_name_file_and_field(tmp_path, content, named):
     with pytest.raises(UserError, match=named) as error:
         read(tmp_path, content)
     assert "a.json" in str(error.value)
 
 
 def places(node, path=()):
-    """Every path into a JSON document."""
+    """Yield every path into a JSON document."""
     yield path
     children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, child in children:
@@ -194,7 +194,7 @@ VALUES = st.one_of(
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(PATHS), VALUES)
-def test_mutated_files_give_samples_or_a_user_error(tmp_path, path, value):
+def test_mutated_files_are_read_or_are_user_errors(tmp_path, path, value):
     content = copy.deepcopy(BASE)
     place = content
     for key in path[:-1]:
@@ -210,7 +210,7 @@ def test_mutated_files_give_samples_or_a_user_error(tmp_path, path, value):
         assert mask is None or mask.shape == (sample.height, sample.width)
 
 
-def test_missing_file_is_a_message_and_an_exit_code(tmp_path):
+def test_a_missing_file_is_a_message_and_exit_code_1(tmp_path):
     words = ["build", "--annotations", str(tmp_path / "no.json"), "--images", str(tmp_path), "--out", str(tmp_path / "out")]
     done = subprocess.run([sys.executable, "-m", "pipeline", *words], capture_output=True, text=True)
     assert done.returncode == 1 and "no.json" in done.stderr and "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""One bright pixel stays under its keypoint, and left stays left, through every transform."""
+"""Augmentation: a bright spot stays under its keypoint, and left stays left, through every transform."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,8 @@ from pipeline import geometry
 from pipeline.build.config import BuildConfig
 from pipeline.datasets.selection import Sample
 from pipeline.samples import augment
-from pipeline.samples.augment import PADDING_GRAY, AugmentConfig, Transform, apply_transform, plan_transform, shift_hsv
+from pipeline.samples.augment import PADDING_GRAY, Transform, apply_transform, plan_transform, shift_hsv
+from pipeline.samples.config import AugmentConfig
 from pipeline.skeletons import COCO18
 
 SIZE = dict(skeleton=COCO18, insize=128, stride_px=8)
@@ -34,13 +35,13 @@ def test_a_bright_spot_stays_under_its_keypoint(seed, x, y, plain):
     config = AugmentConfig(augment="none" if plain else "reference", color_probability=0)
     transform = plan_transform(sample, config, insize=128, stride_px=8, variant=0, rng=np.random.default_rng(seed))
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    image[y - 2 : y + 3, x - 2 : x + 3] = 255  # its center of gravity is the pixel x, y
+    image[y - 2 : y + 3, x - 2 : x + 3] = 255  # centered on x, y
     crop = crop_of(sample, transform, image)
     joint = COCO18.index("right_wrist" if transform.mirrored else "left_wrist")
     point = crop.keypoints[0, joint]
     assert point[2] == 2 and np.count_nonzero(crop.keypoints[0, :, 2]) == 2
     light = crop.image[..., 0].astype(float)
-    light[light == PADDING_GRAY] = 0  # outside of the image
+    light[light == PADDING_GRAY] = 0  # padding
     inside = (point[:2] > 8).all() and (point[:2] < 119).all()
     if inside:
         rows, columns = np.indices(light.shape)
@@ -90,7 +91,7 @@ def test_mirrored_crop_is_the_mirror_of_the_crop():
     assert mirrored.keypoints[0, left].tolist() == [0, 0, 0]
 
 
-def test_plain_crop_has_the_scale_of_evaluation_and_stays_in_the_image():
+def test_crops_without_augmentation_have_the_scale_of_evaluation_and_no_padding():
     sample = sample_of((5, 80), (15, 100))  # at the left edge
     image = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
     transform = plan_transform(
@@ -100,7 +101,7 @@ def test_plain_crop_has_the_scale_of_evaluation_and_stays_in_the_image():
     assert (crop_of(sample, transform, image).image == 255).all(), "no padding in the crop"
 
 
-def test_plain_variants_go_from_person_to_person():
+def test_variants_without_augmentation_center_on_one_person_after_the_other():
     two = np.concatenate([sample_of((30, 80), (40, 100)).keypoints, sample_of((160, 80), (170, 100)).keypoints])
     sample = Sample(image_id=1, file_name="x", width=WIDTH, height=HEIGHT, license=1, keypoints=two)
     config = AugmentConfig(augment="none")
@@ -109,14 +110,14 @@ def test_plain_variants_go_from_person_to_person():
 
 
 @given(x=st.floats(0, WIDTH - 11), stride_px=st.sampled_from([4, 8, 16]))
-def test_plain_crop_lies_on_the_cells_of_the_whole_image(x, stride_px):
+def test_crops_without_augmentation_align_with_the_cells_of_the_whole_image(x, stride_px):
     sample = sample_of((x, 80), (x + 10, 100))
     matrix = plan_transform(sample, AugmentConfig(augment="none"), insize=128, stride_px=stride_px, variant=0, rng=None).matrix
     corner = geometry.transform_points(matrix, np.zeros(2)) - (128 / HEIGHT - 1) / 2  # of the image's outer edge
     np.testing.assert_allclose(corner / stride_px, np.round(corner / stride_px), atol=1e-9)
 
 
-def test_people_stay_between_the_limits_of_size():
+def test_scales_keep_people_within_the_size_limits():
     rng = np.random.default_rng(0)
     for size in (10.0, 64.0, 400.0, 3000.0):
         sample, diagonal = sample_of((0, 0), (size - 1, 0)), np.hypot(size, 1)
@@ -128,14 +129,14 @@ def test_people_stay_between_the_limits_of_size():
 
 def test_hue_is_cyclic_and_value_is_clipped():
     red = np.full((2, 2, 3), (255, 0, 0), np.uint8)
-    assert shift_hsv(red, (60, 0, 0))[0, 0].tolist() == [0, 255, 0]  # 120 degrees on
+    assert shift_hsv(red, (60, 0, 0))[0, 0].tolist() == [0, 255, 0]  # 120 degrees further
     assert shift_hsv(red, (-60, 0, 0))[0, 0].tolist() == [0, 0, 255]
     gray = np.full((2, 2, 3), 250, np.uint8)
     assert shift_hsv(gray, (0, 0, 30))[0, 0].tolist() == [255, 255, 255]
     np.testing.assert_array_equal(shift_hsv(red, (0, 0, 0)), red)
 
 
-def test_the_same_generator_gives_the_same_transform():
+def test_transforms_depend_only_on_the_generator():
     sample = sample_of((90, 70), (120, 110))
     first, second = (
         plan_transform(sample, AugmentConfig(), insize=128, stride_px=8, variant=0, rng=np.random.default_rng([0, 1, 2]))
@@ -146,13 +147,13 @@ def test_the_same_generator_gives_the_same_transform():
 
 
 @pytest.mark.parametrize("fields", [dict(min_scale=2.5), dict(mirror_probability=1.5), dict(hsv_shift=(0, 200, 0))])
-def test_impossible_settings_are_refused(fields):
+def test_invalid_settings_are_errors(fields):
     with pytest.raises(ValueError, match="must"):
         AugmentConfig(**fields)
 
 
 @given(st.integers(0, 2**31))
-def test_cmu_preset_magnifies_a_person_and_turns_within_its_range(seed):
+def test_cmu_preset_scales_relative_to_the_person_and_limits_the_rotation(seed):
     options = {name: value for name, value in BuildConfig.PRESETS["cmu"].items() if name != "people_free_share"}
     sample = sample_of((60, 50), (90, 130))  # 80 pixels high
     rng = np.random.default_rng(seed)

@@ -1,7 +1,8 @@
-"""Real builds: the same bytes for any jobs and after any stop, faults named, bad input refused with nothing left behind."""
+"""Real builds: equal bytes for any number of jobs and after any interruption, clear errors, nothing left behind by bad input."""
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,20 +16,22 @@ import pyarrow.parquet as pq
 import pytest
 from pipeline_data import PIPELINE, build_config, tree, words_of
 
-from pipeline.build import build
+from pipeline.__main__ import build
+from pipeline.build import claim
+from pipeline.build.build import summary
 from pipeline.commands import info
 from pipeline.commands.preview import PreviewConfig
 from pipeline.commands.preview import run as preview
 from pipeline.datasets.selection import PersonFilter
 from pipeline.errors import UserError
 from pipeline.records import verify
-from pipeline.records.manifest import MANIFEST, check_files, read_manifest
+from pipeline.records.manifest import MANIFEST, check_files, count_rules, read_manifest
 from pipeline.records.verify import VerifyConfig
-from pipeline.samples.augment import AugmentConfig
+from pipeline.samples.config import AugmentConfig
 from pipeline.samples.targets import TargetConfig
 
 
-def test_the_set_is_what_the_manifest_says(records, annotations):
+def test_a_record_set_matches_its_manifest(records, annotations):
     manifest = read_manifest(records)
     assert check_files(records, manifest, hashes=True) == []
     assert verify.run(VerifyConfig(records=records, jobs=1)) == 0
@@ -43,7 +46,7 @@ def test_the_set_is_what_the_manifest_says(records, annotations):
     assert table["license"] == [licenses[i] for i in table["image_id"]]
 
 
-def test_keypoints_are_the_annotated_ones_through_the_recorded_matrix(records, annotations):
+def test_keypoints_are_the_annotated_ones_transformed_by_the_stored_matrix(records, annotations):
     from pipeline.records.reader import read_rows
 
     manifest = read_manifest(records)
@@ -70,28 +73,28 @@ def test_keypoints_are_the_annotated_ones_through_the_recorded_matrix(records, a
 
 @pytest.mark.parametrize("jobs", [2, 4])
 def test_bytes_do_not_depend_on_the_number_of_jobs(records, people, tmp_path, jobs):
-    build.run(build_config(people, tmp_path / "again", jobs=jobs))
+    build(build_config(people, tmp_path / "again", jobs=jobs))
     assert tree(tmp_path / "again") == tree(records)
 
 
-def test_more_variants_leave_the_first_as_they_are(records, people, tmp_path):
-    build.run(build_config(people, tmp_path / "more", variants=3))
+def test_more_variants_do_not_change_the_first_ones(records, people, tmp_path):
+    build(build_config(people, tmp_path / "more", variants=3))
     first, more = (pq.read_table(folder / "samples.parquet")["crc32"].to_pylist() for folder in (records, tmp_path / "more"))
     assert more[: len(first)] == first
 
 
-def test_a_set_grows_to_the_bytes_of_one_that_had_all_variants_from_the_beginning(records, people, tmp_path):
-    build.run(build_config(people, tmp_path / "whole", variants=3))
+def test_adding_variants_gives_the_bytes_of_a_new_build(records, people, tmp_path):
+    build(build_config(people, tmp_path / "whole", variants=3))
     shutil.copytree(records, tmp_path / "grown")
     before = (tmp_path / "grown/shards/v000-s00000/part.mindrecord").stat().st_mtime_ns
-    build.run(build_config(people, tmp_path / "grown", variants=3))
+    build(build_config(people, tmp_path / "grown", variants=3))
     assert tree(tmp_path / "grown") == tree(tmp_path / "whole")
-    assert (tmp_path / "grown/shards/v000-s00000/part.mindrecord").stat().st_mtime_ns == before, "the old ones are kept"
-    with pytest.raises(UserError, match="variants: 3 there, 2 now"):
-        build.run(build_config(people, tmp_path / "grown", variants=2))
+    assert (tmp_path / "grown/shards/v000-s00000/part.mindrecord").stat().st_mtime_ns == before, "existing shards are kept"
+    with pytest.raises(UserError, match="variants: was 3, now 2"):
+        build(build_config(people, tmp_path / "grown", variants=2))
 
 
-def test_growing_that_is_killed_continues(records, people, tmp_path):
+def test_adding_variants_resumes_after_a_kill(records, people, tmp_path):
     shutil.copytree(records, tmp_path / "grown")
     config = build_config(people, tmp_path / "grown", variants=5)
     process = subprocess.Popen([*PIPELINE, *words_of(config)], start_new_session=True, stdout=subprocess.DEVNULL)
@@ -102,18 +105,18 @@ def test_growing_that_is_killed_continues(records, people, tmp_path):
     process.wait()
     with pytest.raises(UserError, match="unfinished build"):
         read_manifest(config.out)
-    assert build.run(config) == 0
-    build.run(build_config(people, tmp_path / "whole", variants=5))
+    assert build(config) == 0
+    build(build_config(people, tmp_path / "whole", variants=5))
     assert tree(config.out) == tree(tmp_path / "whole")
 
 
-def test_an_image_that_vanished_before_the_set_grew_is_named(records, people, tmp_path):
+def test_an_image_that_is_missing_when_variants_are_added_is_an_error(records, people, tmp_path):
     shutil.copytree(records, tmp_path / "grown")
     shutil.copytree(people, tmp_path / "people")
     first = pq.read_table(records / "samples.parquet").to_pylist()[0]
     (tmp_path / "people" / "train2017" / first["file_name"]).unlink()
-    with pytest.raises(UserError, match=f"image {first['image_id']} could be read for some variants.*No such file"):
-        build.run(build_config(tmp_path / "people", tmp_path / "grown", variants=3))
+    with pytest.raises(UserError, match=f"image {first['image_id']} is readable for some variants.*No such file"):
+        build(build_config(tmp_path / "people", tmp_path / "grown", variants=3))
 
 
 @pytest.mark.parametrize(
@@ -125,41 +128,56 @@ def test_an_image_that_vanished_before_the_set_grew_is_named(records, people, tm
         (("3", "commercial"), {3, 4, 5, 6, 7, 8}),
     ],
 )
-def test_only_images_under_the_wanted_licenses_are_kept(people, records, tmp_path, wanted, kept):
-    build.run(replace(build_config(people, tmp_path / "set", variants=1), people=PersonFilter(licenses=wanted)))
+def test_only_images_with_the_selected_licenses_are_kept(people, records, tmp_path, wanted, kept):
+    build(replace(build_config(people, tmp_path / "set", variants=1), people=PersonFilter(licenses=wanted)))
     manifest = read_manifest(tmp_path / "set")
     found, all_of = (pq.read_table(folder / "samples.parquet")["license"].to_pylist() for folder in (tmp_path / "set", records))
     assert found == [license for license in all_of[: len(all_of) // 2] if license in kept] and found
-    assert manifest.counts["images_of_other_licenses"] > 0 and manifest.config["licenses"] == list(wanted)
+    assert manifest.counts["images_other_license"] > 0 and manifest.config["licenses"] == list(wanted)
 
 
-def test_an_unknown_license_is_named_with_those_that_there_are(people, tmp_path):
-    with pytest.raises(UserError, match=r"--licenses 99: give commercial, adaptable or ids .*4 \(Attribution License\)"):
-        build.run(replace(build_config(people, tmp_path / "set"), people=PersonFilter(licenses=("99",))))
+def test_an_unknown_license_is_an_error_that_lists_the_known_ones(people, tmp_path):
+    with pytest.raises(
+        UserError, match=r"--licenses 99: choose commercial, adaptable or license ids .*4 \(Attribution License\)"
+    ):
+        build(replace(build_config(people, tmp_path / "set"), people=PersonFilter(licenses=("99",))))
 
 
-def test_info_tells_source_size_settings_licenses_and_counts(records, capsys):
+def test_info_summarizes_source_size_settings_licenses_and_counts(records, capsys):
     assert info.run(info.InfoConfig(records=records)) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     manifest = read_manifest(records)
     table = pq.read_table(records / "samples.parquet").to_pydict()
-    assert manifest.digest in told and "person_keypoints_train2017.json" in told and "coco18: 18 joints, 19 limbs" in told
-    assert f"{manifest.num_samples:,} samples of {manifest.num_images:,} images, 2 variants" in told
-    assert f"a sample {np.mean(table['bytes']) / 1e3:.1f} KB" in told
-    assert f"{sum(table['people'][: manifest.num_images])} targets" in told
-    lines = {" ".join(line.split()) for line in told.splitlines()}
+    assert manifest.digest in output and "person_keypoints_train2017.json" in output and "coco18: 18 joints, 19 limbs" in output
+    assert f"{manifest.num_samples:,} samples of {manifest.num_images:,} images, 2 variants" in output
+    assert f"mean {np.mean(table['bytes']) / 1e3:.1f} KB" in output
+    assert f"{sum(table['people'][: manifest.num_images])} target people" in output
+    lines = {" ".join(line.split()) for line in output.splitlines()}
     assert {"insize 128 (default 368)", "stride_px 8"} <= lines
     assert f"4 Attribution License {table['license'][: manifest.num_images].count(4)}" in lines
 
 
-def test_seed_and_augmentation_matter(records, people, tmp_path):
+RULES = count_rules({"min_joints": 5, "min_area_px": 1024, "min_diagonal_px": 0}).values()
+
+
+def test_columns_of_info_and_summary_are_separate_and_numbers_match_their_nouns(records):
+    manifest = read_manifest(records)
+    single = replace(manifest, num_images=1, num_samples=1, num_variants=1, shards=manifest.shards[:1])
+    lines = summary(records, single)
+    assert lines[-1].startswith(f"{records}: 1 sample of 1 image, 1 variant, 1 shard, ")
+    for printed in (lines, info.describe(records, manifest)):
+        for rule in RULES:
+            assert any(re.fullmatch(rf"  {re.escape(rule)} {{2,}}\d+", line) for line in printed), rule
+
+
+def test_seed_augmentation_and_codec_change_the_digest(records, people, tmp_path):
     digests = {read_manifest(records).digest}
     for name, options in (
         ("seed", dict(seed=1)),
         ("plain", dict(augmentation=AugmentConfig(augment="none"))),
         ("raw", dict(image_codec="raw")),
     ):
-        build.run(build_config(people, tmp_path / name, **options))
+        build(build_config(people, tmp_path / name, **options))
         digests.add(read_manifest(tmp_path / name).digest)
     assert len(digests) == 4
 
@@ -172,63 +190,63 @@ def group_of(pid: int) -> int | None:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_build_leaves_no_worker_and_nothing_half_written(records, people, tmp_path, stop):
+def test_a_stopped_build_leaves_no_worker_and_no_partial_files(records, people, tmp_path, stop):
     config = build_config(people, tmp_path / "stopped", jobs=2)
     process = subprocess.Popen([*PIPELINE, *words_of(config)], start_new_session=True, stderr=subprocess.PIPE, text=True)
-    while not list(config.out.glob("shards/.writing-*")) and process.poll() is None:
+    while not list(config.out.glob("shards/.unfinished-*")) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(stop)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode in (0, 128 + stop)  # 0: it was done before
+    assert process.returncode in (0, 128 + stop)  # 0: it finished before the signal
     assert "Traceback" not in errors
     time.sleep(0.5)
     assert not [
         p for p in psutil.process_iter(["status"]) if group_of(p.pid) == process.pid and p.status() != psutil.STATUS_ZOMBIE
     ]
     if config.out.exists():
-        assert not list(config.out.rglob(".*")), "a half-written shard is left"
-    assert build.run(config) == 0
+        assert not list(config.out.rglob(".*")), "a partial shard is left"
+    assert build(config) == 0
     assert tree(config.out) == tree(records)
 
 
-def test_a_damaged_shard_is_built_again_on_resume(records, people, tmp_path):
+def test_a_damaged_shard_is_rebuilt_on_resume(records, people, tmp_path):
     config = build_config(people, tmp_path / "set")
-    build.run(config)
+    build(config)
     (config.out / MANIFEST).unlink()
     manifest = read_manifest(records)
     plan = {
         "builder_version": manifest.builder_version,
-        "schema_version": 1,
+        "schema_version": manifest.schema_version,
         "config": manifest.config,
         "skeleton": manifest.skeleton,
         "sources": manifest.sources,
     }
-    (config.out / build.PLAN).write_text(json.dumps(plan))
+    (config.out / claim.PLAN).write_text(json.dumps(plan))
     shard = config.out / "shards" / "v000-s00000" / "part.mindrecord"
     data = bytearray(shard.read_bytes())
     data[data.find(b"\xff\xd9") - 1] ^= 1  # the last byte of the first row's JPEG
     shard.write_bytes(data)
-    build.run(config)
+    build(config)
     assert tree(config.out) == tree(records)
 
 
-def test_other_settings_do_not_continue_a_build(records, people, tmp_path):
+def test_a_build_with_other_settings_is_an_error(records, people, tmp_path):
     shutil.copytree(records, tmp_path / "set")
-    with pytest.raises(UserError, match="insize: 128 there, 64 now"):
-        build.run(build_config(people, tmp_path / "set", targets=TargetConfig(insize=64)))
+    with pytest.raises(UserError, match="insize: was 128, now 64"):
+        build(build_config(people, tmp_path / "set", targets=TargetConfig(insize=64)))
     assert tree(tmp_path / "set") == tree(records)
-    assert build.run(build_config(people, tmp_path / "set")) == 0, "the same command finds it complete"
+    assert build(build_config(people, tmp_path / "set")) == 0, "the same command finds it complete"
 
 
-def test_a_folder_of_somebody_else_is_refused(people, tmp_path):
+def test_a_folder_with_other_files_is_not_touched(people, tmp_path):
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(UserError, match="not empty"):
-        build.run(build_config(people, tmp_path))
+        build(build_config(people, tmp_path))
     assert tree(tmp_path) == {"letter.txt": b"mine"}
 
 
-def test_a_folder_without_manifest_is_no_record_set(records, tmp_path):
-    with pytest.raises(UserError, match="no record set"):
+def test_a_folder_without_manifest_is_not_a_record_set(records, tmp_path):
+    with pytest.raises(UserError, match="not a record set"):
         read_manifest(tmp_path)
     shutil.copytree(records, tmp_path / "set")
     (tmp_path / "set" / MANIFEST).unlink()
@@ -245,15 +263,15 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_an_unreadable_image_is_skipped_counted_and_listed(records, people, tmp_path, kind):
+def test_an_unreadable_image_is_skipped_and_listed(records, people, tmp_path, kind):
     shutil.copytree(people, tmp_path / "people")
     victim = pq.read_table(records / "samples.parquet")["file_name"][0].as_py()
     damage, reason = DAMAGES[kind]
     damage(tmp_path / "people" / "train2017" / victim)
     with pytest.raises(UserError, match=f"{victim}: .*{reason}"):
-        build.run(build_config(tmp_path / "people", tmp_path / "strict", strict=True, shards=1))
+        build(build_config(tmp_path / "people", tmp_path / "strict", strict=True, shards=1))
     assert not (tmp_path / "strict").exists()
-    build.run(build_config(tmp_path / "people", tmp_path / "set"))
+    build(build_config(tmp_path / "people", tmp_path / "set"))
     manifest = read_manifest(tmp_path / "set")
     assert manifest.counts["images_skipped"] == 1 and manifest.num_images == read_manifest(records).num_images - 1
     assert (tmp_path / "set" / "skipped.tsv").read_text().splitlines()[1].split("\t")[1] == victim
@@ -269,7 +287,7 @@ def test_an_image_of_another_size_is_skipped(people, tmp_path, annotations):
         entry["segmentation"] = [] if isinstance(entry["segmentation"], dict) else entry["segmentation"]
     (tmp_path / "a.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="320 x 240 pixels, annotated as 321 x 240"):
-        build.run(build_config(people, tmp_path / "set", annotations=tmp_path / "a.json"))
+        build(build_config(people, tmp_path / "set", annotations=tmp_path / "a.json"))
     assert not (tmp_path / "set").exists()
 
 
@@ -281,7 +299,7 @@ def test_an_image_of_another_size_is_skipped(people, tmp_path, annotations):
         (["--annotations", __file__], "not JSON"),
     ],
 )
-def test_bad_input_is_a_message_and_an_exit_code(people, tmp_path, options, named):
+def test_bad_input_is_a_message_and_exit_code_1(people, tmp_path, options, named):
     config = build_config(people, tmp_path / "out")
     done = subprocess.run([*PIPELINE, *words_of(config), *options], capture_output=True, text=True)
     assert done.returncode == 1 and named in done.stderr and "Traceback" not in done.stderr
@@ -296,7 +314,7 @@ def test_wrong_options_exit_with_2(people, tmp_path, words):
     assert done.returncode == 2 and named in done.stderr and "Traceback" not in done.stderr and not config.out.exists()
 
 
-def test_preview_writes_pictures_with_something_on_them(records, tmp_path):
+def test_preview_draws_pictures(records, tmp_path):
     import cv2
 
     assert preview(PreviewConfig(records=records, out=tmp_path / "pictures", num_samples=3)) == 0

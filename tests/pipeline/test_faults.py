@@ -1,4 +1,4 @@
-"""Nothing is lost, nothing damaged goes unnoticed: kills at random moments, full disks, and every fault that a set may have."""
+"""Interrupted builds resume to the same bytes, full disks are clear errors, and every fault of a record set is detected."""
 
 import contextlib
 import json
@@ -16,8 +16,8 @@ import psutil
 import pytest
 from pipeline_data import PIPELINE, build_config, tree, words_of
 
-from pipeline.__main__ import COMMANDS
-from pipeline.build import build
+from pipeline.__main__ import COMMANDS, build
+from pipeline.build import claim
 from pipeline.cli import main
 from pipeline.errors import UserError
 from pipeline.records import verify
@@ -28,10 +28,10 @@ from trainer.data.stream import Stream
 NUM_KILLS = 25
 
 
-def test_a_build_killed_at_random_moments_ends_with_the_same_bytes(people, tmp_path):
+def test_a_build_killed_at_random_times_resumes_to_the_same_bytes(people, tmp_path):
     many = {"variants": 4, "shards": 6, "jobs": 2}
     whole = build_config(people, tmp_path / "whole", **many)
-    assert build.run(whole) == 0
+    assert build(whole) == 0
     config = build_config(people, tmp_path / "killed", **many)
     rng, kills, finished = random.Random(0), 0, 0
     while kills < NUM_KILLS:
@@ -39,8 +39,8 @@ def test_a_build_killed_at_random_moments_ends_with_the_same_bytes(people, tmp_p
             [*PIPELINE, *words_of(config)], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         target = rng.choice(["all", "parent", "worker"])
-        if rng.random() < 0.7:  # when work has begun: a shard is being written
-            wait_for(lambda process=process: process.poll() is not None or list(config.out.glob("shards/.writing-*")))
+        if rng.random() < 0.7:  # while a shard is being written
+            wait_for(lambda process=process: process.poll() is not None or list(config.out.glob("shards/.unfinished-*")))
             time.sleep(rng.uniform(0, 0.3))
         else:
             time.sleep(rng.uniform(0, 2.5))
@@ -52,43 +52,43 @@ def test_a_build_killed_at_random_moments_ends_with_the_same_bytes(people, tmp_p
             finished += 1
             assert tree(config.out) == tree(whole.out)
             shutil.rmtree(config.out)
-        elif (config.out / MANIFEST).exists():  # killed after the last file was in place
+        elif (config.out / MANIFEST).exists():  # killed after the manifest was written
             for name, content in tree(whole.out).items():
-                assert (config.out / name).read_bytes() == content, "an unfinished set looks like a finished one"
+                assert (config.out / name).read_bytes() == content, "an unfinished record set has a manifest"
     wait_for(lambda: not group(process.pid))
-    assert build.run(config) == 0
+    assert build(config) == 0
     assert tree(config.out) == tree(whole.out)
 
 
-@pytest.mark.parametrize("left", [(build.LOCK,), (build.PLAN, build.LOCK)])
-def test_a_build_killed_at_its_very_end_is_tidied(people, tmp_path, left):
+@pytest.mark.parametrize("left", [(claim.LOCK,), (claim.PLAN, claim.LOCK)])
+def test_leftovers_of_a_build_killed_at_its_end_are_deleted(people, tmp_path, left):
     config = build_config(people, tmp_path / "set")
-    assert build.run(config) == 0
+    assert build(config) == 0
     whole = tree(config.out)
     for name in left:
         (config.out / name).write_text("{}")
-    assert build.run(config) == 0
+    assert build(config) == 0
     assert tree(config.out) == whole
 
 
-@pytest.mark.parametrize("left", [(build.LOCK,), (build.LOCK, ".build.json.7")])
-def test_a_build_killed_at_its_very_beginning_begins_again(people, tmp_path, left):
+@pytest.mark.parametrize("left", [(claim.LOCK,), (claim.LOCK, ".unfinished-build.json.7")])
+def test_a_build_killed_at_its_start_restarts(people, tmp_path, left):
     config = build_config(people, tmp_path / "set")
-    assert build.run(config) == 0
+    assert build(config) == 0
     whole = tree(config.out)
     shutil.rmtree(config.out)
     config.out.mkdir()
     for name in left:
         (config.out / name).write_text("{")
-    assert build.run(config) == 0
+    assert build(config) == 0
     assert tree(config.out) == whole
 
 
-def test_hidden_files_of_somebody_else_are_not_touched(people, tmp_path):
+def test_other_hidden_files_are_not_touched(people, tmp_path):
     config = build_config(people, tmp_path / "set")
     (config.out / ".git").mkdir(parents=True)
     with pytest.raises(UserError, match="not empty"):
-        build.run(config)
+        build(config)
     assert (config.out / ".git").exists()
 
 
@@ -105,7 +105,7 @@ def kill(process: subprocess.Popen, target: str) -> None:
 
 
 def group(pid: int) -> list[psutil.Process]:
-    """Living processes of a process group."""
+    """Return the running processes of a process group."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, ProcessLookupError):
@@ -117,40 +117,40 @@ def group(pid: int) -> list[psutil.Process]:
 def wait_for(condition, timeout_s: float = 60) -> None:
     end = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.02)
 
 
 @contextlib.contextmanager
 def small_disk(folder: Path, megabytes: int):
-    """A file system of that size, where this process may mount one."""
+    """Mount a file system of that size at `folder`; skip the test without the permission to mount."""
     folder.mkdir()
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], capture_output=True)
     if done.returncode:
-        pytest.skip("may not mount a tmpfs here")
+        pytest.skip("no permission to mount a tmpfs")
     try:
         yield
     finally:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_is_an_error_and_the_next_run_continues(people, tmp_path):
+def test_a_full_disk_is_an_error_and_the_build_resumes(people, tmp_path):
     with small_disk(tmp_path / "disk", 12):
         config = build_config(people, tmp_path / "disk" / "set", variants=4, shards=16)
         done = subprocess.run([*PIPELINE, *words_of(config)], capture_output=True, text=True)
         assert done.returncode == 1 and "Traceback" not in done.stderr
-        assert "cannot be written" in done.stderr and "MB are free there" in done.stderr
+        assert "cannot be written" in done.stderr and "MB free" in done.stderr
         assert not (config.out / MANIFEST).exists() and not list(config.out.rglob(".*"))
         finished = set(tree(config.out))
-        assert any("shards/" in name for name in finished), "what was finished is kept"
+        assert any("shards/" in name for name in finished), "finished shards are kept"
         subprocess.run(["mount", "-o", "remount,size=200m", str(tmp_path / "disk")], check=True)
-        assert build.run(config) == 0
+        assert build(config) == 0
         whole = build_config(people, tmp_path / "whole", variants=4, shards=16)
-        build.run(whole)
+        build(whole)
         assert tree(config.out) == tree(whole.out)
 
 
-def test_a_file_size_limit_is_an_error_and_leaves_nothing_half_written(people, tmp_path):
+def test_a_file_size_limit_is_an_error_and_leaves_no_partial_files(people, tmp_path):
     config = build_config(people, tmp_path / "set")
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # noqa: E731
     done = subprocess.run([*PIPELINE, *words_of(config)], capture_output=True, text=True, preexec_fn=limit)
@@ -158,25 +158,25 @@ def test_a_file_size_limit_is_an_error_and_leaves_nothing_half_written(people, t
     assert not config.out.exists()
 
 
-def test_two_builds_at_once_the_second_refuses(people, tmp_path):
+def test_two_builds_of_one_folder_do_not_run_at_once(people, tmp_path):
     config = build_config(people, tmp_path / "set", variants=8, shards=8)
     first = subprocess.Popen([*PIPELINE, *words_of(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: (config.out / build.LOCK).exists())
+    wait_for(lambda: (config.out / claim.LOCK).exists())
     time.sleep(0.1)
     if first.poll() is None:
-        with pytest.raises(UserError, match="another build is writing there"):
-            build.run(config)
+        with pytest.raises(UserError, match="another build is writing to this folder"):
+            build(config)
     assert first.wait(60) == 0
 
 
-# ---- faults of a finished set
+# ---- faults of a complete record set
 
 SHARD = "shards/v001-s00001"
 OTHER = "shards/v001-s00000"
 
 
 def flip(path: Path) -> None:
-    """Change one bit: in a shard of the last byte of the first row's image, found by the JPEG's end; elsewhere in the middle."""
+    """Flip a bit: in a shard, in the last byte of the first row's JPEG; in other files, in the middle."""
     data = bytearray(path.read_bytes())
     place = data.find(b"\xff\xd9") - 1 if path.name == "part.mindrecord" else len(data) // 2
     data[place] ^= 1
@@ -206,47 +206,47 @@ FAULTS = {
     "extra file": (lambda f: (f / SHARD / "notes.txt").write_text("mine"), f"{SHARD}/notes.txt"),
     "extra shard": (lambda f: shutil.copytree(f / SHARD, f / "shards/v002-s00000"), "shards/v002-s00000"),
     "two shards swapped": (swap_shards, "shards/v001-s0000"),
-    "edited manifest: seed": (lambda f: edit(f, seed=99), "edited or damaged"),
-    "edited manifest: counts": (lambda f: edit(f, counts={}), "edited or damaged"),
+    "edited manifest: seed": (lambda f: edit(f, seed=99), "checksum does not match"),
+    "edited manifest: counts": (lambda f: edit(f, counts={}), "checksum does not match"),
     "flipped bit in manifest": (lambda f: flip(f / MANIFEST), MANIFEST),
     "truncated manifest": (lambda f: truncate(f / MANIFEST), "not JSON"),
     "missing manifest": (lambda f: (f / MANIFEST).unlink(), "unfinished build"),
     "schema of another version": (lambda f: edit(f, schema_version=99), "schema version 99"),
 }
-UNSEEN_BY_SIZES = {name for name in FAULTS if name.startswith("flipped bit in s")}
+SAME_SIZE = {name for name in FAULTS if name.startswith("flipped bit in s")}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_every_fault_is_found_and_named(records, tmp_path, capfd, fault):
+def test_every_fault_is_detected_and_names_the_file(records, tmp_path, capfd, fault):
     damage, named = FAULTS[fault]
     copy = tmp_path / "set"
     shutil.copytree(records, copy)
     damage(copy)
     assert main("test", "", COMMANDS, ["verify", str(copy), "--jobs", "1"]) == 1
-    said = capfd.readouterr()
-    assert named in said.out + said.err
-    # The trainer looks at manifest and sizes, by option at everything.
-    with contextlib.nullcontext() if fault in UNSEEN_BY_SIZES else pytest.raises(UserError, match=named.replace(".", r"\.")):
+    output = capfd.readouterr()
+    assert named in output.out + output.err
+    # The trainer checks manifest and sizes, and on request all hashes.
+    with contextlib.nullcontext() if fault in SAME_SIZE else pytest.raises(UserError, match=named.replace(".", r"\.")):
         Stream(copy, batch_size=2, seed=0)
     with pytest.raises(UserError, match=named.replace(".", r"\.")):
         Stream(copy, batch_size=2, seed=0, check_hashes=True)
 
 
-def test_a_manifest_whose_settings_make_no_sense_is_refused(records, tmp_path, monkeypatch):
+def test_a_manifest_with_invalid_settings_is_an_error(records, tmp_path, monkeypatch):
     shutil.copytree(records, tmp_path / "set")
     monkeypatch.setattr("pipeline.records.manifest._checksum", lambda fields: None)
     edit(tmp_path / "set", skeleton={}, checksum=None)
-    with pytest.raises(UserError, match="damaged manifest: a skeleton has the fields"):
+    with pytest.raises(UserError, match="invalid manifest: a skeleton has the fields"):
         read_manifest(tmp_path / "set")
 
 
-def test_a_whole_set_has_no_faults(records, capfd):
+def test_an_intact_record_set_has_no_faults(records, capfd):
     assert verify.run(VerifyConfig(records=records, jobs=1)) == 0
     Stream(records, batch_size=2, seed=0, check_hashes=True)
 
 
 def print_table() -> None:
-    """Print the table of faults: `python tests/test_faults.py RECORDS`."""
+    """Print the table of faults: `python tests/pipeline/test_faults.py RECORDS`."""
     import tempfile
 
     for fault, (damage, _) in FAULTS.items():
@@ -256,8 +256,8 @@ def print_table() -> None:
             damage(copy)
             done = subprocess.run([*PIPELINE, "verify", str(copy)], capture_output=True, text=True)
             lines = [line.replace(f"{copy}", "RECORDS") for line in (done.stdout + done.stderr).splitlines()]
-            said = next((line for line in lines if "FAULT" in line or "error" in line), "nothing")
-            print(f"| {fault} | {done.returncode} | {said} |")
+            message = next((line for line in lines if "FAULT" in line or "error" in line), "nothing")
+            print(f"| {fault} | {done.returncode} | {message} |")
 
 
 if __name__ == "__main__":

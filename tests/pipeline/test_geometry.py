@@ -1,4 +1,4 @@
-"""The pixel and cell convention, and the matrices."""
+"""Coordinate conventions of pixels and cells, and affine matrices."""
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ def test_first_cell_covers_pixels_0_to_7():
     assert geometry.cell_centers(3, 8).tolist() == [3.5, 11.5, 19.5]
 
 
-def test_cells_and_pixels_are_inverse():
+def test_cell_and_pixel_conversions_are_inverse():
     np.testing.assert_allclose(geometry.pixels_to_cells(geometry.cells_to_pixels(POINTS, 8), 8), POINTS)
 
 
@@ -26,17 +26,17 @@ def test_mirror_twice_is_the_identity():
     np.testing.assert_array_equal(keypoints[:, COCO18.mirror][:, COCO18.mirror], keypoints)
 
 
-def test_mirror_swaps_the_outer_pixels():
+def test_mirroring_swaps_the_outer_pixels():
     np.testing.assert_array_equal(geometry.transform_points(geometry.mirroring(10), [[0, 4], [9, 4]]), [[9, 4], [0, 4]])
 
 
-def test_compose_applies_from_first_to_last():
+def test_compose_applies_matrices_from_first_to_last():
     one, two = geometry.rotation(30), geometry.translation(5, -3)
     expected = geometry.transform_points(two, geometry.transform_points(one, POINTS))
     np.testing.assert_allclose(geometry.transform_points(geometry.compose(one, two), POINTS), expected)
 
 
-def test_invert_undoes():
+def test_invert_undoes_a_matrix():
     matrix = geometry.compose(geometry.resizing(1.7, 0.6), geometry.rotation(77), geometry.translation(5, -3))
     np.testing.assert_allclose(
         geometry.transform_points(geometry.invert(matrix), geometry.transform_points(matrix, POINTS)), POINTS
@@ -48,8 +48,8 @@ def test_rotation_turns_x_towards_y():
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0])
-def test_resizing_is_what_cv2_resize_does(scale):
-    ramp = np.tile(np.arange(64, dtype=np.float32), (4, 1))  # the value of a pixel is its x
+def test_resizing_matches_cv2_resize(scale):
+    ramp = np.tile(np.arange(64, dtype=np.float32), (4, 1))  # each pixel holds its x
     resized = cv2.resize(ramp, None, fx=scale, fy=1, interpolation=cv2.INTER_LINEAR)
     inner = np.arange(4, resized.shape[1] - 4)
     back = geometry.transform_points(geometry.invert(geometry.resizing(scale, 1)), np.stack([inner, inner * 0], axis=-1))

@@ -1,4 +1,4 @@
-"""Keypoints that are not COCO's, from the file that describes them to the metrics and the drawings."""
+"""Keypoints other than COCO's, from the skeleton file to metrics and pictures."""
 
 import functools
 import json
@@ -20,15 +20,15 @@ from trainer.__main__ import COMMANDS as TRAINER
 
 pipeline, trainer, evaluator = (functools.partial(main, "test", "", commands) for commands in (PIPELINE, TRAINER, EVALUATOR))
 
-STANDS_FOR = {"right_string": "right_wrist", "left_string": "left_wrist", "right_hook": "right_hip", "left_hook": "left_hip"}
+COCO_NAMES = {"right_string": "right_wrist", "left_string": "left_wrist", "right_hook": "right_hip", "left_hook": "left_hip"}
 
 
 @pytest.fixture(scope="module")
 def puppets(annotations, tmp_path_factory):
-    """The synthetic people, of whom only wrists and hips are known, under other names and in another order."""
+    """The synthetic people with only their wrists and hips, renamed and in another order."""
     folder = tmp_path_factory.mktemp("puppets")
     document = json.loads(annotations.read_text())
-    places = [COCO18.source_joints.index(STANDS_FOR[joint]) for joint in PUPPET["source_joints"]]
+    places = [COCO18.source_joints.index(COCO_NAMES[joint]) for joint in PUPPET["source_joints"]]
     document["categories"] = [{"id": 3, "name": "puppet", "keypoints": PUPPET["source_joints"], "skeleton": []}]
     for entry in document["annotations"]:
         points = np.array(entry["keypoints"]).reshape(-1, 3)[places]
@@ -61,28 +61,28 @@ def test_from_file_to_metrics(puppets, people, tmp_path):
     assert evaluator(["predict", str(picture), *words(checkpoint=tmp_path / "run", out=tmp_path / "found")]) == 0
 
 
-def test_perfect_fields_give_the_puppets_back(puppets, tmp_path):
+def test_the_oracle_finds_the_puppets(puppets, tmp_path):
     options = words(annotations=puppets / "puppets.json", skeleton=puppets / "puppet.yaml", out=tmp_path / "oracle")
     assert evaluator(["oracle", *options]) == 0
     assert json.loads((tmp_path / "oracle" / "metrics.json").read_text())["figures"]["AP"] > 0.9
 
 
-def test_the_same_set_with_another_skeleton_is_refused(puppets, people, tmp_path, capsys):
+def test_a_record_set_with_another_skeleton_is_not_continued(puppets, people, tmp_path, capsys):
     source = words(annotations=puppets / "puppets.json", images=people / "train2017", out=tmp_path / "records")
     small = words(insize=128, min_joints=2, jobs=1)
     assert pipeline(["build", *source, *words(skeleton=puppets / "puppet.yaml"), *small]) == 0
     (tmp_path / "other.yaml").write_text(yaml.safe_dump({**PUPPET, "sigmas": [0.05] * 4}))
     assert pipeline(["build", *source, *words(skeleton=tmp_path / "other.yaml"), *small]) == 1
-    assert "begun with other settings or input (sigmas:" in capsys.readouterr().err
+    assert "started with other settings or inputs (sigmas: was" in capsys.readouterr().err
 
 
-def test_coco_keypoints_are_refused_for_it(puppets, people, annotations, tmp_path, capsys):
+def test_coco_keypoints_do_not_match_another_skeleton(puppets, people, annotations, tmp_path, capsys):
     options = words(annotations=annotations, images=people / "train2017", out=tmp_path / "r", skeleton=puppets / "puppet.yaml")
     assert pipeline(["build", *options]) == 1
     assert "not keypoints of skeleton 'puppet5'" in capsys.readouterr().err
 
 
-def test_without_a_file_the_skeleton_is_cocos():
+def test_the_default_skeleton_is_cocos():
     assert read_skeleton(None) is COCO18
 
 
@@ -94,11 +94,11 @@ def test_without_a_file_the_skeleton_is_cocos():
         (yaml.safe_dump({**PUPPET, "bones": []}), r"unknown \['bones'\]"),
         (yaml.safe_dump({k: v for k, v in PUPPET.items() if k != "sigmas"}), r"missing \['sigmas'\]"),
         (yaml.safe_dump({**PUPPET, "sigmas": ["a"] * 4}), "sigmas must be positive numbers"),
-        (yaml.safe_dump({**PUPPET, "limbs": [["middle", "tail"]]}), "limbs must join two different joints"),
+        (yaml.safe_dump({**PUPPET, "limbs": [["middle", "tail"]]}), "limbs must be pairs of two different joints"),
         (yaml.safe_dump({**PUPPET, "joints": 5}), "skeleton file"),
     ],
 )
-def test_bad_skeleton_files_are_named(tmp_path, content, named):
+def test_bad_skeleton_files_are_errors_that_name_the_file(tmp_path, content, named):
     (tmp_path / "s.yaml").write_text(content)
     with pytest.raises(UserError, match=named) as error:
         read_skeleton(tmp_path / "s.yaml")

@@ -1,4 +1,4 @@
-"""Our reader gives what MindSpore's own gives, and says so when it cannot."""
+"""The shard reader returns the same rows as MindSpore's reader, and reports damage."""
 
 import shutil
 import sqlite3
@@ -8,7 +8,7 @@ import pytest
 from mindspore.mindrecord import FileReader
 from pipeline_data import build_config
 
-from pipeline.build import build
+from pipeline.__main__ import build
 from pipeline.records.codec import COLUMNS, DamagedRow
 from pipeline.records.manifest import SHARD_FILE, SHARDS
 from pipeline.records.reader import ShardReader
@@ -26,14 +26,14 @@ def mindspore_rows(folder) -> list[dict]:
 
 
 @pytest.mark.parametrize("codec", ["jpeg", "raw"])
-def test_rows_are_those_that_mindspore_reads(people, tmp_path, codec):
-    # Raw rows of this set fill several pages.
-    build.run(build_config(people, tmp_path / "set", image_codec=codec, shards=1, variants=1))
+def test_rows_equal_those_that_mindspore_reads(people, tmp_path, codec):
+    # With raw images, the rows fill several pages.
+    build(build_config(people, tmp_path / "set", image_codec=codec, shards=1, variants=1))
     (folder,) = (tmp_path / "set" / SHARDS).iterdir()
     expected = mindspore_rows(folder)
     reader = ShardReader(folder)
     assert len(reader) == len(expected) > 10
-    buffer = np.empty(reader.most_bytes, np.uint8)
+    buffer = np.empty(reader.max_bytes, np.uint8)
     for number in np.random.default_rng(0).permutation(len(reader)):
         assert plain(reader.read(number)) == plain(reader.read(number, buffer)) == expected[number]
     reader.close()
@@ -44,10 +44,10 @@ def shard(records, tmp_path):
     return shutil.copytree(records / SHARDS / "v000-s00000", tmp_path / "v000-s00000")
 
 
-def test_a_file_that_ends_early_is_a_damaged_row(shard):
+def test_a_truncated_file_is_a_damaged_row(shard):
     path = shard / "part.mindrecord"
     path.write_bytes(path.read_bytes()[: (1 << 20) + 100])
-    with pytest.raises(DamagedRow, match="row 0 lies outside of the file"):
+    with pytest.raises(DamagedRow, match="row 0 is outside the file"):
         ShardReader(shard)
 
 
@@ -57,20 +57,20 @@ def change_index(shard, statement):
 
 
 @pytest.mark.parametrize("by", [-1, 1, 8, 10**6, -(10**6), 2**40])
-def test_a_wrong_place_is_a_damaged_row(shard, by):
+def test_a_wrong_offset_is_a_damaged_row(shard, by):
     change_index(shard, f"UPDATE INDEXES SET PAGE_OFFSET_BLOB = PAGE_OFFSET_BLOB + {by} WHERE ROW_ID = 1")
     with pytest.raises(DamagedRow):
         ShardReader(shard).read(1)
 
 
 @pytest.mark.parametrize("column", ["image_id_0", "variant_0", "license_0", "crc32_0"])
-def test_a_wrong_number_is_a_damaged_row(shard, column):
+def test_a_wrong_numeric_column_is_a_damaged_row(shard, column):
     change_index(shard, f"UPDATE INDEXES SET {column} = {column} + 1 WHERE ROW_ID = 1")
     with pytest.raises(DamagedRow, match="CRC32"):
         ShardReader(shard).read(1)
 
 
-def test_what_is_no_mindrecord_of_this_version_is_refused(shard):
+def test_other_files_and_versions_are_errors(shard):
     path = shard / "part.mindrecord"
     whole = path.read_bytes()
     for content in (b"", b"nonsense" * 1000, whole.replace(b'"version":"3.0"', b'"version":"9.9"')):

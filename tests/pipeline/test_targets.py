@@ -1,4 +1,4 @@
-"""Targets against a slow, literal implementation of the paper's formulas: per pixel of the grid, in float64."""
+"""Targets, compared with a slow implementation of the paper's formulas, cell by cell in float64."""
 
 import math
 
@@ -17,7 +17,7 @@ SHAPE = dict(skeleton=COCO18, grid_hw=CONFIG.grid_hw, config=CONFIG)
 
 
 def people_of(max_people: int):
-    """Float keypoints inside and around the crop, some unlabeled, of 0 to `max_people` people."""
+    """Return a strategy for keypoints of up to `max_people` people, inside and around the crop, some unlabeled."""
     coordinates = hnp.arrays(
         np.float32,
         st.tuples(st.integers(0, max_people), st.just(18), st.just(2)),
@@ -48,7 +48,7 @@ def literal_heatmaps(keypoints):
 
 
 def literal_pafs(keypoints):
-    """The PAFs, and where a cell center lies so near a limb's edge that rounding may decide."""
+    """Return the PAFs, and the cells whose center is so close to a limb's edge that rounding decides."""
     height, width = CONFIG.grid_hw
     pafs, doubtful = np.zeros((38, height, width)), np.zeros((38, height, width), bool)
     for limb, (start, end) in enumerate(COCO18.limb_joints):
@@ -75,7 +75,7 @@ def literal_pafs(keypoints):
 
 @settings(max_examples=15, deadline=None)
 @given(people_of(2))
-def test_heatmaps_are_the_formula(keypoints):
+def test_heatmaps_match_the_formula(keypoints):
     expected = literal_heatmaps(keypoints)
     rendered = targets.render_heatmaps(keypoints, **SHAPE)
     np.testing.assert_allclose(rendered, expected, atol=1e-5)
@@ -85,7 +85,7 @@ def test_heatmaps_are_the_formula(keypoints):
 
 @settings(max_examples=15, deadline=None)
 @given(people_of(3))
-def test_pafs_are_the_formula(keypoints):
+def test_pafs_match_the_formula(keypoints):
     expected, doubtful = literal_pafs(keypoints)
     rendered = targets.render_pafs(keypoints, **SHAPE)
     np.testing.assert_allclose(np.where(doubtful, 0, rendered), np.where(doubtful, 0, expected), atol=1e-5)
@@ -93,10 +93,10 @@ def test_pafs_are_the_formula(keypoints):
     assert np.abs(np.where(doubtful, 0, restored - expected)).max() <= 0.5 / 127 + 1e-5
 
 
-def test_values_worked_out_by_hand():
+def test_values_computed_by_hand():
     keypoints = np.zeros((1, 18, 3), np.float32)
     keypoints[0, COCO18.index("right_hip")] = (11.5, 11.5, 2)  # the center of cell 1, 1
-    keypoints[0, COCO18.index("right_knee")] = (11.5, 51.5, 2)  # straight below, cell 1, 6
+    keypoints[0, COCO18.index("right_knee")] = (11.5, 51.5, 2)  # directly below, cell 1, 6
     heatmaps = targets.render_heatmaps(keypoints, **SHAPE)
     assert heatmaps[COCO18.index("right_hip"), 1, 1] == 1
     assert heatmaps[COCO18.index("right_hip"), 1, 2] == pytest.approx(math.exp(-64 / 98))
@@ -110,14 +110,14 @@ def test_values_worked_out_by_hand():
     assert not np.delete(pafs, [2 * limb, 2 * limb + 1], axis=0).any()
 
 
-def test_nobody_gives_background_alone():
-    nobody = np.zeros((0, 18, 3), np.float32)
-    assert not targets.render_heatmaps(nobody, **SHAPE)[:-1].any()
-    assert (targets.render_heatmaps(nobody, **SHAPE)[-1] == 1).all()
-    assert not targets.render_pafs(nobody, **SHAPE).any()
+def test_without_people_there_is_only_background():
+    no_people = np.zeros((0, 18, 3), np.float32)
+    assert not targets.render_heatmaps(no_people, **SHAPE)[:-1].any()
+    assert (targets.render_heatmaps(no_people, **SHAPE)[-1] == 1).all()
+    assert not targets.render_pafs(no_people, **SHAPE).any()
 
 
-def test_opposite_limbs_cancel():
+def test_opposite_limbs_cancel_out():
     a, b = COCO18.index("right_hip"), COCO18.index("right_knee")
     keypoints = np.zeros((2, 18, 3), np.float32)
     keypoints[0, [a, b]] = (11.5, 11.5, 2), (11.5, 51.5, 2)
@@ -126,6 +126,6 @@ def test_opposite_limbs_cancel():
 
 
 @pytest.mark.parametrize("fields", [dict(insize=370), dict(stride_px=0), dict(heatmap_sigma_px=0), dict(paf_half_width_px=-1)])
-def test_impossible_settings_are_refused(fields):
+def test_invalid_settings_are_errors(fields):
     with pytest.raises(ValueError, match="must"):
         TargetConfig(**fields)
