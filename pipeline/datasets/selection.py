@@ -94,7 +94,9 @@ def read_annotations(path: Path, *, skeleton: Skeleton, person_filter: PersonFil
     `seed` selects the images without people that are kept. Raises UserError naming the file, the entry and the field.
     """
     document = CocoFile(path, skeleton)
-    counts = Counter({name: 0 for name in ("images_without_target", "images_without_people_dropped", "images_without_people_kept")})
+    counts = Counter(
+        {name: 0 for name in ("images_without_target", "images_without_people_dropped", "images_without_people_kept")}
+    )
     allowed = choose_licenses(person_filter.licenses, document.licenses) if person_filter.licenses else None
     samples, people_free = [], []
     for image in document.images:
