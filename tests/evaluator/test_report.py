@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from contextlib import contextmanager
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from evaluator.__main__ import COMMANDS
 from evaluator.metrics.analysis import analyze
 from evaluator.metrics.coco_eval import evaluate
 from evaluator.metrics.diagnosis import ERRORS
-from evaluator.report import evaluations, gallery
+from evaluator.report import evaluations, gallery, report
 from pipeline.cli import main
 from pipeline.datasets.coco import CocoFile, Image
 from pipeline.files import write_json
@@ -179,6 +180,13 @@ def test_pictures_are_small_and_unreadable_images_are_skipped(tmp_path):
     pictures, unreadable = gallery.pictures_of(images, tmp_path)
     assert list(pictures) == ["0"] and unreadable == {"absent.png": "No such file or directory"}
     assert len(pictures["0"]) < 400_000, "even a picture of noise, which does not compress"
+
+
+def test_all_elements_that_the_scripts_use_are_in_the_page():
+    folder = Path(report.__file__).parent / "page"
+    html = (folder / "report.html").read_text()
+    used = {name for script in folder.glob("*.js") for name in re.findall(r'\$\("([^"]+)"\)', script.read_text())}
+    assert used and used <= set(re.findall(r'id="([^"]+)"', html))
 
 
 @contextmanager
