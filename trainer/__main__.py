@@ -25,12 +25,12 @@ COMMANDS = {
     ),
     "simulate": Command(
         help="show how many ranks would share a record set of COCO's size",
-        config="trainer.commands.simulate:SimulateConfig",
+        config="trainer.commands.config:SimulateConfig",
         run="trainer.commands.simulate:run",
     ),
     "bench-stream": Command(
         help="measure samples per second: streamed from records, and augmented on the fly",
-        config="trainer.commands.bench_stream:BenchStreamConfig",
+        config="trainer.commands.config:BenchStreamConfig",
         run="trainer.commands.bench_stream:run",
     ),
     "bench-step": Command(

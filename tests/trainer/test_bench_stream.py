@@ -3,7 +3,8 @@
 import pytest
 
 from pipeline.errors import UserError
-from trainer.commands.bench_stream import BenchStreamConfig, Rate, run, table
+from trainer.commands.bench_stream import Rate, run, table
+from trainer.commands.config import BenchStreamConfig
 
 
 @pytest.mark.slow

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.records.manifest import check_files, read_manifest
-from trainer.commands.simulate import SimulateConfig, run, write_records
+from trainer.commands.config import SimulateConfig
+from trainer.commands.simulate import run, write_records
 
 
 def test_every_sample_is_read_once_and_ranks_are_balanced(capsys):

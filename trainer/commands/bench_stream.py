@@ -26,46 +26,12 @@ from pipeline.records.manifest import SAMPLES
 from pipeline.samples import masks
 from pipeline.samples.targets import TargetConfig, render_targets
 from pipeline.skeletons import read_skeleton
+from trainer.commands.config import BenchStreamConfig
+from trainer.data.stream import Stream
+from trainer.run.log import Meter
 
 # Samples per second that devices consume: the model zoo's OpenPose on one Ascend 910, and a device three times as fast.
 DEVICE_RATES = (35, 100)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchStreamConfig:
-    """Measure samples per second: from JPEG records, from raw records, and augmented on the fly by the same code.
-
-    Builds small record sets from your images in a temporary folder.
-
-    Example: python -m trainer bench-stream --annotations person_keypoints_val2017.json --images val2017
-    """
-
-    annotations: Path
-    """COCO keypoint annotation file."""
-    images: Path
-    """Folder with its images."""
-    skeleton: Path | None = None
-    """Skeleton file (YAML or JSON), as for `python -m pipeline build`. Default: COCO."""
-    num_images: int = 512
-    """Samples per epoch: the first images with a target person, repeated if there are fewer."""
-    insize: int = 368
-    """Side of the crops in pixels."""
-    batch_size: int = 16
-    """Samples per batch."""
-    num_parallel_workers: int = 2
-    """Number of threads of the stream."""
-    seconds: float = 10.0
-    """Duration of each measurement."""
-    device_ms: tuple[float, ...] = ()
-    """Also simulate devices that take this number of milliseconds per batch (the step sleeps), and measure how long each step
-    waits for data."""
-
-    def __post_init__(self) -> None:
-        for name in ("num_images", "insize", "batch_size", "num_parallel_workers", "seconds"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if any(ms <= 0 for ms in self.device_ms):
-            raise ValueError(f"device_ms must be above 0, got {self.device_ms}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,8 +113,6 @@ def _first_images(config: BenchStreamConfig, path: Path) -> Path:
 
 def _measure_stream(config: BenchStreamConfig, records: Path) -> Rate:
     """Measure the stream of a record set."""
-    from trainer.data.stream import Stream  # loads mindspore
-
     stream = Stream(records, batch_size=config.batch_size, seed=0, num_parallel_workers=config.num_parallel_workers)
     batches = stream.batches()
     for _ in range(stream.steps_per_epoch):  # the first epoch opens files and fills the page cache
@@ -164,9 +128,6 @@ def _measure_stream(config: BenchStreamConfig, records: Path) -> Rate:
 
 def _simulate_device(config: BenchStreamConfig, records: Path, codec: str, device_ms: float) -> str:
     """Run a training loop whose step sleeps for `device_ms`. Returns the line with its speed and its share of waiting."""
-    from trainer.data.stream import Stream
-    from trainer.run.log import Meter
-
     stream = Stream(records, batch_size=config.batch_size, seed=0, num_parallel_workers=config.num_parallel_workers)
     batches = stream.batches()
     next(batches)

@@ -3,7 +3,7 @@
 import itertools
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,42 +17,15 @@ from pipeline.progress import progress_bar
 from pipeline.records.codec import SCHEMA_VERSION, RecordFormat, Row, row_crc32
 from pipeline.records.manifest import MANIFEST, SAMPLES, SHARDS, Manifest
 from pipeline.records.reader import shard_facts
+from pipeline.records.writer import ShardWriter
 from pipeline.samples.augment import Crop
 from pipeline.samples.targets import TargetConfig, render_targets
 from pipeline.skeletons import COCO18
+from trainer.commands.config import SimulateConfig
+from trainer.data.order import BLANK, order
+from trainer.data.stream import Stream
 
 INSIZE = 32  # of the simulated rows: their number and index are those of COCO, their pixels are not
-
-
-@dataclass(frozen=True, kw_only=True)
-class SimulateConfig:
-    """Show how a record set is shared by many ranks: balance, coverage, shards, bytes, and the time to the first batch.
-
-    Writes a record set of small rows to a temporary folder, so that opening it takes as long as opening a real one, and reads it
-    with the stream that training uses.
-
-    Example: python -m trainer simulate
-    """
-
-    num_images: int = 56_599
-    """Rows per variant. The default is the number of images with keypoints in COCO train2017."""
-    shards: int = 64
-    """Shards per variant."""
-    sample_kb: float = 36.1
-    """Size of a real sample in kilobytes, as measured by `python -m pipeline bench-build`."""
-    batch_size: int = 10
-    """Samples per step and rank."""
-    ranks: tuple[int, ...] = (1, 8, 64, 512)
-    """Numbers of ranks to simulate."""
-    device_rate: float = 35.0
-    """Samples per second of one device."""
-
-    def __post_init__(self) -> None:
-        for name in ("num_images", "shards", "sample_kb", "batch_size", "device_rate"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if not self.ranks or min(self.ranks) < 1:
-            raise ValueError(f"ranks must be at least 1 each, got {self.ranks}")
 
 
 def run(config: SimulateConfig) -> int:
@@ -68,8 +41,6 @@ def run(config: SimulateConfig) -> int:
 
 def _line(folder: Path, config: SimulateConfig, bounds: np.ndarray, world: int) -> str:
     """Return the line of the table for `world` ranks."""
-    from trainer.data.order import BLANK, order
-
     samples, num_shards, seconds, num_places = [], [], [], 0
     for rank in progress_bar(range(world), desc=f"{world} rank{'s' * (world != 1)}", unit="rank"):
         start_s = time.perf_counter()
@@ -90,8 +61,6 @@ def _line(folder: Path, config: SimulateConfig, bounds: np.ndarray, world: int) 
 
 def _first_batch_s(folder: Path, config: SimulateConfig, world: int) -> float:
     """Return the seconds that the last of `world` ranks takes to open the record set and read one batch."""
-    from trainer.data.stream import Stream
-
     start_s = time.perf_counter()
     batches = Stream(folder, batch_size=config.batch_size, seed=0, rank=world - 1, world=world).batches()
     next(batches)
@@ -120,8 +89,6 @@ def write_records(folder: Path, config: SimulateConfig) -> np.ndarray:
 
 def _write_shards(folder: Path, form: RecordFormat, bounds: np.ndarray) -> None:
     """Write one shard for each range of image ids between two bounds. All rows have the same content."""
-    from pipeline.records.writer import ShardWriter  # loads mindspore
-
     schema = pa.schema([("image_id", pa.int64()), ("crc32", pa.int64()), ("row", pa.int64())])
     content = _blank_row(form)
     with progress_bar(total=int(bounds[-1]), desc="writing rows", unit="row") as progress:

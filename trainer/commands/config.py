@@ -1,0 +1,72 @@
+"""Options of the commands whose modules are heavy to import. Imports nothing heavy."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulateConfig:
+    """Show how a record set is shared by many ranks: balance, coverage, shards, bytes, and the time to the first batch.
+
+    Writes a record set of small rows to a temporary folder, so that opening it takes as long as opening a real one, and reads it
+    with the stream that training uses.
+
+    Example: python -m trainer simulate
+    """
+
+    num_images: int = 56_599
+    """Rows per variant. The default is the number of images with keypoints in COCO train2017."""
+    shards: int = 64
+    """Shards per variant."""
+    sample_kb: float = 36.1
+    """Size of a real sample in kilobytes, as measured by `python -m pipeline bench-build`."""
+    batch_size: int = 10
+    """Samples per step and rank."""
+    ranks: tuple[int, ...] = (1, 8, 64, 512)
+    """Numbers of ranks to simulate."""
+    device_rate: float = 35.0
+    """Samples per second of one device."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_images", "shards", "sample_kb", "batch_size", "device_rate"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not self.ranks or min(self.ranks) < 1:
+            raise ValueError(f"ranks must be at least 1 each, got {self.ranks}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchStreamConfig:
+    """Measure samples per second: from JPEG records, from raw records, and augmented on the fly by the same code.
+
+    Builds small record sets from your images in a temporary folder.
+
+    Example: python -m trainer bench-stream --annotations person_keypoints_val2017.json --images val2017
+    """
+
+    annotations: Path
+    """COCO keypoint annotation file."""
+    images: Path
+    """Folder with its images."""
+    skeleton: Path | None = None
+    """Skeleton file (YAML or JSON), as for `python -m pipeline build`. Default: COCO."""
+    num_images: int = 512
+    """Samples per epoch: the first images with a target person, repeated if there are fewer."""
+    insize: int = 368
+    """Side of the crops in pixels."""
+    batch_size: int = 16
+    """Samples per batch."""
+    num_parallel_workers: int = 2
+    """Number of threads of the stream."""
+    seconds: float = 10.0
+    """Duration of each measurement."""
+    device_ms: tuple[float, ...] = ()
+    """Also simulate devices that take this number of milliseconds per batch (the step sleeps), and measure how long each step
+    waits for data."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_images", "insize", "batch_size", "num_parallel_workers", "seconds"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if any(ms <= 0 for ms in self.device_ms):
+            raise ValueError(f"device_ms must be above 0, got {self.device_ms}")
