@@ -8,12 +8,12 @@ from pipeline.cli import Command, leave, main
 COMMANDS = {
     "write": Command(
         help="write the card of a record set (default command: python -m data_cards RECORDS)",
-        config="data_cards.write:WriteConfig",
+        config="data_cards.config:WriteConfig",
         run="data_cards.write:run",
     ),
     "compare": Command(
         help="compare two record sets and list the images that they share",
-        config="data_cards.compare:CompareConfig",
+        config="data_cards.config:CompareConfig",
         run="data_cards.compare:run",
     ),
 }

@@ -1,31 +1,14 @@
 """The command `compare`: show two record sets side by side and list the images that they share."""
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
-
 import numpy as np
-import tyro
 
 from data_cards import leakage, statistics
+from data_cards.config import CompareConfig
 from data_cards.index import Index, read_complete_manifest, read_index
 from pipeline.records.manifest import Manifest
 
 _NAME_WIDTH, _VALUE_WIDTH = 34, 28
 _NONE = "–"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompareConfig:
-    """Show two record sets side by side: sizes, settings that differ, people, keypoints, augmentation, licenses, shared images.
-
-    Example: python -m data_cards compare records other-records
-    """
-
-    first: Annotated[Path, tyro.conf.Positional]
-    """Folder of a record set, made by `python -m pipeline build`."""
-    second: Annotated[Path, tyro.conf.Positional]
-    """Folder of the record set to compare with."""
 
 
 def run(config: CompareConfig) -> int:

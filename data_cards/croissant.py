@@ -4,7 +4,10 @@ import hashlib
 import re
 from typing import Any
 
+import pyarrow as pa
+
 from data_cards.sources import SourceCard
+from pipeline.build.worker import SAMPLES_SCHEMA
 from pipeline.records.codec import COLUMNS
 from pipeline.records.manifest import MANIFEST, SAMPLES, SHARD_FILE, SHARD_ROWS, SHARDS, Manifest
 
@@ -35,37 +38,29 @@ FORMATS = {
     SAMPLES: "application/x-parquet",
     MANIFEST: "application/json",
 }
-# Column of samples.parquet: Croissant type, whether it is a list, description.
+# Columns of samples.parquet and their descriptions.
 SAMPLE_FIELDS = {
-    "image_id": ("sc:Integer", False, "Id of the image in the annotation file."),
-    "variant": ("sc:Integer", False, "Number of the augmented variant, from 0."),
-    "file_name": ("sc:Text", False, "File name of the original image."),
-    "shard": ("sc:Text", False, "Folder name of the shard that contains the row."),
-    "row": ("sc:Integer", False, "Number of the row in its shard, from 0."),
-    "license": ("sc:Integer", False, "Id of the image license in the annotation file; 0 if it has none."),
-    "people": ("sc:Integer", False, "Number of target people, P."),
-    "affine": ("sc:Float", True, "2 x 3 matrix from original pixels to crop pixels, row by row."),
-    "mirrored": ("sc:Boolean", False, "Whether the crop is mirrored."),
-    "bytes": ("sc:Integer", False, "Size of the row in bytes."),
-    "crc32": ("sc:Integer", False, "CRC32 of the row."),
-    "width": ("sc:Integer", False, "Width of the original image in pixels."),
-    "height": ("sc:Integer", False, "Height of the original image in pixels."),
-    "pixels": ("sc:Text", False, "First 16 bytes of the SHA-256 of the shape and every fourth pixel row of the original image."),
-    "boxes": (
-        "sc:Float",
-        True,
-        "Box around the labeled keypoints of each person: minimum x, y, maximum x, y in original pixels.",
-    ),
-    "person_joints": ("sc:Integer", True, "Number of labeled keypoints of each person."),
-    "labeled": ("sc:Integer", True, "Number of people with this keypoint labeled, in the order of the skeleton."),
-    "visible": ("sc:Integer", True, "Number of people with this keypoint labeled as visible."),
-    "person_joints_inside": ("sc:Integer", True, "Number of labeled keypoints of each person inside the crop."),
-    "cut": (
-        "sc:Integer",
-        True,
-        "Number of people with this keypoint labeled, but outside the crop. Left and right are those of the original image.",
-    ),
-    "masked": ("sc:Float", False, "Fraction of the cells that the ignore mask covers."),
+    "image_id": "Id of the image in the annotation file.",
+    "variant": "Number of the augmented variant, from 0.",
+    "file_name": "File name of the original image.",
+    "shard": "Folder name of the shard that contains the row.",
+    "row": "Number of the row in its shard, from 0.",
+    "license": "Id of the image license in the annotation file; 0 if it has none.",
+    "people": "Number of target people, P.",
+    "affine": "2 x 3 matrix from original pixels to crop pixels, row by row.",
+    "mirrored": "Whether the crop is mirrored.",
+    "bytes": "Size of the row in bytes.",
+    "crc32": "CRC32 of the row.",
+    "width": "Width of the original image in pixels.",
+    "height": "Height of the original image in pixels.",
+    "pixels": "First 16 bytes of the SHA-256 of the shape and every fourth pixel row of the original image.",
+    "boxes": "Box around the labeled keypoints of each person: minimum x, y, maximum x, y in original pixels.",
+    "person_joints": "Number of labeled keypoints of each person.",
+    "labeled": "Number of people with this keypoint labeled, in the order of the skeleton.",
+    "visible": "Number of people with this keypoint labeled as visible.",
+    "person_joints_inside": "Number of labeled keypoints of each person inside the crop.",
+    "cut": "Number of people with this keypoint labeled, but outside the crop. Left and right are those of the original image.",
+    "masked": "Fraction of the cells that the ignore mask covers.",
 }
 ROW_TYPES = {"bytes": "sc:Text", "int64": "sc:Integer", "int32": "sc:Integer"}
 
@@ -131,12 +126,12 @@ def _samples() -> dict[str, Any]:
             "@type": "cr:Field",
             "@id": f"samples/{name}",
             "name": name,
-            "description": what,
-            "dataType": kind,
-            **({"isArray": True, "arrayShape": "-1"} if is_list else {}),
+            "description": description,
+            "dataType": _data_type(item_type(name)),
+            **({"isArray": True, "arrayShape": "-1"} if is_list(name) else {}),
             "source": {"fileObject": {"@id": SAMPLES}, "extract": {"column": name}},
         }
-        for name, (kind, is_list, what) in SAMPLE_FIELDS.items()
+        for name, description in SAMPLE_FIELDS.items()
     ]
     return {
         "@type": "cr:RecordSet",
@@ -146,6 +141,26 @@ def _samples() -> dict[str, Any]:
         "key": [{"@id": "samples/image_id"}, {"@id": "samples/variant"}],
         "field": fields,
     }
+
+
+def is_list(column: str) -> bool:
+    """Whether a column of samples.parquet contains lists."""
+    kind = SAMPLES_SCHEMA.field(column).type
+    return pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def item_type(column: str) -> pa.DataType:
+    """Return the type of a column of samples.parquet, or of its items if it contains lists."""
+    kind = SAMPLES_SCHEMA.field(column).type
+    return kind.value_type if is_list(column) else kind
+
+
+def _data_type(kind: pa.DataType) -> str:
+    if pa.types.is_boolean(kind):
+        return "sc:Boolean"
+    if pa.types.is_integer(kind):
+        return "sc:Integer"
+    return "sc:Float" if pa.types.is_floating(kind) else "sc:Text"
 
 
 def row_fields(manifest: Manifest) -> dict[str, str]:
@@ -173,11 +188,11 @@ def _rows(manifest: Manifest) -> dict[str, Any]:
             "@type": "cr:Field",
             "@id": f"rows/{name}",
             "name": name,
-            "description": what,
+            "description": description,
             "dataType": ROW_TYPES[COLUMNS[name]],
             "source": {"fileSet": {"@id": "mindrecord-files"}, "extract": {"column": name}},
         }
-        for name, what in row_fields(manifest).items()
+        for name, description in row_fields(manifest).items()
     ]
     return {
         "@type": "cr:RecordSet",

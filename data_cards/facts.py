@@ -5,6 +5,7 @@ from importlib import metadata
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from data_cards import croissant
 from data_cards.index import Index
@@ -15,12 +16,8 @@ from pipeline.records.manifest import SAMPLES, Manifest
 from pipeline.wording import counted
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M"))
-_FEATURE_TYPES = {"sc:Integer": "int64", "sc:Float": "float64", "sc:Text": "string", "sc:Boolean": "bool"}
-_EXACT_TYPES = {
-    **dict.fromkeys(("variant", "license", "people", "width", "height"), "int32"),
-    **dict.fromkeys(("person_joints", "person_joints_inside", "labeled", "visible", "cut"), "int32"),
-    **{"boxes": "float32", "masked": "float32", "pixels": "binary"},
-}
+# Names of pyarrow types in Hugging Face data set cards, where they differ.
+_FEATURE_TYPES = {"float": "float32", "double": "float64"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +81,8 @@ def front_matter(facts: Facts) -> dict[str, Any]:
     """Return the YAML front matter of CARD.md."""
     m, front = facts.manifest, facts.source.front if facts.source else {}
     features = [
-        {"name": name, ("sequence" if is_list else "dtype"): _EXACT_TYPES.get(name, _FEATURE_TYPES[kind])}
-        for name, (kind, is_list, _) in croissant.SAMPLE_FIELDS.items()
+        {"name": name, ("sequence" if croissant.is_list(name) else "dtype"): _feature_type(croissant.item_type(name))}
+        for name in croissant.SAMPLE_FIELDS
     ]
     split = {"name": "train", "num_bytes": m.samples_file["bytes"], "num_examples": m.num_samples}
     return {
@@ -108,3 +105,8 @@ def front_matter(facts: Facts) -> dict[str, Any]:
             "dataset_size": m.samples_file["bytes"],
         },
     }
+
+
+def _feature_type(kind: pa.DataType) -> str:
+    name = str(kind).split("[")[0]  # fixed_size_binary[16]
+    return "binary" if name == "fixed_size_binary" else _FEATURE_TYPES.get(name, name)

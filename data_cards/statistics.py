@@ -48,9 +48,10 @@ class Histogram:
         return replace(self, bins=self.bins[kept], counts=counts, totals=totals)
 
     def heading(self, series: str) -> str:
-        """Return the name of a series with what is 100%: "visible, of 38 people"."""
+        """Return the name of a series and its total: "visible, of 38 people"; "38 people" if the series counts the unit itself."""
         totals = set(self.totals[series].tolist())
-        return f"{series}, of {counted(totals.pop(), self.unit) if len(totals) == 1 else plural(self.unit)}"
+        total = counted(totals.pop(), self.unit) if len(totals) == 1 else plural(self.unit)
+        return total if series == plural(self.unit) else f"{series}, of {total}"
 
     def shares(self, series: str) -> np.ndarray:
         """Return the counts as fractions of the totals, float64 (B,); 0 if the total is 0."""

@@ -48,7 +48,6 @@ this record set: crops are augmented, and people without keypoints are masked.
 def _structure(facts: Facts) -> str:
     m, skeleton = facts.manifest, facts.manifest.format.skeleton
     on_disk = sum(shard_file["bytes"] for shard in m.shards for shard_file in shard.files.values())
-    columns = {name: description for name, (_, _, description) in croissant.SAMPLE_FIELDS.items()}
     return f"""## Structure
 
 {on_disk / 1e6:,.1f} MB in {counted(len(m.shards), "shard")}. A shard is a folder in `shards/` with a MindRecord file, its index and a list of its
@@ -61,7 +60,7 @@ Columns of a row in a shard:
 
 Columns of `samples.parquet`:
 
-{_table(("column", "description"), [(f"`{name}`", text) for name, text in columns.items()])}
+{_table(("column", "description"), [(f"`{name}`", text) for name, text in croissant.SAMPLE_FIELDS.items()])}
 
 Skeleton `{skeleton.name}` with {counted(skeleton.num_joints, "joint")}: {", ".join(skeleton.joints)}.
 {counted(skeleton.num_limbs, "limb")}, in PAF order: {", ".join(f"{a}–{b}" for a, b in skeleton.limbs)}."""
@@ -116,7 +115,7 @@ Centers of the boxes around the labeled keypoints of the target people, in the o
 
 
 def _histogram(histogram: Histogram) -> str:
-    heads = ("bin", *(histogram.heading(name) for name in histogram.counts))
+    heads = ("value", *(histogram.heading(name) for name in histogram.counts))
     columns = [
         [f"{count:,} ({share:.1%})" for count, share in zip(counts, histogram.shares(name), strict=True)]
         for name, counts in histogram.counts.items()

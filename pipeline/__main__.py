@@ -40,7 +40,7 @@ COMMANDS = {
     ),
     "synthesize": Command(
         help="generate a COCO-format data set of drawn people",
-        config="pipeline.synthetic.synthesize:SynthesizeConfig",
+        config="pipeline.synthetic.config:SynthesizeConfig",
         run="pipeline.synthetic.synthesize:run",
     ),
 }

@@ -8,7 +8,7 @@ from pipeline_data import build_config
 
 from pipeline.__main__ import build
 from pipeline.synthetic import synthesize
-from pipeline.synthetic.synthesize import SynthesizeConfig
+from pipeline.synthetic.config import SynthesizeConfig
 
 # A shell script starts background jobs with SIGINT ignored, and child processes inherit that: Ctrl-C would not reach the
 # commands that the tests start and interrupt.

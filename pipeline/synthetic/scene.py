@@ -8,35 +8,11 @@ import numpy as np
 
 from pipeline.synthetic.body import random_figure
 from pipeline.synthetic.clothes import SKIN_COLORS, random_color
+from pipeline.synthetic.config import SceneConfig
 from pipeline.synthetic.drawing import SHIFT_BITS, PlacedFigure
 from pipeline.synthetic.figure import Figure, ellipsoid
 
 SHARE_WITHOUT_PEOPLE = 0.14
-
-
-@dataclass(frozen=True, kw_only=True)
-class SceneConfig:
-    """Difficulty of the scenes."""
-
-    max_people: int = 10
-    """Maximum number of people per image, not counting crowds."""
-    min_person_height: float = 0.06
-    """Height of the smallest people, as a fraction of the image height."""
-    clutter: float = 14.0
-    """Mean number of objects in the background."""
-    variety: float = 1.0
-    """Fraction of people in any pose, seen from any direction, possibly cut off by the image border. The others stand or walk, are seen
-    from the front or the back, are fully inside the image, and keep apart from each other where there is room."""
-
-    def __post_init__(self) -> None:
-        if self.max_people < 1:
-            raise ValueError(f"max_people must be at least 1, got {self.max_people}")
-        if not 0 < self.min_person_height <= 0.9:
-            raise ValueError(f"min_person_height must be in (0, 0.9], got {self.min_person_height}")
-        if not 0 <= self.clutter <= 100:
-            raise ValueError(f"clutter must be between 0 and 100, got {self.clutter}")
-        if not 0 <= self.variety <= 1:
-            raise ValueError(f"variety must be between 0 and 1, got {self.variety}")
 
 
 @dataclass(kw_only=True)

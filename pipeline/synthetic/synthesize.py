@@ -5,9 +5,8 @@ Image i is a pure function of (seed, i): the files do not depend on the number o
 
 import contextlib
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import joblib
@@ -16,12 +15,12 @@ import numpy as np
 from pipeline.files import new_folder
 from pipeline.progress import progress_bar
 from pipeline.synthetic.annotations import CocoEntry, annotate
+from pipeline.synthetic.config import MAX_IMAGES, SynthesizeConfig
 from pipeline.synthetic.figure import JOINTS
-from pipeline.synthetic.scene import SceneConfig, make_scene, photograph
+from pipeline.synthetic.scene import make_scene, photograph
 from pipeline.wording import counted
 
-FIRST_IDS = {"train": 1, "val": 500_001}  # one seed must give different images in train and val
-MAX_IMAGES = 500_000
+FIRST_IDS = {"train": 1, "val": MAX_IMAGES + 1}  # one seed must give different images in train and val
 MAX_PEOPLE = 100  # annotation ids are image_id * MAX_PEOPLE + number
 _CC = "http://creativecommons.org/licenses"
 LICENSES = (
@@ -43,56 +42,6 @@ _COCO_LIMBS = (
     *(("nose", "left_eye"), ("nose", "right_eye"), ("left_eye", "left_ear"), ("right_eye", "right_ear")),
     *(("left_ear", "left_shoulder"), ("right_ear", "right_shoulder")),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SynthesizeConfig:
-    """Draw a COCO-format data set of people: OUT/annotations/person_keypoints_train2017.json and OUT/train2017/*.jpg.
-
-    Example: python -m pipeline synthesize --out people --num-images 1000 --seed 7
-    """
-
-    out: Path
-    """Folder of the data set; must be absent or empty. It is created when all files are complete."""
-    num_images: int = 1000
-    """Number of images. About one in seven shows no people."""
-    seed: int = 0
-    """Random seed. The same seed draws the same images."""
-    width: int = 640
-    """Image width in pixels."""
-    height: int = 480
-    """Image height in pixels."""
-    year: Literal["2014", "2017"] = "2017"
-    """File names as in COCO of this year: COCO_train2014_000000000042.jpg (2014) or 000000000042.jpg (2017)."""
-    split: Literal["train", "val"] = "train"
-    """Name of the split. Train and val of the same seed contain different images with different ids."""
-    jpeg_quality: int = 90
-    """JPEG quality, 1 to 100."""
-    jobs: int = -1
-    """Number of processes; -1 = one per core. Does not change the images."""
-    scene: SceneConfig = field(default_factory=SceneConfig)
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.num_images < MAX_IMAGES:
-            raise ValueError(f"num_images must be between 1 and {MAX_IMAGES - 1}, got {self.num_images}")
-        for name in ("width", "height"):
-            if not 64 <= getattr(self, name) <= 4096:
-                raise ValueError(f"{name} must be between 64 and 4096 pixels, got {getattr(self, name)}")
-        if not 1 <= self.jpeg_quality <= 100:
-            raise ValueError(f"jpeg_quality must be between 1 and 100, got {self.jpeg_quality}")
-        if self.jobs == 0 or self.jobs < -1:
-            raise ValueError(f"jobs must be -1 (one per core) or at least 1, got {self.jobs}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}")
-
-    @property
-    def image_folder(self) -> str:
-        """Name of the folder of the images, such as train2017."""
-        return f"{self.split}{self.year}"
-
-    def file_name(self, image_id: int) -> str:
-        """Return the file name of an image."""
-        return f"COCO_{self.image_folder}_{image_id:012d}.jpg" if self.year == "2014" else f"{image_id:012d}.jpg"
 
 
 def run(config: SynthesizeConfig) -> None:

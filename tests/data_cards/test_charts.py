@@ -54,8 +54,11 @@ def test_pictures_are_not_blank(records):
     assert sheet.shape[0] > 3 * 64 and sheet.shape[1] > 8 * 64
 
 
-@pytest.mark.parametrize(("total", "heading"), [(1, "s, of 1 image"), (1200, "s, of 1,200 images")])
-def test_headings_have_the_right_number(total, heading):
-    numbers = np.array([total])
-    histogram = statistics.Histogram(name="n", title="t", unit="image", bins=("a",), counts={"s": numbers}, totals={"s": numbers})
-    assert histogram.heading("s") == heading
+@pytest.mark.parametrize(
+    ("series", "total", "heading"),
+    [("wide", 1, "wide, of 1 image"), ("wide", 1200, "wide, of 1,200 images"), ("images", 1200, "1,200 images")],
+)
+def test_headings_name_series_and_total(series, total, heading):
+    counts = {series: np.array([total])}
+    histogram = statistics.Histogram(name="n", title="t", unit="image", bins=("a",), counts=counts, totals=counts)
+    assert histogram.heading(series) == heading

@@ -11,11 +11,12 @@ from card_data import card_files, run
 from pipeline_data import build_config
 
 from data_cards import compare, leakage, statistics
+from data_cards.config import CompareConfig
 from data_cards.index import read_index
 from pipeline.__main__ import build
 from pipeline.records.manifest import CARD, read_manifest
 from pipeline.synthetic import synthesize
-from pipeline.synthetic.synthesize import SynthesizeConfig
+from pipeline.synthetic.config import SynthesizeConfig
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_leakage_is_a_warning_on_the_card_and_a_failure_of_the_command(records, 
 
 def test_compare_shows_two_sets_side_by_side(records, others, capsys):
     other, same_id, _ = others
-    assert compare.run(compare.CompareConfig(first=records, second=other)) == 0
+    assert compare.run(CompareConfig(first=records, second=other)) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     mine, theirs = read_manifest(records), read_manifest(other)
     assert f"samples {mine.num_samples} {theirs.num_samples}" in lines

@@ -23,10 +23,11 @@ from pipeline.errors import UserError
 from pipeline.skeletons import COCO18
 from pipeline.synthetic.annotations import annotate, mask_to_polygons, run_lengths
 from pipeline.synthetic.body import random_figure
+from pipeline.synthetic.config import SceneConfig, SynthesizeConfig
 from pipeline.synthetic.drawing import PlacedFigure, figure_numbers
 from pipeline.synthetic.figure import JOINTS, PARTS, Figure, ellipsoid, turn
-from pipeline.synthetic.scene import Scene, SceneConfig, make_scene
-from pipeline.synthetic.synthesize import SynthesizeConfig, run
+from pipeline.synthetic.scene import Scene, make_scene
+from pipeline.synthetic.synthesize import run
 
 LEFT_RIGHT = [(a, b) for a, b in COCO18.mirror_pairs if a in JOINTS]
 SMALL = {"width": 320, "height": 240, "jobs": 1}

@@ -10,7 +10,7 @@ from pipeline.build.config import BuildConfig
 from pipeline.cli import as_options, flatten
 from pipeline.samples.targets import TargetConfig
 from pipeline.skeletons import COCO18
-from pipeline.synthetic.synthesize import SynthesizeConfig
+from pipeline.synthetic.config import SynthesizeConfig
 from pipeline.synthetic.synthesize import run as synthesize
 from trainer.networks.config import NetworkConfig
 from trainer.run import checkpoint
