@@ -9,6 +9,7 @@ only says which READMEs are out of date; the exit code is then 1.
 import ast
 import dataclasses
 import inspect
+import itertools
 import sys
 import textwrap
 import typing
@@ -44,14 +45,14 @@ def commands(stage: str) -> dict[str, type]:
     return {words: _load(target) for words, target in (targets | SCRIPTS.get(stage, {})).items()}
 
 
-def groups(config: type) -> list[type]:
-    """The option groups (nested dataclasses) of an option class, in order, groups of groups included."""
+def groups(config: type) -> dict[type, str]:
+    """The option groups (nested dataclasses) of an option class, groups of groups included, and the title of each."""
     options = option_types(config)
-    found: list[type] = []
+    found: dict[type, str] = {}
     for field in dataclasses.fields(config):
         if field.name not in options:
             kind = typing.get_args(field.type)[0] if typing.get_origin(field.type) is typing.Annotated else field.type
-            found += [kind, *groups(kind)]
+            found |= {kind: f"{field.name.capitalize().removesuffix('s')} options", **groups(kind)}
     return found
 
 
@@ -59,7 +60,9 @@ def own_options(config: type) -> list[Option]:
     """The options of a class without those of its groups."""
     types, texts = option_types(config), _field_docstrings(config)
     return [
-        _option(field, types[field.name], texts.get(field.name, "")) for field in dataclasses.fields(config) if field.name in types
+        _option(field, types[field.name], texts.get(field.name, ""))
+        for field in dataclasses.fields(config)
+        if field.name in types
     ]
 
 
@@ -71,22 +74,24 @@ def all_options(config: type) -> list[Option]:
 def tables(stage: str) -> str:
     """The Markdown of all option tables of a stage. A group that several commands share has a table of its own."""
     by_command = commands(stage)
+    titles: dict[type, str] = {}
     users: dict[type, list[str]] = {}
     for words, config in by_command.items():
-        for group in groups(config):
+        for group, title in groups(config).items():
+            titles.setdefault(group, title)
             users.setdefault(group, []).append(words)
     parts = []
     for words, config in by_command.items():
         single = [group for group in groups(config) if len(users[group]) == 1]
         shared = [group for group in groups(config) if len(users[group]) > 1]
         options = [option for kind in (config, *single) for option in own_options(kind)]
-        links = ", ".join(f"[{_title(group)}](#{_anchor(_title(group))})" for group in shared)
+        links = ", ".join(f"[{titles[group]}](#{_anchor(titles[group])})" for group in shared)
         more = f"\n\nAlso takes: {links}." if links else ""
         parts.append(f"### `{words}`\n\n{_summary(config)}\n\n{_table(options)}{more}{_presets(config)}")
     for group, names in users.items():
         if len(names) > 1:
             used_by = ", ".join(f"`{words.split()[-1]}`" for words in names)
-            parts.append(f"### {_title(group)}\n\nOptions of {used_by}. {_summary(group)}\n\n{_table(own_options(group))}")
+            parts.append(f"### {titles[group]}\n\nOptions of {used_by}. {_summary(group)}\n\n{_table(own_options(group))}")
     return "\n\n".join(parts)
 
 
@@ -108,6 +113,7 @@ def _option(field: dataclasses.Field, kind: Any, text: str) -> Option:
     markers: tuple[Any, ...] = ()
     if typing.get_origin(kind) is typing.Annotated:
         kind, *markers = typing.get_args(kind)
+    text = text or " ".join(next((marker.help for marker in markers if getattr(marker, "help", None)), "").split())
     if typing.get_origin(kind) is Literal:
         text = f"{text} Choices: {', '.join(f'`{choice}`' for choice in typing.get_args(kind))}."
     if tyro.conf.Positional in markers:
@@ -143,7 +149,7 @@ def _field_docstrings(config: type) -> dict[str, str]:
     """The string that follows each field of a dataclass, as one line."""
     body = ast.parse(textwrap.dedent(inspect.getsource(config))).body[0].body
     texts = {}
-    for field, text in zip(body, body[1:], strict=False):
+    for field, text in itertools.pairwise(body):
         if (
             isinstance(field, ast.AnnAssign)
             and isinstance(field.target, ast.Name)
@@ -159,17 +165,14 @@ def _summary(config: type) -> str:
     return _cell(" ".join(inspect.cleandoc(config.__doc__ or "").split("\n\n")[0].split()))
 
 
-def _title(group: type) -> str:
-    """DecodeConfig -> Decode options."""
-    return f"{group.__name__.removesuffix('Config')} options"
-
-
 def _anchor(title: str) -> str:
     return title.lower().replace(" ", "-")
 
 
 def _table(options: list[Option]) -> str:
-    rows = [f"| {', '.join(f'`{name}`' for name in option.names)} | {option.default} | {_cell(option.help)} |" for option in options]
+    rows = [
+        f"| {', '.join(f'`{name}`' for name in option.names)} | {option.default} | {_cell(option.help)} |" for option in options
+    ]
     return "\n".join(["| option | default | meaning |", "| --- | --- | --- |", *rows])
 
 
