@@ -61,16 +61,16 @@ def test_stored_fields_are_scored_without_network_and_images(tmp_path, coco_set)
 @pytest.mark.parametrize(
     "changes, reason",
     [
-        ({"hm_20": None}, "lacks the array hm_20"),
-        ({"image_id": np.array([10, 20, 31])}, "1 images are missing in the fields, such as 30"),
+        ({"hm_20": None}, "array hm_20 is missing"),
+        ({"image_id": np.array([10, 20, 31])}, "images missing from the fields: 1, for example image 30"),
         ({"orig_wh": np.ones((2, 2), int)}, "expected image_id"),
         (
             {"orig_wh": np.array([(320, 300), (400, 500), (300, 333)])},
-            "image 20 is (400, 500) pixels (width, height) in the fields, (500, 400) in the annotation file",
+            "the size (width, height) of image 20 is (400, 500) in the fields, but (500, 400) in the annotation file",
         ),
         (
             {"image_id": np.array([10, 20])} | {name: np.ones((2, 2), int) for name in ("orig_wh", "input_wh")},
-            "1 images are missing in the fields, such as 30",
+            "images missing from the fields: 1, for example image 30",
         ),
         ({"hm_20": np.zeros((18, 46, 58))}, "b.png: heatmaps of skeleton 'coco18' must have the shape (19, height, width)"),
         ({"paf_20": np.full((38, 46, 58), np.nan)}, "b.png: pafs must be finite"),
