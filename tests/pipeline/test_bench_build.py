@@ -53,6 +53,7 @@ def test_bench_build_times_the_stages_of_the_builder(people, annotations, tmp_pa
     assert list(measured.seconds) == list(times.seconds) and len(times.seconds) == 7
 
 
+@pytest.mark.slow
 def test_bench_plan_watches_a_real_build(capsys):
     assert bench_plan.run(BenchPlanConfig(num_images=60, num_people=120, seconds=0.5)) == 0
     parent, worker = map(float, re.findall(r"([\d.]+) GB", capsys.readouterr().out))

@@ -71,6 +71,7 @@ def test_keypoints_are_the_annotated_ones_transformed_by_the_stored_matrix(recor
     assert compared > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [2, 4])
 def test_bytes_do_not_depend_on_the_number_of_jobs(records, people, tmp_path, jobs):
     build(build_config(people, tmp_path / "again", jobs=jobs))
@@ -94,6 +95,7 @@ def test_adding_variants_gives_the_bytes_of_a_new_build(records, people, tmp_pat
         build(build_config(people, tmp_path / "grown", variants=2))
 
 
+@pytest.mark.slow
 def test_adding_variants_resumes_after_a_kill(records, people, tmp_path):
     shutil.copytree(records, tmp_path / "grown")
     config = build_config(people, tmp_path / "grown", variants=5)
@@ -189,6 +191,7 @@ def group_of(pid: int) -> int | None:
         return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_build_leaves_no_worker_and_no_partial_files(records, people, tmp_path, stop):
     config = build_config(people, tmp_path / "stopped", jobs=2)

@@ -48,6 +48,7 @@ def scheduler(tmp_path_factory):
         yield address
 
 
+@pytest.mark.slow
 def test_a_cluster_build_has_the_same_bytes(records, people, tmp_path, scheduler, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = build_config(people, Path("set"), backend="dask", scheduler=scheduler, jobs=-1)
@@ -55,6 +56,7 @@ def test_a_cluster_build_has_the_same_bytes(records, people, tmp_path, scheduler
     assert tree(tmp_path / "set") == tree(records)
 
 
+@pytest.mark.slow
 def test_other_workers_take_over_when_one_dies(records, people, tmp_path):
     with cluster(tmp_path) as (address, workers):
         config = build_config(people, tmp_path / "set", backend="dask", scheduler=address, jobs=-1)
@@ -72,6 +74,7 @@ def test_other_workers_take_over_when_one_dies(records, people, tmp_path):
     assert tree(tmp_path / "set") == tree(records)
 
 
+@pytest.mark.slow
 def test_an_error_in_a_worker_is_reported(people, tmp_path, scheduler):
     config = build_config(people, tmp_path / "set", backend="dask", scheduler=scheduler, jobs=-1, strict=True)
     (tmp_path / "images").mkdir()
@@ -87,6 +90,7 @@ def test_an_unreachable_scheduler_is_an_error(people, tmp_path, monkeypatch):
     assert not (tmp_path / "set").exists()
 
 
+@pytest.mark.slow
 def test_a_worker_without_the_project_and_a_cluster_without_workers_are_errors(people, tmp_path):
     with cluster(tmp_path, num_workers=1, path="") as (address, workers):
         config = build_config(people, tmp_path / "set", backend="dask", scheduler=address)
@@ -106,6 +110,7 @@ def _installed() -> bool:
     return subprocess.run(command, cwd="/", env={**os.environ, "PYTHONPATH": ""}, capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_worker_with_other_versions_or_files_is_an_error(people, tmp_path, scheduler, monkeypatch):
     with backends.engine("dask", scheduler, (tmp_path,)):
         pass

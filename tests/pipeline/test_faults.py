@@ -28,6 +28,7 @@ from trainer.data.stream import Stream
 NUM_KILLS = 25
 
 
+@pytest.mark.slow
 def test_a_build_killed_at_random_times_resumes_to_the_same_bytes(people, tmp_path):
     many = {"variants": 4, "shards": 6, "jobs": 2}
     whole = build_config(people, tmp_path / "whole", **many)
@@ -134,6 +135,7 @@ def small_disk(folder: Path, megabytes: int):
         subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_error_and_the_build_resumes(people, tmp_path):
     with small_disk(tmp_path / "disk", 12):
         config = build_config(people, tmp_path / "disk" / "set", variants=4, shards=16)
@@ -158,6 +160,7 @@ def test_a_file_size_limit_is_an_error_and_leaves_no_partial_files(people, tmp_p
     assert not config.out.exists()
 
 
+@pytest.mark.slow
 def test_two_builds_of_one_folder_do_not_run_at_once(people, tmp_path):
     config = build_config(people, tmp_path / "set", variants=8, shards=8)
     first = subprocess.Popen([*PIPELINE, *words_of(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

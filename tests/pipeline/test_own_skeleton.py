@@ -42,6 +42,7 @@ def words(**options) -> list[str]:
     return [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 
 
+@pytest.mark.slow
 def test_from_file_to_metrics(puppets, people, tmp_path):
     annotations, skeleton = puppets / "puppets.json", puppets / "puppet.yaml"
     source = words(annotations=annotations, images=people / "train2017")
