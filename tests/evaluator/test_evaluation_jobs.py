@@ -19,7 +19,7 @@ from trainer_data import TINY
 from evaluator.inference.augmentation import AugmentedNetwork
 from evaluator.inference.config import InferConfig
 from evaluator.inference.sizes import input_size
-from evaluator.inference.stored_fields import _single
+from evaluator.inference.stored_fields import _single_precision
 from evaluator.jobs import merge
 from evaluator.jobs.config import MergeConfig, RunConfig
 from evaluator.jobs.partial import EVALUATION, PEOPLE
@@ -366,7 +366,7 @@ def test_shards_of_stored_fields_merge(many_fields, tmp_path):
 
 def test_half_precision_is_read_exactly():
     every = np.arange(1 << 16, dtype=np.uint16).view(np.float16).reshape(4, -1)
-    np.testing.assert_array_equal(_single(every), every.astype(np.float32))
+    np.testing.assert_array_equal(_single_precision(every), every.astype(np.float32))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
