@@ -129,7 +129,9 @@ def test_mismatched_inputs_are_named(tmp_path, evaluated, capsys):
     write_json(second / "results.json", json.loads((first / "results.json").read_text()))
     assert "metrics.json has AP" in error_of(second, "--annotations", annotations)
     fewer = write_annotations(tmp_path / "fewer.json", {10: ("a.png", 320, 300)}, [(10, person(100, 40))])
-    assert "images of the results that are not in the annotation file: 1, for example image 20" in error_of(first, "--annotations", fewer)
+    assert "images of the results that are not in the annotation file: 1, for example image 20" in error_of(
+        first, "--annotations", fewer
+    )
     assert "no such folder" in error_of(tmp_path / "absent", "--annotations", annotations)
     assert "contains no metrics.json; give the --out folder" in error_of(images, "--annotations", annotations)
     assert "image folder" in error_of(first, "--annotations", annotations, "--images", tmp_path / "absent")
