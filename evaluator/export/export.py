@@ -99,8 +99,8 @@ def describe(network: "LoadedNetwork", config: ExportConfig) -> dict[str, Any]:
 
 def _require_onnx() -> None:
     try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
+        import onnx  # noqa: F401 - only tests that it is installed
+        import onnxruntime  # noqa: F401 - only tests that it is installed
     except ImportError as error:
         raise UserError(f"--format ONNX needs {error.name}: pip install '.[export]'") from error
 
