@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import weakref
-from pathlib import Path
 from types import SimpleNamespace
 
 import mindspore as ms
@@ -17,17 +16,15 @@ import pytest
 from trainer_data import TINY_OPTIONS, make_records
 
 from pipeline.cli import main, parse
-from pipeline.errors import UserError
 from pipeline.records.manifest import read_manifest
 from pipeline.skeletons import COCO18
-from trainer import device
 from trainer.__main__ import COMMANDS
 from trainer.config import TrainConfig
 from trainer.data.jitter import Jitter
 from trainer.loop import memory
 from trainer.loop.state import State
 from trainer.run import checkpoint
-from trainer.run.formatting import counted, format_rate, format_rates
+from trainer.run.formatting import format_rate, format_rates
 from trainer.run.load import load_network
 from trainer.run.log import TrainingLog, cut_log
 
@@ -393,14 +390,6 @@ def test_a_run_that_does_not_fit_into_memory_is_refused_before_it_starts(records
     assert not (tmp_path / "run").exists()
 
 
-def test_the_memory_limit_of_a_container_counts(tmp_path):
-    (tmp_path / "max").write_text("3000\n")
-    (tmp_path / "current").write_text("1000\n")
-    assert memory.available_bytes(tmp_path / "max", tmp_path / "current") == 2000
-    (tmp_path / "max").write_text("max\n")
-    assert memory.available_bytes(tmp_path / "max", tmp_path / "current") > 1e6
-
-
 @pytest.mark.parametrize(
     ("rate", "text"), [(0, "0.0"), (2.5e-5, "2.5e-05"), (1e-4, "1e-04"), (1.25e-3, "1.25e-03"), (1.0, "1e+00")]
 )
@@ -412,10 +401,6 @@ def test_equal_rates_are_printed_once():
     names = ("vgglr", "baselr", "stagelr")
     assert format_rates(dict(zip(names, (8e-3, 8e-3, 8e-3), strict=True))) == "lr=8e-03"
     assert format_rates(dict(zip(names, (0.0, 2.5e-5, 1e-4), strict=True))) == "vgglr=0.0,baselr=2.5e-05,stagelr=1e-04"
-
-
-def test_nouns_are_singular_after_one():
-    assert [counted(number, "step") for number in (0, 1, 1200)] == ["0 steps", "1 step", "1,200 steps"]
 
 
 def test_speed_and_data_wait_exclude_compilation(tmp_path, capsys):
@@ -435,24 +420,3 @@ def test_the_log_is_cut_where_the_run_resumes(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"step": 2}\n{"step": 4}\n{"step": 6}\n{"ste')
     cut_log(tmp_path, 4)
     assert (tmp_path / "log.jsonl").read_text() == '{"step": 2}\n{"step": 4}\n'
-
-
-def test_avx512_is_disabled_for_onednn_unless_the_user_decides():
-    for environment, flags, expected in (
-        ({}, "fpu avx2 avx512f avx512bw", "AVX2"),
-        ({}, "fpu avx2", None),
-        ({device.INSTRUCTION_SET_VARIABLE: "AVX"}, "avx512f", "AVX"),
-    ):
-        before = dict(environment)
-        device.limit_instruction_set(environment, flags)
-        assert environment.get(device.INSTRUCTION_SET_VARIABLE) == expected
-        device.limit_instruction_set(environment, flags)  # in a child process
-        device.lift_limit(environment)
-        assert environment == before
-
-
-@pytest.mark.skipif(Path("/dev/davinci_manager").exists(), reason="this machine has an Ascend")
-def test_a_missing_device_is_refused():
-    with pytest.raises(UserError, match="--device-target Ascend"):
-        device.choose_device("Ascend")
-    assert device.choose_device("CPU") == "CPU"

@@ -12,6 +12,7 @@ from pipeline.cli import flatten, parse
 from pipeline.errors import UserError
 from pipeline.progress import progress_bar
 from pipeline.skeleton import Skeleton
+from pipeline.wording import counted
 from trainer.config import TrainConfig
 from trainer.run.checkpoint import (
     AVERAGE,
@@ -23,7 +24,6 @@ from trainer.run.checkpoint import (
     read_checkpoint,
     read_info,
 )
-from trainer.run.formatting import counted
 from trainer.run.layout import CHECKPOINT_SUFFIX, checkpoint_files
 
 AVERAGES_TITLE = "averaged weights (--ema-decay), which the evaluator uses"

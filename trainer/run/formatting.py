@@ -1,11 +1,6 @@
-"""Numbers as the log, the plan and `info` print them."""
+"""Learning rates as the log and the plan print them."""
 
 from collections.abc import Mapping
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun: "1 tensor", "1,200 tensors"."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def format_rate(rate: float) -> str:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.files import write_atomic
-from trainer.run.formatting import counted, format_rates
+from pipeline.wording import counted
+from trainer.run.formatting import format_rates
 from trainer.run.layout import LOG
 
 if TYPE_CHECKING:  # imports mindspore, which reading a log does not need

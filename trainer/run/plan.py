@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.run.formatting import counted, format_rates
+from pipeline.wording import counted
+from trainer.run.formatting import format_rates
 from trainer.run.layout import checkpoint_files
 from trainer.run.log import read_log
 
