@@ -282,6 +282,7 @@ def start(noise, out):
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_writes_the_same_bytes(noise, whole, tmp_path):
     out, chance = tmp_path / "out", random.Random(3)
     killed = 0
@@ -317,6 +318,7 @@ def signalled(begin, out, number):
     raise AssertionError("every process ended before the signal")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_run_stopped_by_a_signal_can_be_continued(noise, whole, tmp_path, number, code):
     out = tmp_path / "out"
@@ -369,6 +371,7 @@ def test_half_precision_is_read_exactly():
     np.testing.assert_array_equal(_single_precision(every), every.astype(np.float32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_the_command_on_stored_fields_stops_at_once_and_can_be_continued(many_fields, tmp_path, number, code):
     out = tmp_path / "out"

@@ -180,6 +180,7 @@ def test_a_missing_onnxruntime_is_named_with_the_command_to_install_it(monkeypat
         export._require_onnx()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("saved", ["plain"], indirect=True)
 def test_the_example_finds_the_same_people_as_the_evaluator_without_mindspore(tmp_path, saved):
     assert len(EXAMPLE.read_text().splitlines()) <= 36
