@@ -17,6 +17,7 @@ from tyro.conf import arg
 from pipeline.cli import as_options, flatten
 from pipeline.errors import UserError
 from pipeline.skeletons import read_skeleton
+from pipeline.wording import counted
 from trainer.config import Preset, TrainConfig
 from trainer.loop.config import OptimConfig
 from trainer.networks.config import STRIDE_PX, NetworkConfig
@@ -103,7 +104,7 @@ def table(config: BenchStepConfig, measured: dict[str, Measurement]) -> list[str
     parts = {name: max(seconds, 0) for name, seconds in parts.items()}  # noise can make a small difference negative
     flops = 3 * 2 * step.multiplications * config.batch_size  # forward, gradients of inputs, gradients of weights
     return [
-        f"{config.preset}, batch {config.batch_size}, {config.insize} px, {step.device}, {step.num_threads} threads",
+        f"{config.preset}, batch {config.batch_size}, {config.insize} px, {step.device}, {counted(step.num_threads, 'thread')}",
         f"  {step_s:.2f} s/step, {config.batch_size / step_s:.2f} img/s, {step.cpu_s:.2f} CPU s/step; "
         f"compiled in {step.compile_s:.0f} s",
         "  " + ", ".join(f"{name} {seconds / sum(parts.values()):.0%}" for name, seconds in parts.items()),

@@ -21,6 +21,7 @@ from pipeline.records.writer import ShardWriter
 from pipeline.samples.augment import Crop
 from pipeline.samples.targets import TargetConfig, render_targets
 from pipeline.skeletons import COCO18
+from pipeline.wording import counted
 from trainer.commands.config import SimulateConfig
 from trainer.data.order import BLANK, order
 from trainer.data.stream import Stream
@@ -42,7 +43,7 @@ def run(config: SimulateConfig) -> int:
 def _line(folder: Path, config: SimulateConfig, bounds: np.ndarray, world: int) -> str:
     """Return the line of the table for `world` ranks."""
     samples, num_shards, seconds, num_places = [], [], [], 0
-    for rank in progress_bar(range(world), desc=f"{world} rank{'s' * (world != 1)}", unit="rank"):
+    for rank in progress_bar(range(world), desc=counted(world, "rank"), unit="rank"):
         start_s = time.perf_counter()
         indices = order(config.num_images, seed=0, epoch=0, batch_size=config.batch_size, rank=rank, world=world)
         seconds.append(time.perf_counter() - start_s)
