@@ -126,6 +126,7 @@ def test_free_space_is_known_for_a_folder_that_does_not_exist_yet(tmp_path):
     assert free_bytes(tmp_path / "a" / "b") == pytest.approx(free_bytes(tmp_path), rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_dry_run_prints_the_plan_of_the_run_and_writes_nothing(records, tmp_path, capsys):
     out = tmp_path / "new" / "run"
     assert train(records, out, "--max-epoch", "2", "--dry-run") == 0
@@ -148,6 +149,7 @@ def test_a_dry_run_prints_the_plan_of_the_run_and_writes_nothing(records, tmp_pa
     assert f"{learned / 1e6:.2f} M" in printed and (out / "schedule.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_dry_run_with_resume_changes_nothing(records, tmp_path, capsys):
     run = tmp_path / "run"
     assert train(records, run, "--max-steps", "4") == 0

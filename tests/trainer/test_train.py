@@ -66,6 +66,7 @@ LINE = re.compile(
 )
 
 
+@pytest.mark.slow
 def test_it_learns_and_logs(records, tmp_path, capsys):
     assert train(records, tmp_path / "run", "--max-epoch", "8", "--lr", "0.01") == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch[")]
@@ -107,6 +108,7 @@ def test_golden_losses(records, tmp_path):
     assert [entry["loss"] for entry in log_of(tmp_path / "run")] == pytest.approx(GOLDEN, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_run_in_parts_equals_the_uninterrupted_run_byte_for_byte(records, whole_run, tmp_path):
     run = tmp_path / "run"
     for steps in (2, 6, 9):
@@ -114,6 +116,7 @@ def test_a_run_in_parts_equals_the_uninterrupted_run_byte_for_byte(records, whol
     assert_same_run(run, whole_run)
 
 
+@pytest.mark.slow
 def test_running_averages_of_batch_normalization_resume(records, tmp_path):
     more = [*RESIDUAL, *JITTER, "--ema-decay", "0.5"]
     assert train(records, tmp_path / "whole", "--max-steps", "6", *more) == 0
@@ -160,6 +163,7 @@ def test_jitter_changes_the_loss(records, whole_run, tmp_path):
 
 
 @pytest.mark.parametrize("level", ["O2", "O3"])
+@pytest.mark.slow
 def test_half_precision_has_almost_the_same_losses(records, tmp_path, level):
     more = ["--max-steps", "4", *RESIDUAL]
     assert train(records, tmp_path / "full", *more) == 0
@@ -186,6 +190,7 @@ class Poisoned:
 
 
 @pytest.mark.parametrize("dynamic", [True, False])
+@pytest.mark.slow
 def test_a_nan_in_a_batch_is_skipped_or_ends_the_run(records, tmp_path, capsys, monkeypatch, dynamic):
     """Skipped and counted with a dynamic loss scale, otherwise an error; the weights stay finite."""
     monkeypatch.setattr("trainer.loop.training.Jitter", lambda *arguments: Poisoned(Jitter(*arguments), 2))
@@ -205,6 +210,7 @@ def test_a_nan_in_a_batch_is_skipped_or_ends_the_run(records, tmp_path, capsys, 
         assert info.step == 1 and "step-00000001.safetensors with --resume" in output.err and steps == [(1, 0)]
 
 
+@pytest.mark.slow
 def test_a_signal_while_compiling_ends_the_run_immediately(records, whole_run, tmp_path):
     process = start(records, tmp_path / "run", "--max-steps", "9", "--ckpt-interval", "9")
     while "compiling" not in process.stdout.readline():
@@ -216,6 +222,7 @@ def test_a_signal_while_compiling_ends_the_run_immediately(records, whole_run, t
     assert_same_run(tmp_path / "run", whole_run)
 
 
+@pytest.mark.slow
 def test_averages_and_a_dynamic_loss_scale_resume_and_averages_are_loaded(records, tmp_path):
     more = [
         "--ema-decay",
@@ -244,6 +251,7 @@ def test_averages_and_a_dynamic_loss_scale_resume_and_averages_are_loaded(record
         np.testing.assert_array_equal(loaded, whole[prefix + name])
 
 
+@pytest.mark.slow
 def test_a_dynamic_loss_scale_skips_and_counts_steps_that_are_not_finite(records, tmp_path, capsys):
     # After the first step nothing is finite; the running averages of batch normalization must stay finite.
     options = ("--dynamic-loss-scale", "--lr", "1e38", "--log-interval", "1", *RESIDUAL)
@@ -280,6 +288,7 @@ def start(records, out, *more: str) -> subprocess.Popen:
     [(signal.SIGTERM, {143}), (signal.SIGINT, {130, 143}), (signal.SIGKILL, {-signal.SIGKILL})],
     ids=["term", "int", "kill"],
 )
+@pytest.mark.slow
 def test_a_stopped_run_resumes_to_the_same_result(records, tmp_path, sent, codes):
     run = tmp_path / "run"
     process = start(records, run, "--max-steps", "100000")
@@ -298,6 +307,7 @@ def test_a_stopped_run_resumes_to_the_same_result(records, tmp_path, sent, codes
     assert_same_run(run, tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_is_skipped(records, whole_run, tmp_path, capsys):
     run = tmp_path / "run"
     assert train(records, run, "--max-steps", "6", "--ckpt-interval", "2", "--keep-checkpoint-max", "2") == 0
@@ -355,6 +365,7 @@ def test_resuming_another_run_is_refused(records, whole_run, tmp_path, capsys):
     assert not run.exists(), "no folder is left"
 
 
+@pytest.mark.slow
 def test_pretrained_weights_start_a_run_unless_the_skeleton_differs(records, whole_run, tmp_path, capsys):
     assert train(records, tmp_path / "run", "--max-steps", "1", "--lr", "1e-30", "--load-pretrain", str(whole_run)) == 0
     trained, started = (checkpoint.read_newest(folder)[2] for folder in (whole_run, tmp_path / "run"))
@@ -368,6 +379,7 @@ def test_pretrained_weights_start_a_run_unless_the_skeleton_differs(records, who
     assert "skeleton is 'dog'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_the_run(records, tmp_path, capsys):
     assert train(records, tmp_path / "run", "--lr", "1e20", "--lr-warmup-steps", "0") == 1
     error = capsys.readouterr().err
