@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.__main__ import COMMANDS
 from pipeline.cli import main
+from pipeline.skeletons import read_skeleton
 from pipeline.synthetic.config import SynthesizeConfig
 from pipeline.synthetic.synthesize import run as synthesize
 from trainer.weights import vgg19
@@ -98,7 +99,7 @@ def _build_others(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", RUNNABLE)
+@pytest.mark.parametrize("command", RUNNABLE, ids=lambda command: " ".join(command.split()[2:4]))
 def test_every_command_runs(workspace, command):
     words = shlex.split(command)
     words = [sys.executable, *words[1:], *(SMALL.get(words[3], []) if words[1] == "-m" else [])]
@@ -123,6 +124,12 @@ def test_the_readme_is_short_and_has_both_commands():
     install = "python3 -m venv .venv && .venv/bin/pip install --quiet --editable '.[test]' && .venv/bin/"
     assert len(text.splitlines()) <= MAX_LINES
     assert f"\n{install}openpose-quickstart\n" in text and f"\n{install}python -m pytest\n" in text
+
+
+def test_the_skeleton_of_the_readme_is_valid(tmp_path):
+    block = next(block for block in READMES["README.md"].split("\n```\n") if block.startswith("name: "))
+    (tmp_path / "skeleton.yaml").write_text(block)
+    assert read_skeleton(tmp_path / "skeleton.yaml").num_joints == 5
 
 
 def known_options() -> set[str]:
