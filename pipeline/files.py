@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 from pipeline.errors import UserError
 
@@ -179,7 +179,7 @@ def _is_file(handle: int, path: Path) -> bool:
     return False
 
 
-def file_facts(path: Path) -> dict[Literal["bytes", "sha256"], Any]:
+def file_facts(path: Path) -> dict[str, Any]:
     """Return the size in bytes and the SHA-256 (hexadecimal) of a file, as manifests store them."""
     with open(path, "rb") as file:
         return {"bytes": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
