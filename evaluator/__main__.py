@@ -20,17 +20,17 @@ COMMANDS = {
     ),
     "oracle": Command(
         help="decode and score the targets of the ground truth: the upper bound of encoding and decoding",
-        config="evaluator.ceiling.oracle:OracleConfig",
+        config="evaluator.ceiling.config:OracleConfig",
         run="evaluator.ceiling.oracle:run",
     ),
     "stress": Command(
         help="measure how AP falls when fields are blurred, weak, noisy, wrong or missing",
-        config="evaluator.ceiling.stress:StressConfig",
+        config="evaluator.ceiling.config:StressConfig",
         run="evaluator.ceiling.stress:run",
     ),
     "bench-decode": Command(
         help="measure the time of the decoder on annotated people and on crowds",
-        config="evaluator.ceiling.bench_decode:BenchDecodeConfig",
+        config="evaluator.ceiling.config:BenchDecodeConfig",
         run="evaluator.ceiling.bench_decode:run",
     ),
     "predict": Command(

@@ -27,6 +27,7 @@ PACKAGES = [module for module in MODULES if module.endswith("/__init__.py")]
 SAME_NAME = {
     "__init__": "",
     "__main__": "the commands of a stage",
+    "claim": "who may write to an output folder, and what is resumed",
     "config": "option classes",
     "info": "the command `info` of record sets and of checkpoints",
 }

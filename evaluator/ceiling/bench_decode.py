@@ -1,18 +1,16 @@
 """The command `bench-decode`: decoding time on real poses and in crowds, and the share of each step."""
 
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import cv2
 import numpy as np
 
+from evaluator.ceiling.config import BenchDecodeConfig
 from evaluator.ceiling.oracle import perfect_fields
-from evaluator.decoding import DecodeConfig, decode
+from evaluator.decoding import decode
 from evaluator.decoding.decoder import find_peaks, score_pairs
 from evaluator.decoding.grouping import group
 from evaluator.metrics.coco_eval import labeled_images
-from evaluator.options import Decoding
 from pipeline.datasets.coco import CocoFile
 from pipeline.datasets.selection import true_keypoints
 from pipeline.errors import UserError
@@ -22,29 +20,6 @@ from pipeline.skeletons import read_skeleton
 
 CROWD_SIZES = (30, 100)
 CROWD_GRID_HW = (46, 82)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchDecodeConfig:
-    """Time the decoder in one thread, on the targets of the ground truth and on crowds composed of the same people.
-
-    Example: python -m evaluator bench-decode --annotations person_keypoints_val2017.json
-    """
-
-    annotations: Path
-    """COCO keypoint annotation file; images are not needed."""
-    skeleton: Path | None = None
-    """Skeleton file for keypoints other than COCO's, the same as for `python -m pipeline build --skeleton`."""
-    num_images: int = 200
-    """Number of images with people to decode. A tenth as many crowds of each size are decoded too."""
-    repeats: int = 5
-    """Number of times that each image is decoded; the fastest time counts."""
-    decoding: Decoding = field(default_factory=DecodeConfig)
-
-    def __post_init__(self) -> None:
-        for name in ("num_images", "repeats"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 def run(config: BenchDecodeConfig) -> int:

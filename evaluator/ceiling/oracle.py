@@ -1,19 +1,15 @@
 """The command `oracle`: the accuracy that encoding and decoding allow, whatever the network."""
 
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
-import tyro
 
-from evaluator.decoding import DecodeConfig
+from evaluator.ceiling.config import OracleConfig
 from evaluator.inference.fields import Fields, find_people
 from evaluator.inference.sizes import Size, grid_size, input_size
 from evaluator.metrics.coco_eval import Evaluation, evaluate, labeled_images
 from evaluator.metrics.results import Results, to_results
-from evaluator.options import Decoding
 from pipeline import geometry
 from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile
@@ -31,28 +27,6 @@ from pipeline.samples.targets import (
 )
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import read_skeleton
-
-
-@dataclass(frozen=True, kw_only=True)
-class OracleConfig:
-    """Measure the ceiling of encoding and decoding: quantize, decode and score the targets of the ground truth.
-
-    Needs no images. The targets of each image, resized as `run` resizes it, show all people with labeled joints, except
-    crowds.
-
-    Example: python -m evaluator oracle --annotations person_keypoints_val2017.json
-    """
-
-    annotations: Path
-    """COCO keypoint annotation file."""
-    out: Path | None = None
-    """Output folder for results.json, metrics.json and config.yaml; must be absent or empty. Default: write no files."""
-    skeleton: Path | None = None
-    """Skeleton file for keypoints other than COCO's, the same as for `python -m pipeline build --skeleton`."""
-    neck_joint: Literal["both_shoulders", "one_shoulder"] = "one_shoulder"
-    """Place the neck only if both shoulders are labeled, or also at a single labeled shoulder."""
-    targets: Annotated[TargetConfig, tyro.conf.arg(name="")] = field(default_factory=TargetConfig)
-    decoding: Decoding = field(default_factory=DecodeConfig)
 
 
 def run(config: OracleConfig) -> int:

@@ -1,21 +1,17 @@
 """The command `stress`: how the score of the decoder falls as its fields get worse."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Annotated, Literal, get_args
+from dataclasses import replace
 
 import cv2
 import numpy as np
-import tyro
 
+from evaluator.ceiling.config import Fault, StressConfig
 from evaluator.ceiling.oracle import perfect_fields
-from evaluator.decoding import DecodeConfig
 from evaluator.inference.fields import Fields, find_people
 from evaluator.inference.sizes import Size
 from evaluator.metrics.coco_eval import evaluate, labeled_images
 from evaluator.metrics.results import Results, to_results
-from evaluator.options import Decoding
 from pipeline.datasets.coco import CocoFile
 from pipeline.datasets.selection import true_keypoints
 from pipeline.errors import UserError
@@ -23,8 +19,6 @@ from pipeline.progress import progress_bar
 from pipeline.samples.targets import TargetConfig
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import read_skeleton
-
-Fault = Literal["blur", "weak", "noise", "false", "missing", "reversed"]
 
 # Strengths of each fault: blur, standard deviation of a Gaussian in cells; weak, height of the weakest channel (the others are
 # between it and 1); noise, standard deviation; false, mean number of added peaks per joint; missing, share of joints without a
@@ -37,29 +31,6 @@ FAULTS: dict[Fault, tuple[float, ...]] = {
     "missing": (0.0, 0.05, 0.1, 0.2, 0.3),
     "reversed": (0.0, 0.05, 0.1, 0.2, 0.3),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class StressConfig:
-    """Degrade the targets of the ground truth, decode and score them, and print the AP for each fault and strength.
-
-    Example: python -m evaluator stress --annotations person_keypoints_val2017.json
-    """
-
-    annotations: Path
-    """COCO keypoint annotation file; images are not needed."""
-    skeleton: Path | None = None
-    """Skeleton file for keypoints other than COCO's, the same as for `python -m pipeline build --skeleton`."""
-    faults: tuple[Fault, ...] = get_args(Fault)
-    """Faults to apply, one at a time."""
-    half: Literal["all", "one", "other"] = "all"
-    """Images to use: all, a random half to tune settings on, or the other half to report results on."""
-    neck_joint: Literal["both_shoulders", "one_shoulder"] = "one_shoulder"
-    """Place the neck only if both shoulders are labeled, or also at a single labeled shoulder."""
-    seed: int = 0
-    """Seed of the random faults."""
-    targets: Annotated[TargetConfig, tyro.conf.arg(name="")] = field(default_factory=TargetConfig)
-    decoding: Decoding = field(default_factory=DecodeConfig)
 
 
 def run(config: StressConfig) -> int:

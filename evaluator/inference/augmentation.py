@@ -7,7 +7,7 @@ import numpy as np
 from evaluator.inference.averaging import average, unmirror
 from evaluator.inference.config import InferConfig
 from evaluator.inference.fields import Fields
-from evaluator.inference.network import FieldNetwork
+from evaluator.inference.protocols import FieldNetwork
 from evaluator.inference.sizes import Size, grid_size, input_size, resize_and_pad, round_up
 from pipeline import geometry
 from pipeline.errors import UserError

@@ -12,13 +12,13 @@ from evaluator.decoding import People
 from evaluator.inference.augmentation import AugmentedNetwork
 from evaluator.inference.clock import Clock
 from evaluator.inference.fields import Fields, find_people_or_fail
-from evaluator.inference.network import FieldNetwork
+from evaluator.inference.protocols import FieldNetwork
 from evaluator.inference.sizes import Size
 from evaluator.inference.stored_fields import StoredFields, decode_stored
 from evaluator.inference.streaming import Stream
 from evaluator.jobs import outcome
-from evaluator.jobs.checkpoint import load_checkpoint
 from evaluator.jobs.config import RunConfig
+from evaluator.jobs.loading import load_checkpoint
 from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, Unfinished, differences
 from evaluator.jobs.results_version import RESULTS_VERSION
 from evaluator.metrics.coco_eval import Evaluation

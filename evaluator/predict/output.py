@@ -15,7 +15,7 @@ from evaluator.drawings import draw_found, write_picture
 from evaluator.inference.augmentation import AugmentedNetwork
 from evaluator.inference.clock import Clock
 from evaluator.inference.fields import Fields, find_people_or_fail
-from evaluator.inference.network import FieldNetwork
+from evaluator.inference.protocols import FieldNetwork
 from evaluator.inference.streaming import Stream
 from evaluator.metrics.results import to_results
 from evaluator.options import choose_batch_size

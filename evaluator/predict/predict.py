@@ -5,9 +5,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from evaluator.inference.network import FieldNetwork
+from evaluator.inference.protocols import FieldNetwork
 from evaluator.inference.streaming import prefetch
-from evaluator.jobs.checkpoint import load_checkpoint
+from evaluator.jobs.loading import load_checkpoint
 from evaluator.jobs.outcome import report_unreadable
 from evaluator.predict.config import PredictConfig
 from evaluator.predict.output import Output, Picture

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from evaluator.ceiling import bench_decode, stress
-from evaluator.ceiling.bench_decode import BenchDecodeConfig
+from evaluator.ceiling.config import BenchDecodeConfig, StressConfig
 from evaluator.ceiling.oracle import perfect_fields
-from evaluator.ceiling.stress import FAULTS, StressConfig, degraded_fields
+from evaluator.ceiling.stress import FAULTS, degraded_fields
 from pipeline.errors import UserError
 from pipeline.samples.targets import TargetConfig
 from pipeline.skeletons import COCO18

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from evaluator.inference.network import CheckpointNetwork
+from evaluator.inference.protocols import CheckpointNetwork
 from evaluator.options import Device
 
 
