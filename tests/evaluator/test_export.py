@@ -92,6 +92,7 @@ def assert_same_fields(found, expected):
 
 
 @pytest.mark.parametrize("saved", NETWORKS, indirect=True)
+@pytest.mark.slow
 def test_dynamic_onnx_agrees_with_the_checkpoint_and_contains_metadata(tmp_path, saved, capsys):
     out = tmp_path / "new" / "openpose.onnx"
     assert command("export", "--checkpoint", saved, "--format", "ONNX", "--out", out) == 0
@@ -123,6 +124,7 @@ def test_onnx_with_a_fixed_size_rejects_other_sizes(tmp_path, saved):
 
 
 @pytest.mark.parametrize(("saved", "sides"), [("plain", ("--height", 48, "--width", 64)), ("residual", ())], indirect=["saved"])
+@pytest.mark.slow
 def test_mindir_is_loaded_by_mindspore(tmp_path, saved, sides):
     out = tmp_path / "o.mindir"
     assert command("export", "--checkpoint", saved, "--format", "MINDIR", "--out", out, *sides) == 0

@@ -72,7 +72,7 @@ def test_leftovers_of_a_build_killed_at_its_end_are_deleted(people, tmp_path, le
     assert tree(config.out) == whole
 
 
-@pytest.mark.parametrize("left", [(claim.LOCK,), (claim.LOCK, ".unfinished-build.json.7")])
+@pytest.mark.parametrize("left", [(claim.LOCK,), (claim.LOCK, ".unfinished-build.json.0123abcd")])
 def test_a_build_killed_at_its_start_restarts(people, tmp_path, left):
     config = build_config(people, tmp_path / "set")
     assert build(config) == 0

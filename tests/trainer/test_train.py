@@ -157,6 +157,7 @@ def test_creating_a_state_prints_nothing(records, whole_run, capsys):
     assert state.notes[0].startswith("resuming from") and "lr 0.5 (was 0.008)" in state.notes[1]
 
 
+@pytest.mark.slow
 def test_jitter_changes_the_loss(records, whole_run, tmp_path):
     assert train(records, tmp_path / "run", "--max-steps", "2", *JITTER) == 0
     assert log_of(tmp_path / "run")[0]["loss"] != log_of(whole_run)[0]["loss"]
