@@ -36,6 +36,12 @@ def targets(keypoints, skeleton):
     return [np.stack(arrays) for arrays in zip(*fields, strict=True)]
 
 
+def augmented(config, skeleton, *arrays):
+    """Return images, heatmaps, PAFs and mask after augmentation, as tensors."""
+    jitter = Jitter(config, skeleton)
+    return jitter(*jitter.inputs(dict(zip(("images", "heatmaps", "pafs", "mask", "augmentation"), arrays, strict=True))))
+
+
 def augmentation(count, **columns):
     table = np.full((count, 4), IDENTITY, np.float32)
     for name, values in columns.items():
@@ -46,7 +52,7 @@ def augmentation(count, **columns):
 @pytest.mark.parametrize("skeleton", [COCO18, Skeleton.from_dict(PUPPET)], ids=lambda skeleton: skeleton.name)
 def test_a_mirrored_sample_equals_the_targets_of_mirrored_people(skeleton):
     images, heatmaps, pafs, mask, keypoints = batch(np.random.default_rng(0), skeleton)
-    found = Jitter(JitterConfig(mirror=True), skeleton)(images, heatmaps, pafs, mask, augmentation(3, mirrored=[1, 0, 1]))
+    found = augmented(JitterConfig(mirror=True), skeleton, images, heatmaps, pafs, mask, augmentation(3, mirrored=[1, 0, 1]))
     keypoints[[0, 2], ..., 0] = SIDE - 1 - keypoints[[0, 2], ..., 0]
     keypoints[[0, 2]] = keypoints[[0, 2]][:, :, skeleton.mirror]
     true_heatmaps, true_pafs = targets(keypoints, skeleton)
@@ -60,7 +66,7 @@ def test_a_mirrored_sample_equals_the_targets_of_mirrored_people(skeleton):
 
 def test_without_options_nothing_changes():
     samples = batch(np.random.default_rng(1), COCO18)[:4]
-    found = Jitter(JitterConfig(), COCO18)(*samples, augmentation(3, mirrored=1, brightness=2))
+    found = augmented(JitterConfig(), COCO18, *samples, augmentation(3, mirrored=1, brightness=2))
     for tensor, array in zip(found, samples, strict=True):
         np.testing.assert_array_equal(tensor.asnumpy(), array)
 
@@ -70,7 +76,7 @@ def test_colors_match_a_hand_calculation():
     images[:] = 100, 200, 20
     table = augmentation(4, brightness=[1, 1.5, 1, 1], contrast=[1, 1, 0.5, 1], saturation=[1, 1, 1, 0])
     samples = batch(np.random.default_rng(2), COCO18, count=4)
-    found = Jitter(JitterConfig(color_jitter=0.5), COCO18)(images, *samples[1:4], table)
+    found = augmented(JitterConfig(color_jitter=0.5), COCO18, images, *samples[1:4], table)
     colors = found[0].asnumpy()[:, 0, 0].tolist()
     gray = round(0.299 * 100 + 0.587 * 200 + 0.114 * 20)
     assert colors == [[100, 200, 20], [150, 255, 30], [114, 164, 74], [gray] * 3]

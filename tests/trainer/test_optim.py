@@ -10,7 +10,7 @@ from trainer_data import TINY
 from trainer.loop.config import OptimConfig
 from trainer.loop.loss import stage_losses
 from trainer.loop.optimizer import LearningRates, Optimizer, learning_rates
-from trainer.loop.step import make_scaler, make_step
+from trainer.loop.step import StepResult, make_scaler, make_step
 from trainer.networks.network import Network, initialize
 
 GO = ms.Tensor(0.0, ms.float32)  # no process was asked to stop
@@ -76,7 +76,8 @@ def trained():
     adam = Optimizer(network)
     step = make_step(network, adam, make_scaler(OptimConfig(loss_scale=1024.0)))
     batch = make_batch()
-    losses = [step(*map(ms.Tensor, batch), ms.Tensor([1e-2] * 3, ms.float32), GO)[0].asnumpy().sum() for _ in range(25)]
+    rates = ms.Tensor([1e-2] * 3, ms.float32)
+    losses = [StepResult.read(step(*map(ms.Tensor, batch), rates, GO)).losses.sum() for _ in range(25)]
     return network, adam, step, batch, losses
 
 
@@ -116,12 +117,11 @@ def test_a_gradient_that_is_not_finite_is_reported_and_changes_nothing(trained):
     poisoned = good.copy()
     poisoned[0, 0, 0, 0] = np.nan
     rates = ms.Tensor([1e-3] * 3, ms.float32)
-    assert bool(step(*map(ms.Tensor, batch), rates, GO)[1])
+    assert StepResult.read(step(*map(ms.Tensor, batch), rates, GO)).finite
     # set_data would not reach the compiled graph.
     ms.ops.assign(weight, ms.Tensor(poisoned))
     before = snapshot(network, adam)
-    finite = step(*map(ms.Tensor, batch), rates, GO)[1]
-    assert not bool(finite)
+    assert not StepResult.read(step(*map(ms.Tensor, batch), rates, GO)).finite
     for name, value in snapshot(network, adam).items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
     ms.ops.assign(weight, ms.Tensor(good))
@@ -130,8 +130,8 @@ def test_a_gradient_that_is_not_finite_is_reported_and_changes_nothing(trained):
 def test_an_ignored_batch_has_no_gradient(trained):
     network, adam, step, batch, _ = trained
     before = snapshot(network, adam)
-    losses, *_ = step(*map(ms.Tensor, [*batch[:3], np.ones_like(batch[3])]), ms.Tensor([1e-3] * 3, ms.float32), GO)
-    assert losses.asnumpy().max() == 0
+    packed = step(*map(ms.Tensor, [*batch[:3], np.ones_like(batch[3])]), ms.Tensor([1e-3] * 3, ms.float32), GO)
+    assert StepResult.read(packed).losses.max() == 0
     name = "adam.moment1.stages.0.pafs.0.weight"
     np.testing.assert_allclose(snapshot(network, adam)[name], 0.9 * before[name], rtol=1e-5, atol=1e-12)
 
@@ -167,8 +167,8 @@ def test_every_optimizer_matches_its_formula_with_decay_clipping_and_average(opt
     for number in (1, 2, 3):
         gradients = [g.asnumpy().astype(np.float64) for g in gradients_of(*batch)[1]]
         norm = np.sqrt(sum((g**2).sum() for g in gradients))
-        *_, reported_norm = step(*batch, ms.Tensor([rate] * 3, ms.float32), GO)
-        assert float(reported_norm.asnumpy()) == pytest.approx(norm, rel=1e-4) and norm > 0.05
+        result = StepResult.read(step(*batch, ms.Tensor([rate] * 3, ms.float32), GO))
+        assert result.gradient_norm == pytest.approx(norm, rel=1e-4) and norm > 0.05
         share = min(1.0, clip_norm / norm) if clip_norm else 1.0
         for i, gradient in enumerate(gradients):
             weights[i] = expected_step(config, number, weights[i], share * gradient, memories[i], rate)
@@ -192,7 +192,7 @@ def test_a_dynamic_loss_scale_halves_after_a_bad_step_and_doubles_after_a_window
         good = bias.asnumpy().copy()
         if poisoned:
             ms.ops.assign(bias, ms.Tensor(np.full_like(good, np.inf)))
-        assert bool(step(*batch, rates, GO)[1]) == (not poisoned)
+        assert StepResult.read(step(*batch, rates, GO)).finite == (not poisoned)
         ms.ops.assign(bias, ms.Tensor(good)) if poisoned else None
         changed = any(not np.array_equal(value, before[name]) for name, value in snapshot(network, rule).items())
         assert changed == (not poisoned)
@@ -208,7 +208,7 @@ def test_a_dynamic_loss_scale_stays_in_the_range_in_which_gradients_are_exact(mo
     initialize(network, np.random.default_rng(0))
     scaler = make_scaler(config)
     step = make_step(network, Optimizer(network, config), scaler)
-    norms = [float(step(*batch, ms.Tensor([0.0] * 3, ms.float32), GO)[3].asnumpy()) for _ in range(4)]
+    norms = [StepResult.read(step(*batch, ms.Tensor([0.0] * 3, ms.float32), GO)).gradient_norm for _ in range(4)]
     assert float(scaler.scale_value.asnumpy()) == 2**24
     assert norms[0] > 0.05 and norms == pytest.approx([norms[0]] * 4, rel=1e-5)
     with pytest.raises(ValueError, match=r"loss_scale must be at most 2\^24"):

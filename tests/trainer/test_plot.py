@@ -46,7 +46,7 @@ def test_each_stage_and_branch_has_a_curve(tmp_path):
     curves = read_curves(make_run(tmp_path / "run"))
     assert set(curves) == {
         *("loss/all", "loss/stage1_heatmap", "loss/stage1_paf", "loss/stage2_heatmap"),  # stage 2 has no PAFs
-        *("lr/backbone", "lr/neck", "lr/stages", "imgs_per_sec", "data_wait", "gradient_norm"),
+        *("lr/backbone", "lr/neck", "lr/stages", "imgs_per_sec", "data_wait", "host_wait", "gradient_norm"),
     }
     assert curves["loss/stage1_paf"] == ([1, 2, 3, 4], pytest.approx([2, 1, 2 / 3, 0.5]))
     assert curves["lr/neck"][1] == [2.5e-5] * 4 and curves["gradient_norm"][1] == [2.0] * 4

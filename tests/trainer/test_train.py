@@ -62,7 +62,7 @@ def whole_run(records, tmp_path_factory):
 GOLDEN = [0.1359, 0.1046, 0.0243, 0.1526, 0.0923]
 LINE = re.compile(
     r"epoch\[\d+\], iter\[\d+\], loss\[\d+\.\d{4}\], \d+\.\d\d imgs/sec, "
-    r"lr=\S+, data wait \d+\.\d%, ETA \d+:\d\d:\d\d"
+    r"lr=\S+, data wait \d+\.\d%, host \d+\.\d%, ETA \d+:\d\d:\d\d"
 )
 
 
@@ -76,7 +76,7 @@ def test_it_learns_and_logs(records, tmp_path, capsys):
     assert log[-1]["epoch"] == 7 and log[-1]["eta_s"] == 0
     for entry in log:
         assert entry["loss"] == pytest.approx(np.sum(entry["stage_losses"])) and np.shape(entry["stage_losses"]) == (2, 2)
-        assert entry["stagelr"] == entry["vgglr"] > 0 and 0 <= entry["data_wait"] <= 1
+        assert entry["stagelr"] == entry["vgglr"] > 0 and 0 <= entry["data_wait"] + entry["host_wait"] <= 1
 
 
 def test_the_run_folder_is_complete_and_its_checkpoint_loads_without_options(whole_run):
@@ -179,10 +179,10 @@ class Poisoned:
     """Puts a NaN into the mask of one batch."""
 
     def __init__(self, jitter, number: int) -> None:
-        self.jitter, self.number, self.num_batches = jitter, number, 0
+        self.jitter, self.inputs, self.number, self.num_batches = jitter, jitter.inputs, number, 0
 
-    def __call__(self, *arrays):
-        *samples, mask = self.jitter(*arrays)
+    def __call__(self, *inputs):
+        *samples, mask = self.jitter(*inputs)
         self.num_batches += 1
         mask = mask.asnumpy().astype(np.float32)  # for all batches, so that the step compiles once
         if self.num_batches == self.number:
@@ -423,9 +423,9 @@ def test_speed_and_data_wait_exclude_compilation(tmp_path, capsys):
 
     for seconds, waited in ((30, 5), (2, 0.5), (2, 0.0)):
         now[0] += seconds
-        log.add(np.array([[0.25, 0.75]], np.float32), num_samples=8, waited_s=waited)
+        log.add(np.array([[0.25, 0.75]], np.float32), num_samples=8, waited_s=waited, host_wait_s=waited / 2)
     log.write(step=3, epoch=0, steps_left=10, rates=LearningRates(0.0, 2.5e-5, 1e-4))
-    line = "epoch[0], iter[3], loss[1.0000], 4.00 imgs/sec, vgglr=0.0,baselr=2.5e-05,stagelr=1e-04, data wait 12.5%, ETA 0:00:20"
+    line = "epoch[0], iter[3], loss[1.0000], 4.00 imgs/sec, vgglr=0.0,baselr=2.5e-05,stagelr=1e-04, data wait 12.5%, host 6.2%, ETA 0:00:20"
     assert capsys.readouterr().out.strip() == line
 
 

@@ -1,6 +1,6 @@
 """Augmentation on the device: mirror and color jitter, as drawn by `trainer.data.order.draw_augmentation`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import mindspore as ms
 import numpy as np
@@ -56,14 +56,27 @@ class Jitter:
 
         self._augment = augment
 
-    def __call__(
-        self, images: np.ndarray, heatmaps: np.ndarray, pafs: np.ndarray, mask: np.ndarray, augmentation: np.ndarray
-    ) -> Tensors:
-        """Augment the arrays of a `trainer.data.stream.Batch`. Returns images, heatmaps, PAFs and mask in the same shapes and types."""
-        tensors = tuple(map(ms.Tensor, (images, heatmaps, pafs, mask)))
+    def inputs(self, arrays: Mapping[str, np.ndarray]) -> Tensors:
+        """Convert the arrays of a `trainer.data.stream.Batch` to tensors on the device. Threads of the stream may call this."""
+        names = ["images", "heatmaps", "pafs", "mask"]
+        samples = tuple(_device_tensor(arrays[name]) for name in names)
         if self._augment is None:
-            return tensors
-        return self._augment(*tensors, ms.Tensor(augmentation[:, 0]), ms.Tensor(color_matrices(augmentation[:, 1:])))
+            return samples
+        mirrored, factors = arrays["augmentation"][:, 0], arrays["augmentation"][:, 1:]
+        return (*samples, _device_tensor(mirrored), _device_tensor(color_matrices(factors)))
+
+    def __call__(self, *inputs: ms.Tensor) -> Tensors:
+        """Augment the result of `inputs`. Returns images, heatmaps, PAFs and mask in the same shapes and types."""
+        return inputs if self._augment is None else self._augment(*inputs)
+
+
+def _device_tensor(array: np.ndarray) -> ms.Tensor:
+    """Return a tensor that shares the memory of the array; on Ascend, start to copy it to the device without waiting.
+
+    Keep the array, unchanged, until a result computed from the tensor is known.
+    """
+    tensor = ms.Tensor.from_numpy(np.ascontiguousarray(array))
+    return tensor.to("Ascend", non_blocking=True) if ms.get_context("device_target") == "Ascend" else tensor
 
 
 def _recolor(images: ms.Tensor, colors: ms.Tensor) -> ms.Tensor:

@@ -6,11 +6,11 @@ pure function of seed, epoch and sample (`draw_augmentation`).
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import cv2
 import numpy as np
@@ -26,6 +26,9 @@ from trainer.device import num_cores
 P = ParamSpec("P")
 T = TypeVar("T")
 
+Prepare = Callable[[Mapping[str, np.ndarray]], tuple[Any, ...]]
+"""Makes the inputs of the device from the arrays of a batch. Runs in the threads of the stream."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -33,7 +36,7 @@ class Batch:
 
     images: uint8 (B, S, S, 3) RGB. heatmaps: uint8 (B, J + 1, h, w). pafs: int8 (B, 2 L, h, w).
     mask: uint8 (B, h, w), 1 = ignored. image_ids: int64 (B,), -1 for a blank place.
-    augmentation: float32 (B, 4), see `draw_augmentation`.
+    augmentation: float32 (B, 4), see `draw_augmentation`. inputs: what `prepare` made of the arrays; empty without it.
     epoch, position: where to resume after this batch; position counts the samples of the epoch seen by all ranks.
     """
 
@@ -43,6 +46,7 @@ class Batch:
     mask: np.ndarray
     image_ids: np.ndarray
     augmentation: np.ndarray
+    inputs: tuple[Any, ...] = ()
     epoch: int
     position: int
 
@@ -86,14 +90,17 @@ class Stream:
     def steps_per_epoch(self) -> int:
         return -(-self.num_samples // (self.batch_size * self.world))
 
-    def batches(self, epoch: int = 0, position: int = 0) -> Generator[Batch, None, None]:
-        """Yield batches endlessly from a position of an epoch. Opens the next epoch while the current one is read."""
+    def batches(self, epoch: int = 0, position: int = 0, prepare: Prepare | None = None) -> Generator[Batch, None, None]:
+        """Yield batches endlessly from a position of an epoch. Opens the next epoch while the current one is read.
+
+        With `prepare`, threads also make each batch's `inputs`, several batches ahead of the device.
+        """
         if position >= self.num_samples:
             epoch, position = epoch + 1, 0
-        readers = [self._open(epoch, position)]
+        readers = [self._open(epoch, position, prepare)]
         try:
             while True:
-                readers.append(self._open(epoch + 1, 0))
+                readers.append(self._open(epoch + 1, 0, prepare))
                 yield from self._read(readers[0], epoch, position)
                 readers.pop(0).close()
                 epoch, position = epoch + 1, 0
@@ -101,7 +108,7 @@ class Stream:
             for reader in readers:
                 reader.close()
 
-    def _open(self, epoch: int, position: int) -> "_EpochReader":
+    def _open(self, epoch: int, position: int, prepare: Prepare | None) -> "_EpochReader":
         variant = epoch % self.manifest.num_variants
         shards = [shard for shard in self.manifest.shards if shard.variant == variant and shard.num_rows]
         indices = order(
@@ -109,7 +116,8 @@ class Stream:
             position=position,
         )  # fmt: skip
         augmentation = draw_augmentation(self.jitter, self.num_samples, seed=self.seed, epoch=epoch)
-        return _EpochReader(self.records, [shard.name for shard in shards], indices, augmentation, self.format, self._num_workers)
+        names = [shard.name for shard in shards]
+        return _EpochReader(self.records, names, indices, augmentation, self.format, self._num_workers, prepare)
 
     def _read(self, reader: "_EpochReader", epoch: int, position: int) -> Iterator[Batch]:
         for arrays in reader:
@@ -131,19 +139,20 @@ class _EpochReader:
         augmentation: np.ndarray,
         row_format: RecordFormat,
         num_workers: int,
+        prepare: Prepare | None,
     ) -> None:
         cv2.setNumThreads(1)  # the threads of the stream already use all cores
-        self._records, self._format = records, row_format
+        self._records, self._format, self._prepare = records, row_format, prepare
         self._indices, self._augmentation = iter(indices), augmentation
         self._buffers = threading.local()
         self._readers = [self._checked(ShardReader, records / SHARDS / name) for name in shards]
         self._first = np.cumsum([0, *map(len, self._readers)])
         self._threads = ThreadPoolExecutor(num_workers, "stream")
-        self._ahead: deque[Future[dict[str, np.ndarray]]] = deque()
+        self._ahead: deque[Future[dict[str, Any]]] = deque()
         self._num_ahead = 2 * num_workers
         self._read_ahead()
 
-    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+    def __iter__(self) -> Iterator[dict[str, Any]]:
         while self._ahead:
             arrays = self._checked(self._ahead.popleft().result)
             self._read_ahead()
@@ -158,7 +167,7 @@ class _EpochReader:
         while len(self._ahead) < self._num_ahead and (indices := next(self._indices, None)) is not None:
             self._ahead.append(self._threads.submit(self._batch, indices))
 
-    def _batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+    def _batch(self, indices: np.ndarray) -> dict[str, Any]:
         """Read the samples at `indices`. A BLANK place is masked everywhere and so adds nothing to the loss."""
         count, form, skeleton = len(indices), self._format, self._format.skeleton
         side, grid = form.targets.insize, form.targets.grid_hw
@@ -174,8 +183,9 @@ class _EpochReader:
             images[i] = form.decode_image(row["image"])
             heatmaps[i], pafs[i] = form.decode_targets(row["targets"])
             mask[i], image_ids[i] = form.decode_mask(row["mask"]), row["image_id"]
-        arrays = {"images": images, "heatmaps": heatmaps, "pafs": pafs, "mask": mask, "image_ids": image_ids}
-        return {**arrays, "augmentation": self._augmentation[indices]}
+        samples = {"images": images, "heatmaps": heatmaps, "pafs": pafs, "mask": mask, "image_ids": image_ids}
+        arrays = {**samples, "augmentation": self._augmentation[indices]}
+        return {**arrays, "inputs": self._prepare(arrays) if self._prepare is not None else ()}
 
     def _row(self, index: int) -> Row:
         shard = int(np.searchsorted(self._first, index, side="right")) - 1

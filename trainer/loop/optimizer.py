@@ -46,15 +46,21 @@ def break_points(config: OptimConfig, total_steps: int) -> list[int]:
     return sorted(step for step in points if 0 <= step < max(total_steps, 1))
 
 
-def _follow(share: float, average: ms.Parameter, parameter: ms.Parameter) -> ms.Tensor:
+def _if_finite(finite: ms.Tensor, value: float, otherwise: float) -> ms.Tensor:
+    """Return `value` if the step is finite, otherwise the value that changes nothing. In compiled code."""
+    return ops.select(finite, ms.Tensor(value, ms.float32), ms.Tensor(otherwise, ms.float32))
+
+
+def _follow(share: ms.Tensor, average: ms.Parameter, parameter: ms.Parameter) -> ms.Tensor:
     return ops.assign_add(average, share * (parameter - average))
 
 
 class Optimizer(nn.Cell):
     """The optimizer of `OptimConfig`, with one learning rate for each parameter group of a network.
 
-    The compiled step calls it with one gradient for each of `weights` and float32 (3,) learning rates in the order of
-    `LearningRates`. All of its state is in parameters: moments, powers of the betas, averages of the weights.
+    The compiled step calls it with one gradient for each of `weights`, float32 (3,) learning rates in the order of
+    `LearningRates`, and whether the step is finite. If it is not, the gradients must be 0, and nothing changes: the rates become 0,
+    the betas 1. All of its state is in parameters: moments, powers of the betas, averages of the weights.
     Adam: Kingma and Ba, ICLR 2015, algorithm 1. AdamW: Loshchilov and Hutter, ICLR 2019, algorithm 2.
     """
 
@@ -83,31 +89,41 @@ class Optimizer(nn.Cell):
         self.averaged = ms.ParameterTuple([*weights, *running_averages(network)] if config.ema_decay else [])
         self.average = self.averaged.clone(prefix="ema", init="same") if config.ema_decay else ()
 
-    def construct(self, gradients: Sequence[ms.Tensor], rates: ms.Tensor) -> ms.Tensor:
+    def construct(self, gradients: Sequence[ms.Tensor], rates: ms.Tensor, finite: ms.Tensor) -> ms.Tensor:
         """Update the weights; the result only makes the compiled step depend on the update."""
+        rates = ops.select(finite, rates, ops.zeros_like(rates))
         if self.decay:
-            gradients = self.decayed(gradients, rates)
+            gradients = self.decayed(gradients, rates, finite)
         if self.adapts:
-            beta1_power = self.beta1_power * BETA1
-            beta2_power = self.beta2_power * BETA2
-            for i in range(len(self.weights)):
-                self.update(
-                    self.weights[i], self.moment1[i], self.moment2[i], beta1_power, beta2_power,
-                    rates[self.group_of[i]], BETA1, BETA2, EPSILON, gradients[i],
-                )  # fmt: skip
-            ops.assign(self.beta1_power, beta1_power)
-            ops.assign(self.beta2_power, beta2_power)
+            self.adapt(gradients, rates, finite)
         else:
+            momentum = _if_finite(finite, MOMENTUM, 1.0)
             for i in range(len(self.weights)):
-                self.update(self.weights[i], self.velocity[i], rates[self.group_of[i]], gradients[i], MOMENTUM)
+                self.update(self.weights[i], self.velocity[i], rates[self.group_of[i]], gradients[i], momentum)
         done = True
         if self.averaged:
-            done = self.each(ops.partial(_follow, self.ema_share), self.average, self.averaged)
+            share = _if_finite(finite, self.ema_share, 0.0)
+            done = self.each(ops.partial(_follow, share), self.average, self.averaged)
         return done
 
-    def decayed(self, gradients: Sequence[ms.Tensor], rates: ms.Tensor) -> Sequence[ms.Tensor]:
+    def adapt(self, gradients: Sequence[ms.Tensor], rates: ms.Tensor, finite: ms.Tensor) -> None:
+        """Do one step of Adam."""
+        beta1, beta2 = _if_finite(finite, BETA1, 1.0), _if_finite(finite, BETA2, 1.0)
+        # Always below 1, for Adam divides by 1 - power.
+        beta1_power = self.beta1_power * BETA1
+        beta2_power = self.beta2_power * BETA2
+        for i in range(len(self.weights)):
+            self.update(
+                self.weights[i], self.moment1[i], self.moment2[i], beta1_power, beta2_power,
+                rates[self.group_of[i]], beta1, beta2, EPSILON, gradients[i],
+            )  # fmt: skip
+        ops.assign(self.beta1_power, ops.select(finite, beta1_power, self.beta1_power))
+        ops.assign(self.beta2_power, ops.select(finite, beta2_power, self.beta2_power))
+
+    def decayed(self, gradients: Sequence[ms.Tensor], rates: ms.Tensor, finite: ms.Tensor) -> Sequence[ms.Tensor]:
         """Decay the weights (AdamW), or add the L2 penalty to the gradients."""
         results = []
+        decay = _if_finite(finite, self.decay, 0.0)
         for i in range(len(self.weights)):
             if not self.decays[i]:
                 results.append(gradients[i])
@@ -115,7 +131,7 @@ class Optimizer(nn.Cell):
                 ops.assign_sub(self.weights[i], rates[self.group_of[i]] * self.decay * self.weights[i])
                 results.append(gradients[i])
             else:
-                results.append(gradients[i] + self.decay * self.weights[i])
+                results.append(gradients[i] + decay * self.weights[i])
         return results
 
     def state(self) -> dict[str, ms.Parameter]:

@@ -115,15 +115,6 @@ class State:
         if changed := _changed_options(info.config, flatten(self.config)):
             self.notes.append(f"options changed since then: {', '.join(changed)}")
 
-    def statistics(self) -> dict[str, np.ndarray]:
-        """Return a copy of batch normalization's running averages, which a forward pass changes."""
-        return {p.name: p.asnumpy().copy() for p in running_averages(self.network)}
-
-    def restore_statistics(self, statistics: dict[str, np.ndarray]) -> None:
-        """Undo the change of a forward pass."""
-        for p in running_averages(self.network):
-            ops.assign(p, ms.Tensor(statistics[p.name]))
-
     def save(self, log_tensors: Tensors) -> None:
         """Write a checkpoint into --out and delete the oldest ones.
 

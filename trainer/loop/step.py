@@ -1,20 +1,52 @@
 """One training step as one compiled graph: forward pass, loss, gradients, check, update."""
 
+import os
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import mindspore as ms
+import numpy as np
 from mindspore import amp, ops
 
 from trainer.distributed.world import World
 from trainer.loop.config import MAX_LOSS_SCALE, OptimConfig
 from trainer.loop.loss import stage_losses
 from trainer.loop.optimizer import Optimizer
-from trainer.networks.network import Network
+from trainer.loop.reduction import locally_finite, make_reduction
+from trainer.networks.network import Network, running_averages
 
 LOSS_SCALE_WINDOW = 1_000  # finite steps after which a dynamic loss scale doubles
 
-Step = Callable[..., tuple[ms.Tensor, ms.Tensor, ms.Tensor, ms.Tensor]]
+Step = Callable[..., ms.Tensor]
 """Arguments and results: see `make_step`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """Result of one step, the same in all processes.
+
+    losses: float32 (S, 2); their sum is minimized. gradient_norm: over all weights, before clipping. finite: whether the weights
+    were updated. stopping: whether any process was asked to stop. loss_scale: for the next step.
+    """
+
+    losses: np.ndarray
+    gradient_norm: float
+    finite: bool
+    stopping: bool
+    loss_scale: float
+
+    @classmethod
+    def read(cls, packed: ms.Tensor) -> "StepResult":
+        """Wait until the step is done and unpack its tensor."""
+        values = packed.asnumpy()
+        norm, finite, stopping, loss_scale = values[-4:].tolist()
+        return cls(
+            losses=values[:-4].reshape(-1, 2),
+            gradient_norm=norm,
+            finite=finite > 0,
+            stopping=stopping > 0,
+            loss_scale=loss_scale,
+        )
 
 
 def _square_sum(gradient: ms.Tensor) -> ms.Tensor:
@@ -22,7 +54,16 @@ def _square_sum(gradient: ms.Tensor) -> ms.Tensor:
 
 
 def _scaled(factor: ms.Tensor, gradient: ms.Tensor) -> ms.Tensor:
-    return gradient * factor
+    """Return gradient * factor; 0 if the factor is 0, even where the gradient is not finite."""
+    return ops.MulNoNan()(gradient, factor)
+
+
+def _copy(one: ms.Tensor, parameter: ms.Parameter) -> ms.Tensor:
+    return parameter * one  # another tensor: an update of the parameter does not change it
+
+
+def _put_back(finite: ms.Tensor, parameter: ms.Parameter, before: ms.Tensor) -> ms.Tensor:
+    return ops.assign(parameter, ops.select(finite, parameter, before))
 
 
 def make_scaler(config: OptimConfig) -> amp.LossScaler:
@@ -37,20 +78,27 @@ def scaler_state(scaler: amp.LossScaler) -> dict[str, ms.Parameter]:
     return {"scale": scaler.scale_value, "good_steps": scaler.counter} if isinstance(scaler, amp.DynamicLossScaler) else {}
 
 
+def saturates() -> bool:
+    """Return whether the device turns infinity into the largest number: Ascend 910A does, 910B if the user asks for it."""
+    if ms.get_context("device_target") != "Ascend":
+        return False
+    return os.environ.get("MS_ASCEND_CHECK_OVERFLOW_MODE") == "SATURATION_MODE" or amp._ascend_910a_target()
+
+
 def make_step(network: Network, optimizer: Optimizer, scaler: amp.LossScaler, world: World | None = None) -> Step:
-    """Return the compiled step: (images, heatmaps, pafs, mask, rates, stop) -> losses, finite, stopping, gradient norm.
+    """Return the compiled step: (images, heatmaps, pafs, mask, rates, stop) -> packed result, for `StepResult.read`.
 
     images: uint8 (B, H, W, 3). heatmaps, pafs, mask: as in `stage_losses`. rates: float32 (3,), the `LearningRates`.
-    stop: float32 (), 1 if this process was asked to stop. losses: float32 (S, 2); their sum is minimized.
-    gradient norm: over all weights, before clipping.
+    stop: float32 (), 1 if this process was asked to stop. The result is one tensor, float32 (2 S + 4,): the host reads it once,
+    and later than it launches the step.
 
-    If a loss or gradient is not finite, the weights stay unchanged. The loss alone does not tell: on a CPU, ReLU and max pooling
-    turn NaN into a number. With several processes, each passes its part of the batch; losses and gradients are means over all
-    processes, and all agree on `finite` and `stopping`, so that they continue, or stop, after the same step. Compiles at the
-    first call, and again for each new shape.
+    If a loss or gradient is not finite, the graph withholds the update: weights, optimizer, averages and batch normalization stay
+    unchanged. It has no branch for this, because a branch would make the device wait for the host: a gradient is multiplied by 0,
+    and so on. The loss alone does not tell: on a CPU, ReLU and max pooling turn NaN into a number. With several processes, each
+    passes its part of the batch; losses and gradients are means over all processes, and all agree on `finite` and `stopping`, so
+    that they continue, or stop, after the same step. Compiles at the first call, and again for each new shape.
     """
     world = world or World()
-    mean, total = world.averaging(), world.summing()
     network.set_train()
     clip_norm, dynamic = optimizer.config.clip_norm, isinstance(scaler, amp.DynamicLossScaler)
 
@@ -59,28 +107,45 @@ def make_step(network: Network, optimizer: Optimizer, scaler: amp.LossScaler, wo
         return scaler.scale(losses.sum()), losses
 
     gradients_of = ms.value_and_grad(scaled_loss, None, optimizer.weights, has_aux=True)
-
-    add, each, is_distributed = ops.AddN(), ops.HyperMap(), world.size > 1  # compiles faster than a loop over gradients
+    statistics = ms.ParameterTuple(running_averages(network))
+    has_statistics, clears_status, is_distributed = len(statistics) > 0, saturates(), world.size > 1
+    reduce, share = make_reduction(world, optimizer.weights), 1.0 / world.size
+    add, each, one = ops.AddN(), ops.HyperMap(), ms.Tensor(1.0, ms.float32)  # compiles faster than a loop over gradients
 
     @ms.jit
     def step(
         images: ms.Tensor, heatmaps: ms.Tensor, pafs: ms.Tensor, mask: ms.Tensor, rates: ms.Tensor, stop: ms.Tensor
-    ) -> tuple[ms.Tensor, ms.Tensor, ms.Tensor, ms.Tensor]:
+    ) -> ms.Tensor:
+        before = ()
+        if has_statistics:
+            before = each(ops.partial(_copy, one), statistics)
+            images = ops.depend(images, before)
+        if clears_status:
+            images = ops.depend(images, ops.NPUClearFloatStatusV2()(ops.zeros((8,), ms.int32)))
         (_, losses), gradients = gradients_of(images, heatmaps, pafs, mask)
-        losses = mean(losses)
-        gradients = scaler.unscale(gradients)
+        unscale = scaler.unscale(one) * share
         if is_distributed:
-            gradients = each(mean, gradients)
-        norm = ops.sqrt(add(each(_square_sum, gradients)))
-        finite = amp.all_finite((losses, norm))  # sums: not finite if any term is not
-        stopping = total(stop) > 0
-        if finite:
-            if clip_norm:
-                gradients = each(ops.partial(_scaled, ops.minimum(clip_norm / (norm + 1e-12), 1.0)), gradients)
-            losses = ops.depend(losses, optimizer(gradients, rates))
+            losses, all_finite, stopping, gradients = reduce(losses, stop, gradients)
+            norm = ops.sqrt(add(each(_square_sum, gradients))) * unscale
+            finite = ops.logical_and(all_finite > 0, ops.isfinite(losses.sum() + norm))
+        else:
+            norm, stopping = ops.sqrt(add(each(_square_sum, gradients))) * unscale, stop
+            finite = locally_finite((losses, norm))  # sums: not finite if any term is not
+        factor = unscale
+        if clip_norm:
+            factor = factor * ops.minimum(clip_norm / (norm + 1e-12), 1.0)
+        factor = ops.select(finite, factor, ops.zeros_like(factor))
+        gradients = each(ops.partial(_scaled, factor), gradients)
+        if has_statistics:  # before their own averages follow them
+            gradients = ops.depend(gradients, each(ops.partial(_put_back, finite), statistics, before))
+        losses = ops.depend(losses, optimizer(gradients, rates, finite))
+        scale = one
         if dynamic:
             losses = ops.depend(losses, scaler.adjust(finite))
-            ops.assign(scaler.scale_value, ops.minimum(scaler.scale_value, MAX_LOSS_SCALE))
-        return losses, finite, stopping, norm
+            scale = ops.minimum(scaler.scale_value, MAX_LOSS_SCALE)
+            ops.assign(scaler.scale_value, scale)
+        else:
+            scale = scaler.scale(one)
+        return ops.concat((losses.reshape((-1,)), ops.stack((norm, ops.cast(finite, ms.float32), stopping, scale))))
 
     return step

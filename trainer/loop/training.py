@@ -2,8 +2,10 @@
 
 import signal
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 
 import mindspore as ms
@@ -20,7 +22,8 @@ from trainer.loop.optimizer import break_points, learning_rates
 from trainer.loop.planning import make_plan, memory_sizes, steps_left
 from trainer.loop.signals import immediate_signals, noted_signals
 from trainer.loop.state import State
-from trainer.loop.step import make_step
+from trainer.loop.step import StepResult, make_step
+from trainer.loop.timeline import Timeline
 from trainer.networks.cpu_convolution import unfold
 from trainer.run.checkpoint import list_checkpoints
 from trainer.run.curves import draw_schedule, write_picture
@@ -31,8 +34,23 @@ from trainer.run.pictures import Pictures
 from trainer.run.plan import Plan
 
 
+@dataclass(frozen=True, kw_only=True)
+class Launched:
+    """A step whose result has not been read: its number from 1, packed result, batch (which the device may still read), samples of
+    all processes."""
+
+    number: int
+    packed: ms.Tensor
+    batch: Batch
+    num_samples: int
+
+
 class Training:
-    """A run that can be planned (`plan`), checked (`check_memory`) and executed (`run`). Creating it writes nothing."""
+    """A run that can be planned (`plan`), checked (`check_memory`) and executed (`run`). Creating it writes nothing.
+
+    So that the device never waits for the host, the result of a step is read after the next step was launched; before a log line, a
+    picture and a checkpoint, all results are read. `state.progress` counts launched steps; those of its `skipped` steps are read.
+    """
 
     def __init__(self, config: TrainConfig, stream: Stream, world: World, device: str) -> None:
         self.config, self.stream, self.world, self.device = config, stream, world, device
@@ -42,7 +60,9 @@ class Training:
             unfold(self.state.network)
         self.jitter = Jitter(config.jitter, stream.format.skeleton)
         self.step = make_step(self.state.network, self.state.optimizer, self.state.scaler, world)
-        self.is_compiled = False
+        self.timeline = Timeline(is_asynchronous=device != "CPU")
+        self.launched: deque[Launched] = deque()
+        self.num_launched = 0
         self.total_steps = self.state.progress.step + steps_left(self.state.progress, config, stream)
         self.rates = partial(learning_rates, config=config.optim, total_steps=self.total_steps, num_processes=world.size)
         self.events: EventWriter | None = None
@@ -68,19 +88,23 @@ class Training:
         config, progress, world = self.config, self.state.progress, self.world
         if world.leads:
             self._open_outputs()
-        batches = self.stream.batches(progress.epoch, progress.position)
+        batches = self.stream.batches(progress.epoch, progress.position, self.jitter.inputs)
         saved_step, stopping = progress.step, False
         with noted_signals(quiet=not world.leads) as arrived:
-            # A single process stops at once; several must agree first, which they do within the next step.
+            # A single process stops at once; several must agree first, which they do within the next two steps.
             while not (stopping or (arrived and world.size == 1)) and (left := steps_left(progress, config, self.stream)):
-                stopping = self._one_step(batches, asked_to_stop=bool(arrived))
-                if progress.step % config.log_interval == 0 or left == 1:
+                self._launch(batches, asked_to_stop=bool(arrived))
+                reports = {name: progress.step % interval == 0 for name, interval in self._intervals().items()}
+                # All processes read their results at the same steps, so that they see `stopping` after the same step.
+                stopping = self._read(wait_for_last=any(reports.values()) or left == 1 or self.num_launched <= 2)
+                if reports["log"] or left == 1:
                     self._write_log(left - 1)
-                if self.pictures is not None and progress.step % config.picture_interval == 0:
+                if reports.get("picture") and self.pictures is not None:
                     self._draw(self.pictures)
-                if progress.step % config.ckpt_interval == 0:
+                if reports["checkpoint"]:
                     self.state.save(self.log.tensors())
                     saved_step = progress.step
+            stopping |= self._read(wait_for_last=True)
             if progress.step != saved_step:
                 self.state.save(self.log.tensors())
             world.meet()  # no process leaves before the checkpoint is written
@@ -106,43 +130,63 @@ class Training:
         is_done = self.total_steps <= step
         print("nothing to do; raise --max-steps or --max-epoch" if is_done else "compiling the first step", flush=True)
 
-    def _one_step(self, batches: Iterator[Batch], *, asked_to_stop: bool) -> bool:
-        """Do one step of all processes. Returns whether any of them was asked to stop."""
-        requested_s = time.perf_counter()
-        batch = next(batches)
-        waited_s = time.perf_counter() - requested_s
+    def _intervals(self) -> dict[str, int]:
+        """Return the number of steps between log lines, checkpoints and, if there are any, pictures."""
+        config = self.config
+        intervals = {"log": config.log_interval, "checkpoint": config.ckpt_interval, "picture": config.picture_interval}
+        return {name: interval for name, interval in intervals.items() if interval}
+
+    def _launch(self, batches: Iterator[Batch], *, asked_to_stop: bool) -> None:
+        """Launch the next step without waiting for its result."""
+        batch = self.timeline.wait_for_data(lambda: next(batches))
         progress = self.state.progress
         beat(progress.step + 1)
-        samples = self.jitter(batch.images, batch.heatmaps, batch.pafs, batch.mask, batch.augmentation)
+        started_s = time.perf_counter()
         rates, stop = np.array(self.rates(progress.step), np.float32), np.float32(asked_to_stop)
-        statistics = self.state.statistics() if self.config.optim.dynamic_loss_scale else {}
-        with nullcontext() if self.is_compiled else immediate_signals():
-            losses, finite, stopping, norm = self.step(*samples, ms.Tensor(rates), ms.Tensor(stop))
-        self.is_compiled = True
-        num_samples = batch.position - (progress.position if batch.epoch == progress.epoch else 0)  # of all processes
-        if finite:
-            self.log.add(losses.asnumpy(), num_samples=num_samples, waited_s=waited_s, gradient_norm=float(norm.asnumpy()))
-        else:
-            self._skip_step(batch)
-            self.state.restore_statistics(statistics)
+        with nullcontext() if self.num_launched else immediate_signals():  # the first step compiles
+            packed = self.step(*self.jitter(*batch.inputs), ms.Tensor(rates), ms.Tensor(stop))
+        self.timeline.launch(started_s)
+        num_samples = batch.position - (progress.position if batch.epoch == progress.epoch else 0)
         progress.step += 1
+        self.num_launched += 1
         is_epoch_done = batch.position == self.stream.num_samples
         progress.epoch, progress.position = (batch.epoch + 1, 0) if is_epoch_done else (batch.epoch, batch.position)
-        return bool(stopping)
+        self.launched.append(Launched(number=progress.step, packed=packed, batch=batch, num_samples=num_samples))
 
-    def _skip_step(self, batch: Batch) -> None:
+    def _read(self, *, wait_for_last: bool) -> bool:
+        """Read the results of all steps but the last, or of all. Returns whether any process was asked to stop."""
+        stopping = False
+        while len(self.launched) > (0 if wait_for_last else 1):
+            step = self.launched.popleft()
+            started_s = time.perf_counter()
+            result = StepResult.read(step.packed)
+            idle = self.timeline.read(started_s)
+            stopping |= result.stopping
+            if result.finite:
+                self.log.add(
+                    result.losses,
+                    num_samples=step.num_samples,
+                    waited_s=idle.data_s,
+                    host_wait_s=idle.host_s,
+                    gradient_norm=result.gradient_norm,
+                )
+            else:
+                self._skip(step, result.loss_scale)
+        return stopping
+
+    def _skip(self, step: Launched, loss_scale: float) -> None:
         """Count a step that was not finite, under a dynamic loss scale that can still fall; otherwise raise UserError."""
-        progress, state = self.state.progress, self.state
-        image_ids = batch.image_ids[batch.image_ids != BLANK].tolist()
+        progress, image_ids = self.state.progress, step.batch.image_ids
         rank = f" of rank {self.world.rank}, or images of another rank" if self.world.size > 1 else ""
-        problem = f"step {progress.step + 1}: the loss or a gradient is not finite (images {image_ids}{rank})"
-        if not self.config.optim.dynamic_loss_scale or (scale := float(state.scaler.scale_value.asnumpy())) <= 1:
+        images = f"images {image_ids[image_ids != BLANK].tolist()}{rank}"
+        problem = f"step {step.number}: the loss or a gradient is not finite ({images})"
+        if not self.config.optim.dynamic_loss_scale or loss_scale <= 1:
             newest = next(iter(list_checkpoints(self.config.out)), None)
             remedy = f"resume from {newest} with --resume" if newest else "start again: there is no checkpoint yet"
             raise UserError(f"{problem}; this step did not change the weights. Lower --lr and {remedy}")
         progress.skipped += 1
         if self.world.leads:
-            print(f"{problem}; skipped, {progress.skipped} so far, loss scale now {scale:g}", flush=True)
+            print(f"{problem}; skipped, {progress.skipped} so far, loss scale now {loss_scale:g}", flush=True)
 
     def _write_log(self, left: int) -> None:
         progress = self.state.progress
@@ -160,5 +204,7 @@ class Training:
 
     def _draw(self, pictures: Pictures) -> None:
         step = self.state.progress.step
+        started_s = time.perf_counter()
         with self.log.paused():
             write_picture(picture_path(self.config.out, step), lambda: pictures.draw(self.state.network, step))
+        self.timeline.leave_out(time.perf_counter() - started_s)

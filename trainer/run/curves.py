@@ -26,7 +26,7 @@ PANELS: list[tuple[str, Callable[[str], bool], bool]] = [
     ("loss of PAFs", lambda name: name.endswith("_paf"), True),
     ("learning rates", lambda name: name.startswith("lr/"), False),
     ("images per second", lambda name: name == "imgs_per_sec", False),
-    ("share of time spent waiting for data", lambda name: name == "data_wait", False),
+    ("share of time in which the device waits", lambda name: name in ("data_wait", "host_wait"), False),
     ("gradient norm", lambda name: name == "gradient_norm", True),
 ]
 

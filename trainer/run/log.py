@@ -30,10 +30,11 @@ def format_line(entry: Entry) -> str:
     """Return the terminal line of an entry of log.jsonl."""
     eta = datetime.timedelta(seconds=round(entry["eta_s"]))
     rates = format_rates({name: entry[name] for name in RATES})
+    host = f", host {entry['host_wait']:.1%}" if "host_wait" in entry else ""
     skipped = f", {counted(entry['skipped'], 'step')} skipped" if entry["skipped"] else ""
     return (
         f"epoch[{entry['epoch']}], iter[{entry['step']}], loss[{entry['loss']:.4f}], {entry['imgs_per_sec']:.2f} imgs/sec, "
-        f"{rates}, data wait {entry['data_wait']:.1%}, ETA {eta}{skipped}"
+        f"{rates}, data wait {entry['data_wait']:.1%}{host}, ETA {eta}{skipped}"
     )
 
 
@@ -46,7 +47,7 @@ def scalars(entry: Entry) -> dict[str, float]:
     for number, losses in enumerate(entry["stage_losses"], start=1):
         values |= {f"loss/stage{number}_{branch}": loss for branch, loss in zip(("heatmap", "paf"), losses, strict=True)}
     values |= {curve: entry[key] for key, curve in RATES.items()}
-    values |= {name: entry.get(name) for name in ("imgs_per_sec", "data_wait", "gradient_norm")}
+    values |= {name: entry.get(name) for name in ("imgs_per_sec", "data_wait", "host_wait", "gradient_norm")}
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -59,17 +60,18 @@ def read_log(folder: Path) -> list[Entry]:
 
 
 class Meter:
-    """Counts steps, samples and seconds, and the seconds spent waiting for data."""
+    """Counts steps, samples and seconds, and the seconds in which the device waited for data or for the host."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock, self._started_s = clock, clock()
-        self.num_steps, self.num_samples, self.waited_s = 0, 0, 0.0
+        self.num_steps, self.num_samples, self.waited_s, self.host_wait_s = 0, 0, 0.0, 0.0
 
-    def add(self, num_samples: int, waited_s: float) -> None:
+    def add(self, num_samples: int, waited_s: float, host_wait_s: float = 0.0) -> None:
         """Count one step."""
         self.num_steps += 1
         self.num_samples += num_samples
         self.waited_s += waited_s
+        self.host_wait_s += host_wait_s
 
     def leave_out(self, seconds: float) -> None:
         """Subtract time that went into something else."""
@@ -81,8 +83,13 @@ class Meter:
         return max(self._clock() - self._started_s, 1e-9)
 
     def rates(self) -> dict[str, float]:
-        """Return samples per second, and the share of time spent waiting for data."""
-        return {"imgs_per_sec": self.num_samples / self.elapsed_s, "data_wait": self.waited_s / self.elapsed_s}
+        """Return samples per second, and the shares of time in which the device waited for data and for the host."""
+        elapsed_s = self.elapsed_s
+        return {
+            "imgs_per_sec": self.num_samples / elapsed_s,
+            "data_wait": min(self.waited_s / elapsed_s, 1.0),
+            "host_wait": min(self.host_wait_s / elapsed_s, 1.0),
+        }
 
 
 class TrainingLog:
@@ -112,14 +119,25 @@ class TrainingLog:
         self._compile_s: float | None = None
         self._interval, self._total = Meter(clock), Meter(clock)
 
-    def add(self, losses: np.ndarray, *, num_samples: int, waited_s: float, gradient_norm: float | None = None) -> None:
-        """Add one step: its losses float32 (S, 2), samples, seconds spent waiting for them, and gradient norm if known."""
+    def add(
+        self,
+        losses: np.ndarray,
+        *,
+        num_samples: int,
+        waited_s: float,
+        host_wait_s: float = 0.0,
+        gradient_norm: float | None = None,
+    ) -> None:
+        """Add one step: its losses float32 (S, 2), samples, and gradient norm if known.
+
+        waited_s, host_wait_s: seconds in which the device had nothing to do for want of data, and for want of the host.
+        """
         self._loss_sum = self._loss_sum + losses
         self._num_steps += 1
         if gradient_norm is not None:
             self._norms = self._norms + np.array([gradient_norm, 1.0])
-        self._interval.add(num_samples, waited_s)
-        self._total.add(num_samples, waited_s)
+        self._interval.add(num_samples, waited_s, host_wait_s)
+        self._total.add(num_samples, waited_s, host_wait_s)
         if self._compile_s is None:
             self._compile_s = self._total.elapsed_s
             self._interval, self._total = Meter(self._clock), Meter(self._clock)
@@ -178,7 +196,7 @@ class TrainingLog:
         """Return one line about all steps of this process."""
         speed = self._total.rates()
         loss = "" if self.loss is None else f"loss {self.loss:.4f}, "
-        return f"{loss}{speed['imgs_per_sec']:.2f} imgs/sec, data wait {speed['data_wait']:.1%}"
+        return f"{loss}{speed['imgs_per_sec']:.2f} imgs/sec, data wait {speed['data_wait']:.1%}, host {speed['host_wait']:.1%}"
 
 
 def cut_log(folder: Path, step: int) -> None:

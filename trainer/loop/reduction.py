@@ -1,0 +1,76 @@
+"""Sums over all processes within the compiled step: gradients in a few large buckets, losses and flags in one small tensor."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import amp, ops
+
+from trainer.distributed.world import World
+
+NUM_BUCKETS = 7  # with the sum of losses and flags, 8 collectives per step
+
+Reduce = Callable[..., tuple[ms.Tensor, ms.Tensor, ms.Tensor, Sequence[ms.Tensor]]]
+"""Arguments and results: see `make_reduction`."""
+
+
+def bucket_ranges(sizes: Sequence[int], num_buckets: int = NUM_BUCKETS) -> list[tuple[int, int]]:
+    """Divide consecutive tensors of these sizes into at most `num_buckets` ranges (first, end) of similar total size."""
+    ends = np.cumsum(sizes)
+    targets = ends[-1] * np.arange(1, num_buckets + 1) / num_buckets
+    cuts = sorted({0, len(sizes), *(np.searchsorted(ends, targets - 0.5) + 1).tolist()})
+    return list(pairwise(cuts))
+
+
+def locally_finite(values: tuple[ms.Tensor, ...]) -> ms.Tensor:
+    """Return whether all values of this process are finite, bool (). In a compiled graph.
+
+    On an Ascend device in saturation mode, where infinity becomes the largest number and NaN becomes 0, it reads the overflow
+    status of the device instead.
+    """
+    return amp.all_finite(values)
+
+
+def make_reduction(world: World, weights: Sequence[ms.Parameter]) -> Reduce:
+    """Return a function for the compiled step: (losses, stop, gradients) -> losses, finite, stopping, gradients.
+
+    losses: float32 (S, 2), returned as the mean over all processes. stop: float32 (), 1 if this process was asked to stop.
+    gradients: one per weight, returned as the sum over all processes. finite: float32 (), 1 if losses and gradients are finite in
+    all processes. Each checks its own part before the sum, because a device in saturation mode does not pass on NaN.
+    stopping: float32 (), 1 if any process was asked to stop. All processes receive the same results.
+    """
+    summed, share = world.summing(), 1.0 / world.size
+    shapes = [tuple(p.shape) for p in weights]
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    ranges = bucket_ranges(sizes)
+
+    def split(buckets: tuple[ms.Tensor, ...]) -> list[ms.Tensor]:
+        gradients: Any = []  # the graph compiler unrolls these loops
+        for k in range(len(ranges)):
+            first, end = ranges[k]
+            parts = ops.split(buckets[k], sizes[first:end])
+            for i in range(end - first):
+                gradients.append(parts[i].reshape(shapes[first + i]))
+        return gradients
+
+    def reduce(
+        losses: ms.Tensor, stop: ms.Tensor, gradients: Sequence[ms.Tensor]
+    ) -> tuple[ms.Tensor, ms.Tensor, ms.Tensor, Sequence[ms.Tensor]]:
+        buckets: Any = ()
+        for first, end in ranges:
+            flat: Any = []
+            for i in range(first, end):
+                flat.append(gradients[i].reshape((-1,)))
+            buckets += (ops.concat(flat),)
+        bad = 1.0 - ops.cast(locally_finite((losses, *buckets)), ms.float32)
+        packed = summed(ops.concat((losses.reshape((-1,)), ops.stack((bad, stop)))))
+        totals: Any = ()
+        for bucket in buckets:
+            # After the check, which on some devices reads a status that the sum could change.
+            totals += (summed(ops.depend(bucket, bad)),)
+        finite, stopping = (ops.cast(flag, ms.float32) for flag in (packed[-2] == 0, packed[-1] > 0))
+        return packed[:-2].reshape(losses.shape) * share, finite, stopping, split(totals)
+
+    return reduce
