@@ -33,6 +33,14 @@ def locally_finite(values: tuple[ms.Tensor, ...]) -> ms.Tensor:
     return amp.all_finite(values)
 
 
+def _flat(gradient: ms.Tensor) -> ms.Tensor:
+    return gradient.reshape((-1,))
+
+
+def _part(bucket: ms.Tensor, begin: int, gradient: ms.Tensor) -> ms.Tensor:
+    return ops.slice(bucket, (begin,), (gradient.size,)).reshape(gradient.shape)
+
+
 def make_reduction(world: World, weights: Sequence[ms.Parameter]) -> Reduce:
     """Return a function for the compiled step: (losses, stop, gradients) -> losses, finite, stopping, gradients.
 
@@ -42,28 +50,24 @@ def make_reduction(world: World, weights: Sequence[ms.Parameter]) -> Reduce:
     stopping: float32 (), 1 if any process was asked to stop. All processes receive the same results.
     """
     summed, share = world.summing(), 1.0 / world.size
-    shapes = [tuple(p.shape) for p in weights]
-    sizes = [int(np.prod(shape)) for shape in shapes]
-    ranges = bucket_ranges(sizes)
+    sizes = [int(np.prod(p.shape)) for p in weights]
+    ranges, each = bucket_ranges(sizes), ops.HyperMap()  # the graph compiler allows no long loops
+    begins = tuple(sum(sizes[first:i]) for first, end in ranges for i in range(first, end))
 
-    def split(buckets: tuple[ms.Tensor, ...]) -> list[ms.Tensor]:
-        gradients: Any = []  # the graph compiler unrolls these loops
+    def split(buckets: tuple[ms.Tensor, ...], gradients: Sequence[ms.Tensor]) -> Sequence[ms.Tensor]:
+        parts: Any = ()
         for k in range(len(ranges)):
             first, end = ranges[k]
-            parts = ops.split(buckets[k], sizes[first:end])
-            for i in range(end - first):
-                gradients.append(parts[i].reshape(shapes[first + i]))
-        return gradients
+            parts += each(ops.partial(_part, buckets[k]), begins[first:end], gradients[first:end])
+        return parts
 
     def reduce(
         losses: ms.Tensor, stop: ms.Tensor, gradients: Sequence[ms.Tensor]
     ) -> tuple[ms.Tensor, ms.Tensor, ms.Tensor, Sequence[ms.Tensor]]:
+        flat = each(_flat, gradients)
         buckets: Any = ()
         for first, end in ranges:
-            flat: Any = []
-            for i in range(first, end):
-                flat.append(gradients[i].reshape((-1,)))
-            buckets += (ops.concat(flat),)
+            buckets += (ops.concat(flat[first:end]),)
         bad = 1.0 - ops.cast(locally_finite((losses, *buckets)), ms.float32)
         packed = summed(ops.concat((losses.reshape((-1,)), ops.stack((bad, stop)))))
         totals: Any = ()
@@ -71,6 +75,6 @@ def make_reduction(world: World, weights: Sequence[ms.Parameter]) -> Reduce:
             # After the check, which on some devices reads a status that the sum could change.
             totals += (summed(ops.depend(bucket, bad)),)
         finite, stopping = (ops.cast(flag, ms.float32) for flag in (packed[-2] == 0, packed[-1] > 0))
-        return packed[:-2].reshape(losses.shape) * share, finite, stopping, split(totals)
+        return packed[:-2].reshape(losses.shape) * share, finite, stopping, split(totals, gradients)
 
     return reduce
