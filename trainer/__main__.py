@@ -10,7 +10,7 @@ COMMANDS = {
     ),
     "launch": Command(
         help="train on several devices or hosts, one process per device",
-        config="trainer.distributed.launch:LaunchConfig",
+        config="trainer.distributed.config:LaunchConfig",
         run="trainer.distributed.launch:run",
     ),
     "info": Command(

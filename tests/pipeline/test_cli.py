@@ -213,7 +213,7 @@ def test_options_after_two_dashes_belong_to_the_inner_command(option):
 
 def test_launch_leaves_the_config_of_train_alone(tmp_path):
     """`launch --workers 2 -- train … --config t.yaml`: the file holds options of `train`, not of `launch`."""
-    from trainer.distributed.launch import LaunchConfig
+    from trainer.distributed.config import LaunchConfig
 
     (tmp_path / "t.yaml").write_text("batch_size: 3\n")
     inner = ["train", "--records", "r", "--out", "o", "--config", str(tmp_path / "t.yaml")]

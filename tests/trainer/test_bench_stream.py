@@ -21,12 +21,12 @@ def test_it_measures_both_codecs_and_on_the_fly_augmentation(people, annotations
     assert run(config) == 0
     title, jpeg, raw, fly, _, simulated_title, *simulated = capsys.readouterr().out.splitlines()
     assert (
-        simulated_title.split() == ["device", "ms", "max", "img/s", "got", "img/s", "data", "wait", "cores", "busy"]
+        simulated_title.split() == ["device", "ms", "max", "img/s", "got", "img/s", "data", "wait", "host", "cores", "busy"]
         and len(simulated) == 2
     )
     for line in simulated:  # 4 samples in 20 ms, plus waiting
-        max_rate, rate, waited = (float(word.rstrip("%")) for word in line.split()[3:6])
-        assert max_rate == 200 and 0 < rate <= 200 and 0 <= waited < 100
+        max_rate, rate, waited, host = (float(word.rstrip("%")) for word in line.split()[3:7])
+        assert max_rate == 200 and 0 < rate <= 200 and 0 <= waited + host < 100
     assert "35 img/s" in title and fly.startswith("on the fly")
     size = {line.split()[0]: float(line.split()[5]) for line in (jpeg, raw)}
     assert 64 * 64 * 3 / 1e3 < size["raw"] < 64 * 64 * 3 / 1e3 + 10 and size["jpeg"] < size["raw"]

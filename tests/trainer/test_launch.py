@@ -25,7 +25,8 @@ from launch_jobs import (
 )
 from trainer_data import make_records
 
-from trainer.distributed.launch import SAVING_S, Job, LaunchConfig
+from trainer.distributed.config import LaunchConfig
+from trainer.distributed.job import SAVING_S, Job
 from trainer.run.layout import CONFIG, checkpoint_path
 
 

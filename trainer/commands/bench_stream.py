@@ -7,7 +7,8 @@ import json
 import shutil
 import tempfile
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,9 @@ from pipeline.samples import masks
 from pipeline.samples.targets import TargetConfig, render_targets
 from pipeline.skeletons import read_skeleton
 from trainer.commands.config import BenchStreamConfig
-from trainer.data.stream import Stream
+from trainer.data.config import JitterConfig
+from trainer.data.stream import Batch, Stream
+from trainer.loop.timeline import Timeline
 from trainer.run.log import Meter
 
 # Samples per second that devices consume: the model zoo's OpenPose on one Ascend 910, and a device three times as fast.
@@ -72,7 +75,7 @@ def run(config: BenchStreamConfig) -> int:
         rates["on the fly"] = _measure_on_the_fly(config, setting)
     print("\n".join(table(rates)))
     if simulated:
-        print(f"\n{'':<14}{'device ms':>11}{'max img/s':>13}{'got img/s':>11}{'data wait':>11}{'cores busy':>12}")
+        print(f"\n{'':<14}{'device ms':>11}{'max img/s':>13}{'got img/s':>11}{'data wait':>11}{'host':>8}{'cores busy':>12}")
         print("\n".join(simulated))
     return 0
 
@@ -127,22 +130,44 @@ def _measure_stream(config: BenchStreamConfig, records: Path) -> Rate:
 
 
 def _simulate_device(config: BenchStreamConfig, records: Path, codec: str, device_ms: float) -> str:
-    """Run a training loop whose step sleeps for `device_ms`. Returns the line with its speed and its share of waiting."""
-    stream = Stream(records, batch_size=config.batch_size, seed=0, num_parallel_workers=config.num_parallel_workers)
-    batches = stream.batches()
+    """Run a training loop, tensors included, on a device that sleeps for `device_ms` per step in a thread of its own.
+
+    Returns the line with its speed, and the shares of time in which the device waited for data and for the host.
+    """
+    from trainer.data.jitter import Jitter  # imports mindspore
+    from trainer.device import choose_device
+
+    choose_device("CPU")
+    augmentation = JitterConfig(color_jitter=0.4)
+    stream = Stream(
+        records,
+        batch_size=config.batch_size,
+        seed=0,
+        num_parallel_workers=config.num_parallel_workers,
+        jitter=augmentation,
+    )
+    batches = stream.batches(prepare=Jitter(augmentation, stream.format.skeleton).inputs)
     next(batches)
+    timeline, launched = Timeline(is_asynchronous=True), deque[tuple[Batch, Future[None]]]()
     meter, cpu_s = Meter(time.perf_counter), time.process_time()
-    while meter.elapsed_s < config.seconds:
-        start_s = time.perf_counter()
-        batch = next(batches)
-        meter.add(batch.num_samples, time.perf_counter() - start_s)
-        time.sleep(device_ms / 1000)
-    rates, busy = meter.rates(), (time.process_time() - cpu_s) / meter.elapsed_s
+    with ThreadPoolExecutor(1, "device") as device:
+        while meter.elapsed_s < config.seconds:
+            batch = timeline.wait_for_data(lambda: next(batches))
+            start_s = time.perf_counter()
+            launched.append((batch, device.submit(time.sleep, device_ms / 1000)))
+            timeline.launch(start_s)
+            if len(launched) > 1:  # as in training, the result of a step is read after the next one was launched
+                batch, result = launched.popleft()
+                start_s = time.perf_counter()
+                result.result()
+                idle = timeline.read(start_s)
+                meter.add(batch.num_samples, idle.data_s, idle.host_s)
+        rates, busy = meter.rates(), (time.process_time() - cpu_s) / meter.elapsed_s
     batches.close()
     max_rate = 1000 * config.batch_size / device_ms
     return (
         f"{codec + ' records':<14}{device_ms:>11.1f}{max_rate:>13,.0f}{rates['imgs_per_sec']:>11,.0f}"
-        f"{rates['data_wait']:>11.1%}{busy:>12.2f}"
+        f"{rates['data_wait']:>11.1%}{rates['host_wait']:>8.1%}{busy:>12.2f}"
     )
 
 

@@ -5,13 +5,20 @@ MindSpore reduces only float32 and float16, so nothing else is ever reduced.
 """
 
 import os
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.errors import UserError
+from trainer.loop.signals import immediate_signals
+
 BEAT_FILE = "OPENPOSE_BEAT_FILE"  # path to which a process writes its step, for `launch`
 LOCAL_SIZE = "OPENPOSE_LOCAL_SIZE"  # number of processes that `launch` started on this host
-LAUNCHED_BY = ("MS_ROLE", "RANK_TABLE_FILE")  # set by msrun, and for jobs started by hand with a rank table
+BEAT_S = 1.0  # between two writes of the step
+ORPHAN_S = 60.0  # for a rank to finish its step and save after its launcher is gone
+TASK_COUNTS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")  # set by mpirun and srun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,16 +59,26 @@ class World:
             self.summing()(ms.Tensor(1.0, ms.float32)).asnumpy()
 
 
-def beat(step: int) -> None:
-    """Report the start of a step to `launch`, if it started this process."""
-    if path := os.environ.get(BEAT_FILE):
-        with open(path, "w") as file:
-            file.write(str(step))
+class Heart:
+    """Reports the steps of this process to `launch`, at most once per second, in a file on this host."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path, self._clock, self._written_s = os.environ.get(BEAT_FILE), clock, -float("inf")
+
+    def beat(self, step: int) -> None:
+        """Report the start of a step; 0 means that this process has met the others."""
+        if self._path and self._clock() - self._written_s >= BEAT_S:
+            self._written_s = self._clock()
+            with open(self._path, "w") as file:
+                file.write(str(step))
 
 
 def is_launched() -> bool:
-    """Return whether this process was started as one of several."""
-    return any(name in os.environ for name in LAUNCHED_BY)
+    """Return whether this process was started as one of several: by `launch`, msrun, or by hand with a rank table.
+
+    A rank table alone does not count: it may be exported for other programs.
+    """
+    return "MS_ROLE" in os.environ or ("RANK_TABLE_FILE" in os.environ and "RANK_ID" in os.environ)
 
 
 def local_device_id(default: int) -> int:
@@ -78,11 +95,40 @@ def join() -> World:
     """Join the other processes, if there are any. Call it after `choose_device`, before creating any tensor.
 
     The scheduler of a job runs the same program: there, this call serves the ranks until all have left, and then ends the
-    process.
+    process. Raises UserError if the ranks cannot meet, and if mpirun or srun started several processes without `launch`.
     """
     if not is_launched():
+        if counts := {name: os.environ[name] for name in TASK_COUNTS if int(os.environ.get(name, 1)) > 1}:
+            name, count = next(iter(counts.items()))
+            raise UserError(
+                f"{count} processes were started ({name}), but they do not know each other; start one `python -m trainer launch` "
+                "per host instead, which starts the processes of its host"
+            )
         return World()
     from mindspore.communication import get_group_size, get_rank, init
 
-    init()
+    if BEAT_FILE in os.environ:
+        _end_if_orphaned(os.getppid())
+    try:
+        with immediate_signals():  # this may wait for minutes in compiled code, where Python handles no signals
+            init()
+    except RuntimeError as error:
+        place = f"{os.environ.get('MS_SCHED_HOST', '?')}:{os.environ.get('MS_SCHED_PORT', '?')}"
+        raise UserError(
+            f"this process could not join the others through the scheduler at {place}; check that all hosts run the same command "
+            "and reach this address, and see the logs of the other processes"
+        ) from error
+    Heart().beat(0)
     return World(rank=get_rank(), size=get_group_size())
+
+
+def _end_if_orphaned(parent: int) -> None:
+    """End this process some time after its launcher is gone, even if it hangs in a collective and cannot handle signals."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        time.sleep(ORPHAN_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="orphan watch", daemon=True).start()

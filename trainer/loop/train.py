@@ -8,7 +8,9 @@ from pipeline.errors import Terminated
 from trainer.config import TrainConfig
 from trainer.data.stream import Stream
 from trainer.device import choose_device
+from trainer.distributed.agreement import require_agreement
 from trainer.distributed.world import World, join, local_device_id
+from trainer.loop.facts import facts
 from trainer.loop.training import Training
 from trainer.run.claim import claimed, refuse_foreign
 from trainer.run.curves import draw_curves, write_picture
@@ -55,8 +57,9 @@ def run(config: TrainConfig) -> int:
 
 
 def _prepared(config: TrainConfig, stream: Stream, world: World, device: str) -> Training:
-    """Return the run, after printing which weights it starts from."""
+    """Return the run, after printing which weights it starts from. Raises UserError if the ranks do not agree about it."""
     training = Training(config, stream, world, device)
     if world.leads and training.state.notes:
         print("\n".join(training.state.notes), flush=True)
+    require_agreement(world, facts(training))
     return training

@@ -16,7 +16,7 @@ from trainer.config import TrainConfig
 from trainer.data.jitter import Jitter
 from trainer.data.order import BLANK
 from trainer.data.stream import Batch, Stream
-from trainer.distributed.world import World, beat, local_size
+from trainer.distributed.world import Heart, World, local_size
 from trainer.loop import memory
 from trainer.loop.optimizer import break_points, learning_rates
 from trainer.loop.planning import make_plan, memory_sizes, steps_left
@@ -65,6 +65,7 @@ class Training:
         self.num_launched = 0
         self.total_steps = self.state.progress.step + steps_left(self.state.progress, config, stream)
         self.rates = partial(learning_rates, config=config.optim, total_steps=self.total_steps, num_processes=world.size)
+        self.heart = Heart()
         self.events: EventWriter | None = None
         self.pictures: Pictures | None = None
         self.log = TrainingLog(
@@ -140,7 +141,7 @@ class Training:
         """Launch the next step without waiting for its result."""
         batch = self.timeline.wait_for_data(lambda: next(batches))
         progress = self.state.progress
-        beat(progress.step + 1)
+        self.heart.beat(progress.step + 1)
         started_s = time.perf_counter()
         rates, stop = np.array(self.rates(progress.step), np.float32), np.float32(asked_to_stop)
         with nullcontext() if self.num_launched else immediate_signals():  # the first step compiles
