@@ -70,10 +70,11 @@ def make_reduction(world: World, weights: Sequence[ms.Parameter]) -> Reduce:
             buckets += (ops.concat(flat[first:end]),)
         bad = 1.0 - ops.cast(locally_finite((losses, *buckets)), ms.float32)
         packed = summed(ops.concat((losses.reshape((-1,)), ops.stack((bad, stop)))))
-        totals: Any = ()
+        # After the check, which on some devices reads a status that a sum could change; and in one order in all processes.
+        totals, previous = (), packed  # type: Any, ms.Tensor
         for bucket in buckets:
-            # After the check, which on some devices reads a status that the sum could change.
-            totals += (summed(ops.depend(bucket, bad)),)
+            previous = summed(ops.depend(bucket, previous))
+            totals += (previous,)
         finite, stopping = (ops.cast(flag, ms.float32) for flag in (packed[-2] == 0, packed[-1] > 0))
         return packed[:-2].reshape(losses.shape) * share, finite, stopping, split(totals, gradients)
 
