@@ -1,6 +1,6 @@
 """Training jobs of one or several processes, and checks of what they leave behind."""
 
-import json
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +11,8 @@ import psutil
 from trainer_data import TINY_OPTIONS
 
 from trainer.run.checkpoint import read_checkpoint
-from trainer.run.layout import LOG, checkpoint_path, ranks_folder
+from trainer.run.layout import LOG, checkpoint_path
+from trainer.run.log import read_log
 
 ROOT = Path(__file__).parents[2]
 STEPS = 40
@@ -19,7 +20,7 @@ ENDS_WITHIN_S = 60.0
 
 
 def train_words(records: Path, out: Path, batch_size: int, *more: str) -> list[str]:
-    words = f"train --records {records} --out {out} --batch-size {batch_size} --log-interval 4 --ckpt-interval 5 --keep-checkpoint-max 99".split()
+    words = f"train --records {records} --out {out} --batch-size {batch_size} --log-interval 1 --ckpt-interval 5 --keep-checkpoint-max 99".split()
     schedule = f"--max-steps {STEPS} --max-epoch 1000 --lr 0.003 --freeze-backbone-steps 0 --device-target CPU --resume".split()
     return [*words, *schedule, *TINY_OPTIONS, *more]
 
@@ -49,7 +50,7 @@ def assert_same(run: Path, other: Path, tolerance: float, step: int = STEPS) -> 
 
 
 def losses_of(run: Path) -> list[tuple[int, float]]:
-    return [(entry["step"], entry["loss"]) for entry in map(json.loads, (run / LOG).read_text().splitlines())]
+    return [(entry["step"], entry["loss"]) for entry in read_log(run)]
 
 
 def ranks_of(run: Path) -> dict[str, psutil.Process]:
@@ -65,10 +66,11 @@ def ranks_of(run: Path) -> dict[str, psutil.Process]:
     return found
 
 
-def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
-    beat = ranks_folder(run) / "rank-0.beat"
-    while not (beat.exists() and int(beat.read_text() or 0) >= step):
-        assert process.poll() is None, process.stdout.read()
+def wait_for_step(run: Path, step: int, *processes: subprocess.Popen) -> None:
+    """Wait until the log of `run` has the step."""
+    while not ((run / LOG).exists() and (losses_of(run) or [(0, 0.0)])[-1][0] >= step):
+        for process in processes:
+            assert process.poll() is None, process.stdout.read()
         time.sleep(0.02)
 
 
@@ -78,3 +80,21 @@ def assert_no_process_left(run: Path) -> None:
     while (left := ranks_of(run)) and time.monotonic() < by_s:
         time.sleep(0.2)
     assert not left
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def launch_host(number: int, port: int, *train: str, more: tuple[str, ...] = ()) -> subprocess.Popen:
+    """Start the launcher of one of two "hosts" of this machine, with one process each."""
+    words = f"launch --workers 1 --nodes 2 --node-rank {number} --master-addr 127.0.0.1 --master-port {port}".split()
+    return start("trainer", *words, *more, "--", *train)
+
+
+def launch_hosts(*train: str, more: tuple[str, ...] = ()) -> list[subprocess.Popen]:
+    """Start both hosts."""
+    port = free_port()
+    return [launch_host(number, port, *train, more=more) for number in (0, 1)]

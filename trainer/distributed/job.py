@@ -144,10 +144,8 @@ class Job:
             time.sleep(POLL_S)
 
     def _scheduler_problem(self) -> str:
-        """Return whether the scheduler has ended early; it must outlive all ranks."""
-        if self.scheduler is None or self.scheduler.poll() is None:
-            return ""
-        if all(process.poll() is not None for process in self.ranks.values()):
+        """Return how the scheduler failed; it ends with 0 by itself as the ranks leave."""
+        if self.scheduler is None or not self.scheduler.poll():
             return ""
         return f"the scheduler {_ending(self.scheduler.returncode)}; see {self.logs / 'scheduler.log'}"
 

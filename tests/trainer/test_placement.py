@@ -1,0 +1,123 @@
+"""Where a host is in a job: options, Slurm, mpirun, rank tables. No processes."""
+
+import json
+
+import pytest
+
+from pipeline.errors import UserError
+from trainer.distributed import launch
+from trainer.distributed.config import LaunchConfig
+from trainer.distributed.launch import job_spec, place
+from trainer.distributed.placement import Placement, detect_placement, expand_hosts, resolve
+from trainer.distributed.rank_table import read_rank_table
+
+SLURM = {"SLURM_NNODES": "3", "SLURM_NODEID": "2", "SLURM_JOB_NODELIST": "gpu[09-10,12]", "SLURM_JOB_ID": "70000"}
+TRAIN = ("train", "--records", "r", "--out", "o")
+
+
+@pytest.mark.parametrize(
+    ("text", "hosts"),
+    [
+        ("login", ["login"]),
+        ("a1,b2", ["a1", "b2"]),
+        ("gpu[01-03,7],login", ["gpu01", "gpu02", "gpu03", "gpu7", "login"]),
+        ("rack[1-2]n[09-10]", ["rack1n09", "rack1n10", "rack2n09", "rack2n10"]),
+        ("n[1].cluster.org", ["n1.cluster.org"]),
+        ("", []),
+    ],
+)
+def test_host_lists_of_slurm_are_expanded(text, hosts):
+    assert expand_hosts(text) == hosts
+
+
+def test_an_unknown_host_list_is_named():
+    with pytest.raises(UserError, match=r"SLURM_JOB_NODELIST: cannot read the range 'x-3'"):
+        expand_hosts("n[x-3]")
+
+
+def test_slurm_places_a_host():
+    found = detect_placement(SLURM)
+    assert found == Placement(nodes=3, node_rank=2, master_addr="gpu09", master_port=16_384 + 70_000 % 16_000)
+    step = {"SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "x[1-2]", "SLURM_NODEID": "1"}
+    assert detect_placement({**SLURM, **step}).nodes == 2 and detect_placement({**SLURM, **step}).master_addr == "x1"
+
+
+def test_several_tasks_per_host_are_refused():
+    with pytest.raises(UserError, match="srun --ntasks-per-node=1"):
+        detect_placement({**SLURM, "SLURM_STEP_NUM_TASKS": "24"})
+    with pytest.raises(UserError, match="mpirun -N 1"):
+        detect_placement({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_SIZE": "4"})
+
+
+@pytest.mark.parametrize("names", [("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE")])
+def test_mpirun_places_a_host_whose_address_must_be_given(names, monkeypatch):
+    for name, value in zip(names, ("1", "2"), strict=True):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="pass --master-addr and --master-port"):
+        place(LaunchConfig(command=TRAIN))
+    found = place(LaunchConfig(command=TRAIN, master_addr="head", master_port=8118))
+    assert found == Placement(nodes=2, node_rank=1, master_addr="head", master_port=8118)
+
+
+def test_outside_of_a_scheduler_there_is_one_host(monkeypatch):
+    for name in ("SLURM_NODEID", "OMPI_COMM_WORLD_RANK", "PMI_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert detect_placement({"SLURM_NNODES": "4"}) is None  # in an allocation, but not in a step of it
+    assert place(LaunchConfig(command=TRAIN)) == Placement(nodes=1, node_rank=0)
+
+
+def test_options_win_over_slurm(monkeypatch):
+    for name, value in SLURM.items():
+        monkeypatch.setenv(name, value)
+    config = LaunchConfig(command=TRAIN, nodes=2, node_rank=1, master_addr="h", master_port=9)
+    assert place(config) == Placement(nodes=2, node_rank=1, master_addr="h", master_port=9)
+    assert place(LaunchConfig(command=TRAIN)).node_rank == 2
+
+
+def test_names_are_resolved_and_unknown_ones_named():
+    assert resolve("127.0.0.1") == resolve("localhost") == "127.0.0.1"
+    with pytest.raises(UserError, match=r"--master-addr no\.such\.host\.invalid: cannot be resolved"):
+        resolve("no.such.host.invalid")
+
+
+def test_a_used_port_is_named():
+    with launch.socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        config = LaunchConfig(command=TRAIN, nodes=2, master_addr="127.0.0.1", master_port=port)
+        with pytest.raises(UserError, match=f"cannot listen on 127.0.0.1:{port}"):
+            job_spec(config, place(config))
+
+
+def table(tmp_path, *hosts):
+    servers = [{"device": [{"device_id": str(d), "rank_id": str(r)} for r, d in host.items()]} for host in hosts]
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps({"version": "1.0", "server_list": servers}))
+    return path
+
+
+def test_a_rank_table_gives_the_devices_of_a_host(tmp_path):
+    found = read_rank_table(table(tmp_path, {0: 4, 1: 5}, {2: 0, 3: 7}))
+    assert found.host_devices(1, nodes=2, workers=2) == {2: 0, 3: 7}
+    with pytest.raises(UserError, match="has 2 hosts, the job has 1"):
+        found.host_devices(0, nodes=1, workers=2)
+    with pytest.raises(UserError, match=r"host 0 has ranks \[0, 1\], expected 0 to 3 with --workers 4"):
+        found.host_devices(0, nodes=2, workers=4)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "expected an object with the list server_list"),
+        ('{"server_list": []}', "expected an object with the list server_list"),
+        ('{"server_list": [{"device": [{"rank_id": "x", "device_id": "0"}]}]}', r"server_list\[0\].device must be a list"),
+        ('{"server_list": [{"device": [{"rank_id": "0", "device_id": "0"}, {"rank_id": "0", "device_id": "1"}]}]}', "distinct"),
+        ("{", "not JSON"),
+    ],
+)
+def test_other_files_are_no_rank_tables(tmp_path, text, message):
+    path = tmp_path / "table.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_rank_table(path)
