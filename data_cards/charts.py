@@ -1,4 +1,4 @@
-"""Charts of a card, uint8 RGB. OpenCV draws them, because equal numbers must give files with equal bytes."""
+"""Charts of a card, uint8 RGB. OpenCV draws them, because equal numbers must produce files with equal bytes."""
 
 from pathlib import Path
 

@@ -13,8 +13,8 @@ from pipeline.records.manifest import MANIFEST, SAMPLES, SHARD_FILE, SHARD_ROWS,
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 PACKAGE = "openpose-mindspore"
-# The specification requires a date of publication; this one is used if the source has none. Today's date would give equal record
-# sets different cards.
+# The specification requires a date of publication; this one is used if the source has none. Today's date would make cards of equal record
+# sets differ.
 UNKNOWN_DATE = "1970-01-01"
 METHOD = "Cao et al., Realtime Multi-Person 2D Pose Estimation using Part Affinity Fields, CVPR 2017, arXiv:1611.08050"
 # From appendix 1 of the specification; mlcroissant 1.1 expects exactly this.

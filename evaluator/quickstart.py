@@ -1,6 +1,6 @@
 """The whole pipeline on generated data: images of drawn people, records, training, AP on unseen images, pictures.
 
-Every step is a command that you could type, and is printed before it runs. Steps whose output exists are skipped, and the
+Every step is a command that you could type, and is printed before it runs. Steps whose output exists are skipped, and
 training continues from its newest checkpoint, so that a quickstart that was stopped continues with the same command.
 """
 
@@ -141,7 +141,7 @@ def evaluate_command(run: Path, people: Path, out: Path) -> list[str]:
 
 def _run(command: list[str]) -> None:
     """Run a step. Ctrl-C reaches it from the terminal; SIGTERM is passed on."""
-    if command[2:4] == ["evaluator", "run"]:  # evaluated again on every run, because the training may have continued
+    if command[2:4] == ["evaluator", "run"]:  # evaluated again on every run, because training may have continued
         shutil.rmtree(command[-1], ignore_errors=True)
     process = subprocess.Popen(command)
     try:

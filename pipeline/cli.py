@@ -154,7 +154,7 @@ def as_options(values: Mapping[str, Any]) -> list[str]:
 
 
 def guarded(prog: str, work: Callable[[], int | None]) -> int:
-    """Run `work` with SIGTERM raised as an exception. Print errors of the user as one line and return the exit code."""
+    """Run `work` with SIGTERM raised as an exception. Print user errors as one line and return the exit code."""
     previous = signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         return work() or 0

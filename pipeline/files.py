@@ -96,7 +96,7 @@ def fsync(path: Path) -> None:
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder; on success rename it to `out`, otherwise delete it. Raises UserError as `refuse_used`."""
+    """Yield a temporary folder; on success rename it to `out`, otherwise delete it. Raises UserError like `refuse_used`."""
     refuse_used(out)
     out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -3,15 +3,18 @@
 import contextlib
 import dataclasses
 import difflib
+import inspect
 import io
 import re
 import textwrap
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from unittest import mock
 
 import tyro
+from docstring_parser import attrdoc
 
 _TYRO_SETTINGS = (tyro.conf.OmitArgPrefixes,)
 
@@ -24,7 +27,7 @@ def run_tyro(config: type, args: Sequence[str], *, prog: str, default: Any, desc
     """Parse `args` into an instance of `config`. Raises OptionError with a one-line message; prints and exits for `--help`."""
     messages = io.StringIO()
     try:
-        with contextlib.redirect_stderr(messages):
+        with contextlib.redirect_stderr(messages), _joined_help_lines():
             return tyro.cli(config, args=list(args), prog=prog, default=default, description=description, config=_TYRO_SETTINGS)
     except ValueError as error:  # raised by `config` itself, not by one of its groups
         raise OptionError(str(error)) from error
@@ -32,6 +35,23 @@ def run_tyro(config: type, args: Sequence[str], *, prog: str, default: Any, desc
         if not stop.code:
             raise
         raise OptionError(_summarize(messages.getvalue(), option_types(config))) from stop
+
+
+@contextlib.contextmanager
+def _joined_help_lines() -> Iterator[None]:
+    """Within a block, let `--help` wrap field docstrings to the terminal.
+
+    tyro joins the lines of a docstring only if they are not indented, and docstring_parser does not remove the indentation of
+    attribute docstrings.
+    """
+    value_of = attrdoc.ast_get_constant_value
+
+    def cleaned(node: Any) -> Any:
+        value = value_of(node)
+        return re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(value)) if isinstance(value, str) else value
+
+    with mock.patch.object(attrdoc, "ast_get_constant_value", cleaned):
+        yield
 
 
 def convert(value: Any, kind: Any, name: str) -> Any:

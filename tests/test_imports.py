@@ -1,4 +1,4 @@
-"""The rules of the house: imports follow the data, importing is light and does nothing, every --help shows an example."""
+"""Rules of the project: imports follow the data, importing is light and does nothing, every --help shows an example."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""The READMEs are true: their commands run on small data, their options and files exist, and their option tables are current."""
+"""The READMEs are correct: their commands run on small data, their options and files exist, and their option tables are current."""
 
 import re
 import shlex

@@ -19,7 +19,7 @@ LOG_FLOOR = 1e-3  # smaller heatmap values are noise, and their logarithms would
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeConfig:
-    """Thresholds of the decoder, in the units of the fields: a perfect peak is 1 high, a perfect PAF vector has length 1."""
+    """Thresholds of the decoder, in the units of the fields: a perfect peak has height 1, a perfect PAF vector has length 1."""
 
     peak_threshold: float = 0.03
     """Minimum height of a peak. This is the threshold to tune for a network; weak networks need a low one."""

@@ -16,7 +16,7 @@ class ExportConfig:
     (B, J + 1, H / stride, W / stride) and PAFs (B, 2 L, H / stride, W / stride). Before the file is written to --out, it is
     run and compared with the checkpoint (AIR is not compared).
 
-    The metadata describe skeleton, stride, input size, normalization and the decoder settings given here: inside an ONNX file,
+    The metadata describes skeleton, stride, input size, normalization and the decoder settings given here: inside an ONNX file,
     and in a .json file beside a MINDIR or AIR file.
 
     Example: python -m evaluator export --checkpoint runs/first --format ONNX --out openpose.onnx

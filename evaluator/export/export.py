@@ -1,4 +1,4 @@
-"""The command `export`: write a network as MINDIR, ONNX or AIR, with metadata that describe how to decode its fields.
+"""The command `export`: write a network as MINDIR, ONNX or AIR, with metadata that describes how to decode its fields.
 
 The exported network takes decoded images, uint8 RGB. Normalization is part of the graph, so that it cannot be done wrong, and
 only a quarter of the bytes of a float image are transferred to the device.

@@ -118,7 +118,7 @@ class MergeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class WatchConfig:
-    """Evaluate each new checkpoint while the training runs, and keep a leaderboard and the best checkpoint.
+    """Evaluate each new checkpoint while a training run is in progress, and keep a leaderboard and the best checkpoint.
 
     Example: python -m evaluator watch --run runs/coco --annotations person_keypoints_val2017.json --images val2017 --out watched
 
@@ -126,7 +126,7 @@ class WatchConfig:
     """
 
     run: Path
-    """Run folder of the training (its --out); it need not exist yet."""
+    """Run folder (--out of the training run); it need not exist yet."""
     annotations: Path
     """COCO keypoint annotation file."""
     images: Path
@@ -136,7 +136,7 @@ class WatchConfig:
     metric: Metric = "AP"
     """Metric that decides which checkpoint is the best."""
     stop_with_training: bool = False
-    """Stop when the training has ended and all its checkpoints are evaluated."""
+    """Stop when the training run has ended and all its checkpoints are evaluated."""
     max_evaluations: int | None = None
     """Stop when this many checkpoints are evaluated, including those of earlier runs of this command."""
     idle_minutes: float | None = None

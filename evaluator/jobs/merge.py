@@ -59,7 +59,7 @@ def _common_identity(parts: dict[Path, dict[str, Any]]) -> dict[str, Any]:
         number, total = about["shard"]
         if total != count:
             raise UserError(
-                f"shard {part}: is {number}/{total}, but {first} is one of {count}; give the shards of one evaluation"
+                f"shard {part}: is {number}/{total}, but {first} is one of {count} shards; give the shards of one evaluation"
             )
         if changed := differences(common, _without_shard(about), (f"in {first}", f"in {part}")):
             raise UserError(f"shard {part}: belongs to another evaluation than {first} ({changed})")

@@ -37,7 +37,7 @@ class Outcome:
 
 
 def score(document: CocoFile, skeleton: Skeleton, images: list[Image], found: Found) -> Outcome:
-    """Convert people to COCO results and score them. Raises UserError if results and annotations do not belong together."""
+    """Convert people to COCO results and score them. Raises UserError if results and annotations do not match."""
     results = [
         entry
         for image in images

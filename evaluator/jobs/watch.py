@@ -2,10 +2,10 @@
 
     OUT/step-00005000/      output of `run` for that checkpoint
     OUT/leaderboard.json    all evaluated checkpoints, best first
-    OUT/best.safetensors    hard link to (or copy of) the best checkpoint; the training may delete its own
-    OUT/held/               checkpoints to be evaluated, linked or copied so that the training cannot delete them
+    OUT/best.safetensors    hard link to (or copy of) the best checkpoint; the training run may delete its own
+    OUT/held/               checkpoints to be evaluated, linked or copied so that the training run cannot delete them
 
-A checkpoint is added to `held` first and removed last, so that a watch that is killed at any moment can be continued with the
+A checkpoint is added to `held` first and removed last, so that a `watch` that is killed at any moment can be continued with the
 same command.
 """
 
@@ -50,7 +50,7 @@ def evaluate_in_process(config: RunConfig) -> int:
 
     The options are passed in a file beside the checkpoint: no value is lost or read as an option.
     """
-    assert config.checkpoint is not None, "a watch evaluates checkpoints"
+    assert config.checkpoint is not None, "`watch` evaluates checkpoints"
     options = config.checkpoint.with_suffix(".yaml").absolute()
     save_config(config, options)
     try:
@@ -84,17 +84,17 @@ class Watch:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Own the output folder. Raises UserError if it contains something else or another watch is running."""
+        """Own the output folder. Raises UserError if it contains something else or another `watch` is running."""
         out, board = self.config.out, self.config.out / LEADERBOARD
         if out.exists() and any(out.iterdir()) and not board.exists():
-            raise UserError(f"output folder {out}: not empty, and not the output of a watch; choose an empty or new folder")
+            raise UserError(f"output folder {out}: not empty, and not the output of `watch`; choose an empty or new folder")
         if board.exists():
             self._read_board(read_json(board, "leaderboard"))
         else:
             out.mkdir(parents=True, exist_ok=True)
             self._write_board()
         self.held.mkdir(exist_ok=True)
-        with locked(out / LOCK, f"{out}: another watch is writing to this folder"):
+        with locked(out / LOCK, f"{out}: another `watch` is writing to this folder"):
             remove_unfinished(out)
             yield
 
@@ -102,7 +102,7 @@ class Watch:
         settings = {**self.settings, "metric": self.config.metric}
         if changed := differences({**board["settings"], "metric": board["metric"]}, settings):
             raise UserError(
-                f"{self.config.out}: this watch was started with other settings ({changed}); use the same ones, "
+                f"{self.config.out}: this `watch` was started with other settings ({changed}); use the same ones, "
                 "or choose another --out"
             )
         # Failed evaluations are tried again.
@@ -119,7 +119,7 @@ class Watch:
                 self._process(held[0])
                 last_s = time.monotonic()
             elif self.config.stop_with_training and self.entries and not training:
-                print(f"the training in {self.config.run} has ended")
+                print(f"the training run in {self.config.run} has ended")
                 return
             elif self.config.idle_minutes is not None and time.monotonic() - last_s >= 60 * self.config.idle_minutes:
                 print(f"no new checkpoint in {self.config.run} for {self.config.idle_minutes:g} minutes")
@@ -134,7 +134,7 @@ class Watch:
         return is_locked(self.config.run / layout.LOCK)
 
     def _hold_new(self) -> None:
-        """Hold every complete checkpoint that is not evaluated yet, before the training deletes it."""
+        """Hold every complete checkpoint that is not evaluated yet, before the training run deletes it."""
         for path in list_checkpoints(self.config.run):
             try:
                 facts = path.stat()
@@ -146,13 +146,13 @@ class Watch:
                 digest = file_facts(path)["sha256"]
                 if info.step not in self.entries:
                     link_or_copy(path, layout.checkpoint_path(self.held, info.step))
-            except (UserError, FileNotFoundError) as error:  # incomplete (so far), or just deleted by the training
+            except (UserError, FileNotFoundError) as error:  # incomplete (so far), or just deleted by the training run
                 print(f"skipped: {error}", file=sys.stderr)
                 continue
             if self.entries.get(info.step, {"sha256": digest})["sha256"] != digest:
                 raise UserError(
                     f"{path}: differs from the checkpoint of step {info.step} that {self.config.out} contains; "
-                    "the training was restarted; choose another --out"
+                    "the training run was restarted; choose another --out"
                 )
 
     def _process(self, held: Path) -> None:

@@ -17,7 +17,7 @@ from pipeline.datasets.coco import Annotation, CocoFile
 from pipeline.skeleton import Skeleton
 
 JOINT_ERRORS = {
-    "miss": "joint near no ground-truth joint of its kind, of this person or another",
+    "miss": "joint that is not near any ground-truth joint of its kind, of this person or another",
     "swap": "joint nearer to the same (or the mirrored) joint of another person",
     "inversion": "joint nearer to the mirrored joint of the same person",
     "jitter": "joint near the ground truth, but not close (similarity from 0.5 to 0.85)",

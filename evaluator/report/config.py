@@ -14,7 +14,7 @@ class ReportConfig:
     """Write an HTML page about evaluations.
 
     It contains the COCO metrics, precision-recall curves, figures per keypoint, an error analysis with the AP that fixing each
-    kind of error would give, and a gallery of the best, median and worst images with predictions and ground truth.
+    kind of error would yield, and a gallery of the best, median and worst images with predictions and ground truth.
 
     Example: python -m evaluator report ap --annotations person_keypoints_val2017.json --images val2017
 

@@ -47,7 +47,7 @@ class BuildConfig:
     """Folder of the record set; must be absent or empty. To resume a build or add variants, run the same command again."""
     preset: Literal["reference", "cmu"] = "reference"
     """Defaults of the augmentation: reference (the MindSpore model zoo) or cmu (CMU's training: scale relative to the person, 1/3
-    to 1.5; rotation within 45 degrees; no color shift; 2 % images without people)."""
+    to 1.5; rotation within 45 degrees; no color shift; 2% images without people)."""
     skeleton: Path | None = None
     """Skeleton file for keypoints other than COCO's: YAML or JSON with name, joints, limbs, mirror_pairs, source_joints, sigmas,
     derived."""

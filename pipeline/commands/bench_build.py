@@ -89,7 +89,7 @@ def _time_stages(build: BuildConfig, samples: list[Sample]) -> tuple[StageTimes,
 
 
 def _print_stages(times: StageTimes, num_samples: int, sample_ms: float) -> None:
-    """Print CPU time by stage; what the stages do not cover out of `sample_ms` is the last line."""
+    """Print CPU time by stage; the last line is the part of `sample_ms` that no stage covers."""
     print(f"\n{'stage':<36}{'ms per sample':>14}{'share':>8}")
     stages = {stage: 1000 * seconds / num_samples for stage, seconds in times.seconds.items()}
     stages["statistics, CRC, write, read back"] = sample_ms - sum(stages.values())

@@ -66,7 +66,7 @@ class CocoFile:
     """A checked COCO keypoint file.
 
     images: sorted by id. annotations: those of category `category_id`, by image id. licenses: name and URL by id.
-    info: what the file says about itself.
+    info: the file's own description.
     """
 
     def __init__(self, path: Path, skeleton: Skeleton) -> None:
@@ -188,7 +188,7 @@ def _is_coordinate(value: Any) -> bool:
 
 
 def _expected_segmentation(segmentation: Any, size: tuple[int, int]) -> str:
-    """Return what an invalid segmentation should have been; empty for valid polygons, a valid RLE, and no segmentation.
+    """Return what was expected instead of an invalid segmentation; empty for valid polygons, a valid RLE, and no segmentation.
 
     Checks everything, because pycocotools crashes or hangs on invalid polygons and run lengths.
     """

@@ -1,8 +1,8 @@
-"""The ignore mask: where the loss does not count. All rules of what is ignored are in this module.
+"""The ignore mask: cells that do not count in the loss. All rules of what is ignored are in this module.
 
-1. Ignored are people who are not targets, and crowds except for the targets inside them (`ignore_mask`).
+1. People who are not targets are ignored, and so are crowds, except for the targets inside them (`ignore_mask`).
 2. The mask is dilated by DILATION_PX (`warp_to_cells`).
-3. A cell that shows a joint or limb of a target is never ignored (`keep_targets`).
+3. A cell that contains a joint or limb of a target is never ignored (`keep_targets`).
 """
 
 import cv2
@@ -63,7 +63,7 @@ def warp_to_cells(ignore: np.ndarray | None, matrix: np.ndarray, *, insize: int,
 
 
 def keep_targets(ignore: np.ndarray, heatmaps: np.ndarray, pafs: np.ndarray) -> np.ndarray:
-    """Return the cells, bool (h, w), without those that show a joint or limb of a target.
+    """Return the cells, bool (h, w), without those that contain a joint or limb of a target.
 
     heatmaps, pafs: quantized targets of the crop. Without this rule, small people next to an unlabeled person would be covered by
     that person's dilated mask and never be learned.
@@ -79,7 +79,7 @@ def to_cells(mask: np.ndarray, stride_px: int) -> np.ndarray:
 
 
 def _dilate(mask: np.ndarray) -> np.ndarray:
-    """Return bool (H, W), True within DILATION_PX of a True pixel. The distance is accurate to 2 %; exact takes three times as long."""
+    """Return bool (H, W), True within DILATION_PX of a True pixel. The distance is accurate to 2%; an exact one takes three times as long."""
     if not mask.any():
         return mask
     distance = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)

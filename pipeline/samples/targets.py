@@ -119,7 +119,7 @@ def render_targets(keypoints: np.ndarray, *, skeleton: Skeleton, config: TargetC
 
 
 def shown_cells(heatmaps: np.ndarray, pafs: np.ndarray) -> np.ndarray:
-    """Return the cells that show a joint (heatmap at least half its peak) or a limb, bool (h, w). Takes quantized targets."""
+    """Return the cells that contain a joint (heatmap at least half its peak) or a limb, bool (h, w). Takes quantized targets."""
     return (heatmaps[:-1] > HEATMAP_LEVELS // 2).any(axis=0) | pafs.any(axis=0)
 
 

@@ -147,7 +147,7 @@ def _add_torso(
 
 
 def _add_shirt_front(figure: Figure, neck: np.ndarray, chest: np.ndarray, girth: float, clothes: Clothes) -> None:
-    """Add neckline, logo or buttons, by which the front of a body differs from its back."""
+    """Add neckline, logo or buttons, which tell the front of a body from its back."""
 
     def place(x: float, y: float, z: float) -> np.ndarray:
         return neck + chest @ np.array([x, y, z])

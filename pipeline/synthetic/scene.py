@@ -1,4 +1,4 @@
-"""Random scenes: background, objects, people from the smallest to the largest, and the photograph of them."""
+"""Random scenes: background, objects, people from the smallest to the largest, and the effects of a camera."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

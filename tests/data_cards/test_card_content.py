@@ -147,7 +147,7 @@ def test_provenance_settings_and_selection_match_the_manifest(text, records, ann
 
 
 def test_every_version_is_named_for_what_it_is(text):
-    """The package version comes from setup.cfg; the versions of the builder and of the row schema are other numbers."""
+    """The package version comes from setup.cfg; the builder and the row schema have version numbers of their own."""
     setup = configparser.ConfigParser()
     setup.read(SETUP_CFG)
     creation = table(text, "Creation")

@@ -167,7 +167,7 @@ def test_parts_that_are_not_all_of_one_evaluation_are_refused_by_name(noise, who
     [*_, mirrored] = shards(noise, tmp_path / "mirrored", 3, inference=InferConfig(mirror=True))
     assert "mirror: False" in rejection((one, two, mirrored), noise[0], tmp_path)
     [*_, fourth] = shards(noise, tmp_path / "four", 4)
-    assert f"shard {fourth}: is 4/4, but {one} is one of 3" in rejection((one, two, fourth), noise[0], tmp_path)
+    assert f"shard {fourth}: is 4/4, but {one} is one of 3 shards" in rejection((one, two, fourth), noise[0], tmp_path)
     [again, *_] = shards(noise, tmp_path / "again", 3)
     assert f"shard {again}: is 1/3, and so is {one}" in rejection((one, again, three), noise[0], tmp_path)
 

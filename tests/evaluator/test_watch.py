@@ -192,13 +192,13 @@ def test_other_settings_a_restarted_training_and_other_folders_are_rejected(plac
         watch(config_of(place), Evaluator())
     (place / "other").mkdir()
     (place / "other" / "notes.txt").touch()
-    with pytest.raises(UserError, match="not the output of a watch"):
+    with pytest.raises(UserError, match="not the output of `watch`"):
         watch(config_of(place, out=place / "other"), Evaluator())
 
 
 def test_two_watches_cannot_share_a_folder(place):
     first = Watch(config_of(place), Evaluator())
-    with first.claimed(), pytest.raises(UserError, match="another watch"):
+    with first.claimed(), pytest.raises(UserError, match="another `watch`"):
         watch(config_of(place), Evaluator())
 
 

@@ -171,6 +171,15 @@ def test_an_error_in_a_file_names_file_and_key(parsed_file, capsys, tmp_path, te
     assert error.startswith(f"--config {tmp_path / 'c.yaml'}: {message}"), error
 
 
+def test_help_wraps_field_docstrings_to_the_terminal():
+    """The lines of a docstring in the source are not lines of the help."""
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer", "train", "--help"], capture_output=True, text=True, env={**os.environ, "COLUMNS": "78"}
+    )
+    lines = [line[26:].strip("│ ") for line in done.stdout.splitlines() if line.startswith("│" + 25 * " ")]
+    assert "Cao et al. 2019), lightweight (network and" in lines, lines
+
+
 def test_a_missing_file_is_named(tmp_path, capsys):
     assert "absent.yaml: No such file" in error_of(capsys, lambda: parsed("--config", str(tmp_path / "absent.yaml")))
 

@@ -265,7 +265,7 @@ def test_unreadable_json_is_named(tmp_path, text, message):
 
 
 def test_only_pipeline_files_renames_and_locks():
-    """Durability has one home: no other module renames, links, copies, locks or flushes files."""
+    """All durable output goes through one module: no other module renames, links, copies, locks or flushes files."""
     modules = {"fcntl"}
     functions = {"os.replace", "os.rename", "os.renames", "os.link", "os.fsync", "shutil.move", "shutil.copyfile", "shutil.copy"}
     found = set()

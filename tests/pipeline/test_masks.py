@@ -44,7 +44,7 @@ def test_cells_match_the_definition(box, degrees, scale, shift):
     matrix = geometry.compose(geometry.resizing(scale, scale), geometry.rotation(degrees))
     matrix = geometry.compose(matrix, geometry.translation(*shift))
     cells = masks.warp_to_cells(ignore, matrix, insize=INSIZE, stride_px=STRIDE_PX)
-    # Nearest-neighbor rounding and the distance, accurate to 2 %, may differ by a pixel.
+    # Nearest-neighbor rounding and the distance, accurate to 2%, may differ by a pixel.
     least = literal_cells(ignore, matrix, masks.DILATION_PX - 1.5)
     most = literal_cells(ignore, matrix, masks.DILATION_PX + 1.5)
     assert (least <= cells).all() and (cells <= most).all()

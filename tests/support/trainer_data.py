@@ -7,11 +7,12 @@ import numpy as np
 
 from pipeline.build.build import run as build
 from pipeline.build.config import BuildConfig
-from pipeline.cli import as_options, flatten
+from pipeline.cli import as_options, flatten, main
 from pipeline.samples.targets import TargetConfig
 from pipeline.skeletons import COCO18
 from pipeline.synthetic.config import SynthesizeConfig
 from pipeline.synthetic.synthesize import run as synthesize
+from trainer.__main__ import COMMANDS
 from trainer.networks.config import NetworkConfig
 from trainer.run import checkpoint
 from trainer.run.checkpoint import CheckpointInfo
@@ -46,3 +47,9 @@ def make_info(**changes) -> CheckpointInfo:
 
 def small_tensors(value: float = 1.0) -> checkpoint.Tensors:
     return {"network.a": np.full((2, 3), value, np.float32), "optimizer.b": np.arange(4, dtype=np.float32), "n": np.float32(2)}
+
+
+def train(records: Path, out: Path, *more: str) -> int:
+    """Run the command `train` with a tiny network; return its exit code."""
+    words = f"train --preset small --records {records} --out {out} --batch-size 4 --log-interval 2 --device-target CPU".split()
+    return main("trainer", "", COMMANDS, [*words, "--lr-schedule", "steps", *TINY_OPTIONS, *more])

@@ -8,13 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from trainer_data import TINY, TINY_OPTIONS, make_records
+from trainer_data import TINY, make_records, train
 
-from pipeline.cli import main
 from pipeline.errors import UserError
 from pipeline.records.manifest import SHARDS, read_manifest
 from pipeline.records.reader import read_rows
-from trainer.__main__ import COMMANDS
 from trainer.loop.optimizer import LearningRates
 from trainer.networks.inference import build
 from trainer.networks.network import initialize
@@ -29,11 +27,6 @@ RESIDUAL = ["--residual", "--backbone-channels", "4", "4", "4", "4", "4", "--nec
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     return make_records(tmp_path_factory.mktemp("data"))
-
-
-def train(records, out, *more: str) -> int:
-    words = f"train --preset small --records {records} --out {out} --batch-size 4 --log-interval 2 --device-target CPU".split()
-    return main("trainer", "", COMMANDS, [*words, "--lr-schedule", "steps", *TINY_OPTIONS, *more])
 
 
 def read_events(folder: Path) -> list:

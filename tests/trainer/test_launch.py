@@ -140,7 +140,7 @@ def test_msrun_can_start_and_resume_a_run(records, of_two, tmp_path):
 
 
 def test_waiting_for_the_other_ranks_is_bounded_if_a_signal_arrives_as_one_fails(tmp_path):
-    """Before, the wait had no limit: the other ranks had not been sent the signal yet."""
+    """This wait once had no limit, because the other ranks had not been sent the signal yet."""
     waited_s = []
     job = Job.__new__(Job)
     job.ranks = {0: SimpleNamespace(poll=lambda: 1, returncode=1), 1: SimpleNamespace(poll=lambda: None)}

@@ -7,10 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from trainer_data import TINY_OPTIONS, make_records
+from trainer_data import make_records, train
 
-from pipeline.cli import main
-from trainer.__main__ import COMMANDS
 from trainer.config import TrainConfig
 from trainer.loop.config import OptimConfig
 from trainer.loop.optimizer import LearningRates, break_points, learning_rates
@@ -24,11 +22,6 @@ from trainer.run.plan import FEW_STEPS, Plan, free_bytes, past_speed
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     return make_records(tmp_path_factory.mktemp("data"))
-
-
-def train(records, out, *more: str) -> int:
-    words = f"train --preset small --records {records} --out {out} --batch-size 4 --log-interval 2 --device-target CPU".split()
-    return main("trainer", "", COMMANDS, [*words, "--lr-schedule", "steps", *TINY_OPTIONS, *more])
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ def stage_losses(outputs: tuple[Fields, ...], heatmaps: ms.Tensor, pafs: ms.Tens
 
     outputs: per stage float32 (B, J + 1, h, w) and (B, 2 L, h, w), None for a missing branch.
     heatmaps: uint8 (B, J + 1, h, w), 255 = 1. pafs: int8 (B, 2 L, h, w), 127 = 1. mask: uint8 (B, h, w), 1 = ignored.
-    The mean is over all cells, ignored ones count as 0. Therefore the losses of equal parts of a batch average to that of the
+    The mean is over all cells; ignored ones count as 0. The losses of equal parts of a batch therefore average to that of the
     batch.
     """
     counts = ops.expand_dims(1.0 - ops.cast(mask, ms.float32), 1)

@@ -1,4 +1,4 @@
-"""What is left to do of a run, and the assembly of its `Plan`."""
+"""What remains of a run, and the assembly of its `Plan`."""
 
 from trainer.config import TrainConfig
 from trainer.data.stream import Stream

@@ -6,8 +6,8 @@ An unfolded convolution is a 1x1 convolution instead, with the same weights, res
 - The k columns of the kernel become input channels: the input is copied k times, each copy shifted horizontally.
 - The k rows of the kernel become output channels, which are shifted vertically and added.
 
-Until it is unfolded, the layer is an ordinary `nn.Conv2d`. Whether unfolding pays off for a network is decided by
-`NetworkConfig.unfolds`.
+Until it is unfolded, the layer is an ordinary `nn.Conv2d`. `NetworkConfig.unfolds` decides whether unfolding
+pays off for a network.
 """
 
 from typing import Any

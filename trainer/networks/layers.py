@@ -37,20 +37,13 @@ def plain_layers(in_channels: int, widths: Widths) -> list[nn.Cell]:
 
 
 def normalized(
-    in_channels: int,
-    out_channels: int,
-    kernel_size: int,
-    *,
-    stride: int = 1,
-    dilation: int = 1,
-    groups: int = 1,
-    has_bias: bool = False,
-    gamma: str = "ones",
+    in_channels: int, out_channels: int, kernel_size: int, *, has_bias: bool = False, gamma: str = "ones", **shape: int
 ) -> list[nn.Cell]:
-    """Return a convolution and its batch normalization (Ioffe and Szegedy, ICML 2015), which replaces the bias."""
-    layer = convolution(
-        in_channels, out_channels, kernel_size, stride=stride, dilation=dilation, groups=groups, has_bias=has_bias
-    )
+    """Return a convolution and its batch normalization (Ioffe and Szegedy, ICML 2015), which replaces the bias.
+
+    shape: `stride`, `dilation` and `groups` of `convolution`.
+    """
+    layer = convolution(in_channels, out_channels, kernel_size, has_bias=has_bias, **shape)
     return [layer, nn.BatchNorm2d(out_channels, gamma_init=gamma)]
 
 

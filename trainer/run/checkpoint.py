@@ -2,7 +2,7 @@
 
 The file is safetensors (https://github.com/huggingface/safetensors). Prefixes of its tensors: "network." for weights, "ema."
 for their averages (with --ema-decay), "optimizer." and "loss_scale." for the state of both, "log." for the open log interval.
-Its metadata hold the `CheckpointInfo` as JSON and a CRC32 of everything. The file is complete or absent.
+Its metadata holds the `CheckpointInfo` as JSON and a CRC32 of everything. The file is complete or absent.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Who may write into a run folder: one process at a time, and never into a folder of something else."""
+"""Write access to a run folder: for one process at a time, and never to a folder with other content."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ def refuse_foreign(out: Path, *, resume: bool) -> None:
 def claimed(out: Path, *, resume: bool) -> Iterator[None]:
     """Hold the lock of a run folder, which is created if needed and removed again if it stays empty.
 
-    Raises UserError for a folder of something else, and if another process holds the lock.
+    Raises UserError for a folder with other content, and if another process holds the lock.
     """
     is_new = not out.exists()
     refuse_foreign(out, resume=resume)

@@ -32,7 +32,7 @@ PANELS: list[tuple[str, Callable[[str], bool], bool]] = [
 
 
 def write_picture(path: Path, draw: Callable[[], bytes]) -> None:
-    """Write a picture, or print why it could not be drawn: no fault in drawing may end a training run."""
+    """Write a picture, or print why it could not be drawn: an error in drawing must not end a training run."""
     try:
         write_atomic(path, draw())
     except Exception as error:

@@ -26,7 +26,7 @@ function fill(node, attributes, children) {
 const color = (kind) => `var(--${kind})`;
 const figure = (value) => (value === null || value < 0 ? "–" : value.toFixed(3));
 const gain = (value) => (value > 0.0005 ? "+" : "") + value.toFixed(3);
-const share = (value) => `${(100 * value).toFixed(1)} %`;
+const share = (value) => `${(100 * value).toFixed(1)}%`;
 const dot = (kind) => element("i", { class: "dot", style: `background:${color(kind)}` });
 
 function table(node, heads, rows) {
