@@ -94,7 +94,7 @@ def make_step(network: Network, optimizer: Optimizer, scaler: amp.LossScaler, wo
 
     If a loss or gradient is not finite, the graph withholds the update: weights, optimizer, averages and batch normalization stay
     unchanged. It has no branch for this, because a branch would make the device wait for the host: a gradient is multiplied by 0,
-    and so on. The loss alone does not tell: on a CPU, ReLU and max pooling turn NaN into a number. With several processes, each
+    and so on. The loss alone does not show this: on a CPU, ReLU and max pooling turn NaN into a number. With several processes, each
     passes its part of the batch; losses and gradients are means over all processes, and all agree on `finite` and `stopping`, so
     that they continue, or stop, after the same step. Compiles at the first call, and again for each new shape.
     """

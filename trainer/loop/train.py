@@ -10,7 +10,7 @@ from trainer.data.stream import Stream
 from trainer.device import choose_device
 from trainer.distributed.agreement import require_agreement
 from trainer.distributed.world import World, join, local_device_id
-from trainer.loop.facts import facts
+from trainer.loop.rank_facts import facts
 from trainer.loop.training import Training
 from trainer.run.claim import claimed, refuse_foreign
 from trainer.run.curves import draw_curves, write_picture
