@@ -161,12 +161,11 @@ def guarded(prog: str, work: Callable[[], int | None]) -> int:
     except UserError as error:
         print(f"{prog}: error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"{prog}: stopped; run the same command again to continue, if the command can be resumed", file=sys.stderr)
-        return 130
-    except Terminated:
-        print(f"{prog}: terminated", file=sys.stderr)
-        return 143
+    except (KeyboardInterrupt, Terminated) as stop:
+        by, code = ("Ctrl-C", 130) if isinstance(stop, KeyboardInterrupt) else ("SIGTERM", 143)
+        # A command that needs more to continue says so in its exception.
+        print(f"{prog}: stopped by {by}; {str(stop) or 'run the same command again to continue'}", file=sys.stderr)
+        return code
     except OSError as error:
         print(f"{prog}: error: {error}", file=sys.stderr)
         return 1

@@ -115,6 +115,12 @@ def refuse_used(out: Path) -> None:
         raise UserError(f"output folder {out}: not an empty folder; choose an empty or new folder")
 
 
+def require_folder(path: Path, what: str) -> None:
+    """Raise UserError, naming the path, unless it is a folder. `what` says what was expected there."""
+    if not path.is_dir():
+        raise UserError(f"{what} {path}: {'is a file, not a folder' if path.exists() else 'no such folder'}")
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """Make `target` a hard link to `source`, or a copy if the file system does not support that. Replaces `target`."""
     temporary = temporary_path(target)

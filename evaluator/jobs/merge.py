@@ -10,7 +10,7 @@ from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, differences, parse
 from evaluator.jobs.run import choose_images
 from pipeline.datasets.coco import CocoFile
 from pipeline.errors import UserError
-from pipeline.files import file_facts, read_json, refuse_used
+from pipeline.files import file_facts, read_json, refuse_used, require_folder
 from pipeline.skeleton import Skeleton
 
 OF_THE_SHARD = ("shard", "people")  # entries of an identity that differ between the shards of one evaluation
@@ -19,8 +19,8 @@ OF_THE_SHARD = ("shard", "people")  # entries of an identity that differ between
 def run(config: MergeConfig) -> int:
     """Run the command. Raises UserError naming shards that are missing, given twice, damaged, or of another evaluation."""
     refuse_used(config.out)
-    if config.images is not None and not config.images.is_dir():
-        raise UserError(f"image folder {config.images}: no such folder")
+    if config.images is not None:
+        require_folder(config.images, "image folder")
     parts = {part: _read_identity(part) for part in config.parts}
     if len(parts) < len(config.parts):
         raise UserError(f"shard {next(p for p in config.parts if config.parts.count(p) > 1)}: given twice")

@@ -26,7 +26,7 @@ from evaluator.options import choose_batch_size
 from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile, Image
 from pipeline.errors import UserError
-from pipeline.files import file_facts, new_folder, read_json, refuse_used, write_json
+from pipeline.files import file_facts, new_folder, read_json, refuse_used, require_folder, write_json
 from pipeline.images import UnreadableImage, read_image
 from pipeline.progress import progress_bar
 from pipeline.skeleton import Skeleton
@@ -43,8 +43,8 @@ def run(config: RunConfig) -> int:
     """Run the command. Raises UserError for invalid inputs and for an output folder that is in use."""
     if not (config.out / EVALUATION).exists():
         refuse_used(config.out)
-    if config.images is not None and not config.images.is_dir():
-        raise UserError(f"image folder {config.images}: no such folder")
+    if config.images is not None:
+        require_folder(config.images, "image folder")
     if config.checkpoint is None:
         assert config.fields is not None, "RunConfig requires one of the two"
         return evaluate_source(config, None, {"fields": _sha256(config.fields, "fields")})

@@ -22,7 +22,7 @@ from evaluator.jobs.config import RunConfig, WatchConfig
 from evaluator.jobs.partial import differences
 from pipeline.cli import flatten, save_config
 from pipeline.errors import UserError
-from pipeline.files import file_facts, is_locked, link_or_copy, locked, read_json, remove_unfinished, write_json
+from pipeline.files import file_facts, is_locked, link_or_copy, locked, read_json, remove_unfinished, require_folder, write_json
 from trainer.run import layout
 from trainer.run.checkpoint import list_checkpoints, read_checkpoint, read_info
 
@@ -37,8 +37,7 @@ def run(config: WatchConfig) -> int:
     """Run the command. Raises UserError for invalid inputs and for an output folder that is in use."""
     if not config.annotations.is_file():
         raise UserError(f"annotation file {config.annotations}: no such file")
-    if not config.images.is_dir():
-        raise UserError(f"image folder {config.images}: no such folder")
+    require_folder(config.images, "image folder")
     watch = Watch(config, lambda checkpoint, out: evaluate_in_process(config.evaluation(checkpoint, out)))
     with watch.claimed():
         watch.loop()

@@ -28,7 +28,7 @@ from evaluator.report.evaluations import (
 from evaluator.report.gallery import choose, describe_image, pictures_of
 from pipeline.datasets.coco import CocoFile
 from pipeline.errors import UserError
-from pipeline.files import write_atomic
+from pipeline.files import require_folder, write_atomic
 from pipeline.skeleton import Skeleton
 from pipeline.wording import counted
 
@@ -40,8 +40,8 @@ def run(config: ReportConfig) -> int:
     out = config.out or config.evaluations[0] / "report.html"
     if out.exists() and not _is_report(out):
         raise UserError(f"output file {out}: exists and is not a report; choose another --out")
-    if config.images is not None and not config.images.is_dir():
-        raise UserError(f"image folder {config.images}: no such folder")
+    if config.images is not None:
+        require_folder(config.images, "image folder")
     evaluated = [read_evaluation(folder) for folder in config.evaluations]
     skeleton = common_skeleton(evaluated, config.skeleton)
     document = CocoFile(config.annotations, skeleton)

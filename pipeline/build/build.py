@@ -15,7 +15,7 @@ from pipeline.build.ranges import build_ranges
 from pipeline.build.worker import BUILDER_VERSION
 from pipeline.datasets.selection import Selection, read_annotations
 from pipeline.errors import UserError
-from pipeline.files import file_facts
+from pipeline.files import file_facts, require_folder
 from pipeline.progress import progress_bar
 from pipeline.records.codec import SCHEMA_VERSION
 from pipeline.records.manifest import CARD, MANIFEST, Manifest, count_lines, read_manifest
@@ -49,8 +49,7 @@ def run(config: BuildConfig, write_card: CardWriter | None = None) -> int:
 
 def _select(config: BuildConfig) -> Selection:
     """Read the annotation file and select images and people."""
-    if not config.images.is_dir():
-        raise UserError(f"image folder {config.images}: no such folder")
+    require_folder(config.images, "image folder")
     with progress_bar(total=1, desc="reading annotations", unit="file"):
         selection = read_annotations(
             config.annotations, skeleton=config.format.skeleton, person_filter=config.people, seed=config.seed

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -185,7 +186,7 @@ def test_a_missing_onnxruntime_is_named_with_the_command_to_install_it(monkeypat
 @pytest.mark.slow
 @pytest.mark.parametrize("saved", ["plain"], indirect=True)
 def test_the_example_finds_the_same_people_as_the_evaluator_without_mindspore(tmp_path, saved):
-    assert len(EXAMPLE.read_text().splitlines()) <= 36
+    assert len(EXAMPLE.read_text().splitlines()) <= 42
     blocked = f"import sys, runpy; sys.modules['mindspore'] = None; sys.argv = sys.argv[1:]; runpy.run_path({str(EXAMPLE)!r})"
     out, picture = tmp_path / "o.onnx", tmp_path / "picture.png"
     assert command("export", "--checkpoint", saved, "--format", "ONNX", "--out", out) == 0
@@ -199,8 +200,8 @@ def test_the_example_finds_the_same_people_as_the_evaluator_without_mindspore(tm
     assert done.returncode == 0, done.stderr
     network = load_network(saved)
     people = find_people(image_fields(network, image), COCO18, decoding)
-    lines = done.stdout.splitlines()
-    assert len(lines) == len(people) > 0
+    *lines, total = done.stdout.splitlines()
+    assert len(lines) == len(people) > 0 and total == f"people: {len(people)}"
     for line, person, score in zip(lines, people.keypoints, people.scores, strict=True):
         text, joints = line.split(" ", 1)
         assert float(text) == pytest.approx(float(score), abs=2e-3)
@@ -209,6 +210,19 @@ def test_the_example_finds_the_same_people_as_the_evaluator_without_mindspore(tm
         for name, place in joints.items():
             # The evaluator clips joints to the image.
             np.testing.assert_allclose(np.clip(place, 0, (149, 98)), person[COCO18.index(name), :2], atol=0.11)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("saved", ["plain"], indirect=True)
+def test_the_example_names_a_missing_image_and_shows_its_usage(tmp_path, saved):
+    out = tmp_path / "o.onnx"
+    assert command("export", "--checkpoint", saved, "--format", "ONNX", "--out", out) == 0
+    for words, message in (([], "python onnx_example.py openpose.onnx photo.jpg"), ([out, "no.jpg"], "no.jpg: no such file")):
+        done = subprocess.run(
+            [sys.executable, str(EXAMPLE), *map(str, words)], capture_output=True, text=True, cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
 
 
 def _properties(model):

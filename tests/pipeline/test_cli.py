@@ -282,6 +282,18 @@ def test_exit_codes(error, code, capsys):
     assert capsys.readouterr().err.startswith("prog: ")
 
 
+@pytest.mark.parametrize(("stop", "kind"), [(KeyboardInterrupt, "stopped by Ctrl-C"), (Terminated, "stopped by SIGTERM")])
+def test_a_signal_says_how_to_continue(stop, kind, capsys):
+    """A command can give its own advice: `train` continues only with --resume."""
+
+    def work(error):
+        raise error
+
+    guarded("prog", lambda: work(stop()))
+    guarded("prog", lambda: work(stop("use --resume")))
+    assert capsys.readouterr().err == f"prog: {kind}; run the same command again to continue\nprog: {kind}; use --resume\n"
+
+
 def test_bugs_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
         guarded("prog", lambda: 1 // 0)

@@ -26,6 +26,7 @@ from pipeline.files import (
     read_json,
     refuse_used,
     remove_unfinished,
+    require_folder,
     temporary_path,
     write_atomic,
     write_json,
@@ -287,3 +288,11 @@ def test_only_pipeline_files_renames_and_locks():
                     continue
             found |= {(str(path.relative_to(ROOT)), name) for name in used}
     assert {path for path, _ in found} == {"pipeline/files.py"}, sorted(found)
+
+
+def test_a_file_in_place_of_a_folder_is_called_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    require_folder(tmp_path, "image folder")
+    for name, problem in (("file", "is a file, not a folder"), ("absent", "no such folder")):
+        with pytest.raises(UserError, match=f"image folder {tmp_path / name}: {problem}"):
+            require_folder(tmp_path / name, "image folder")

@@ -1,12 +1,14 @@
 """Kill training runs at random moments, continue them, and compare the results byte by byte with uninterrupted runs.
 
-    python tests/studies/kill_campaign.py --kills 20 --kills-of-two 5
+    python tests/studies/kill_campaign.py --kills 20 5 10
 
 Too slow for the test suite; test_train and test_launch do the same a few times.
 """
 
 import random
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,23 +22,25 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))  # what pytest adds for the tests
 
-from launch_jobs import ended, launch, losses_of, ranks_of, start, train_words
+from launch_jobs import assert_no_process_left, ended, launch, launch_hosts, losses_of, ranks_of, start, train_words
 from trainer_data import make_records
 
 from pipeline.files import TEMPORARY
 from trainer.run import checkpoint
 
 STEPS = 120
+HOST_SECONDS = 10  # for a launcher to notice that another one is gone
+MEET_SECONDS = 40  # for a launcher to give up waiting for one that was killed before both had started
+ENDS_WITHIN_S = 75.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class CampaignConfig:
     """Kill runs of one and of two processes, and print when they were killed and whether the results are the same."""
 
-    kills: int = 20
-    """Number of kills of a run of one process."""
-    kills_of_two: int = 5
-    """Number of kills of one process of a run of two."""
+    kills: tuple[int, int, int] = (20, 5, 10)
+    """Number of kills of a run of one process, of one of two processes, and of a rank or a launcher of two hosts (two launchers
+    on this machine; some receive SIGTERM instead)."""
     seed: int = 0
     """Seed of the random moments."""
 
@@ -46,7 +50,7 @@ def main(config: CampaignConfig) -> None:
     folder = Path(tempfile.mkdtemp(prefix="kills-"))
     records = make_records(folder)
     print(f"{'processes':<11}{'kills':>6}{'before a step':>15}{'steps 1 to ' + str(STEPS):>17}{'while saving':>14}   result")
-    for processes, kills in ((1, config.kills), (2, config.kills_of_two)):
+    for processes, kills in ((1, config.kills[0]), (2, config.kills[1])):
         words = train_words(records, folder / f"whole-{processes}", 4 // processes, "--max-steps", str(STEPS))
         assert ended(launch(*words) if processes == 2 else start("trainer", *words))[0] == 0
         run, moments = folder / f"killed-{processes}", Counter()
@@ -56,7 +60,48 @@ def main(config: CampaignConfig) -> None:
         code, output = ended(launch(*words) if processes == 2 else start("trainer", *words))
         result = _difference(run, folder / f"whole-{processes}") if code == 0 else output
         print(f"{processes:<11}{kills:>6}{moments['start']:>15}{moments['step']:>17}{moments['save']:>14}   {result}", flush=True)
+    if config.kills[2]:
+        _kill_hosts(records, folder, config.kills[2], rng)
     shutil.rmtree(folder)
+
+
+def _kill_hosts(records: Path, folder: Path, kills: int, rng: random.Random) -> None:
+    """Kill parts of a job of two hosts, resume it, and print what was killed, how long the end took and the result."""
+    run, whole = folder / "killed-hosts", folder / "whole-hosts"
+    assert ended(launch(*train_words(records, whole, 2, "--max-steps", str(STEPS))))[0] == 0
+    words, more = (
+        train_words(records, run, 2, "--max-steps", str(STEPS)),
+        ("--host-seconds", str(HOST_SECONDS), "--meet-seconds", str(MEET_SECONDS)),
+    )
+    for number in range(kills):
+        hosts = launch_hosts(*words, more=more)
+        before = _wait_for_moment(run, hosts, kills, rng)
+        what, host = rng.choice(["rank", "launcher", "SIGTERM"]), rng.randrange(2)
+        target = ranks_of(run).get(str(host)) if what == "rank" else hosts[host]
+        if target is None:  # it has not started yet
+            what, target = "launcher", hosts[host]
+        target.send_signal(signal.SIGTERM if what == "SIGTERM" else signal.SIGKILL)
+        killed_s = time.monotonic()
+        found = [ended(process) for process in hosts]
+        took_s, codes = time.monotonic() - killed_s, [code for code, _ in found]
+        assert_no_process_left(run)
+        verdict = "ok" if 0 not in codes and took_s < ENDS_WITHIN_S else f"FAULT: {[output[-300:] for _, output in found]}"
+        steps = f"step {before} to {_newest_step(run)}"
+        print(f"host {host} {what:<9} {number + 1:>3}: exit codes {codes} after {took_s:4.1f} s, {steps}, {verdict}", flush=True)
+    codes = [ended(process)[0] for process in launch_hosts(*words, more=more)]
+    print(f"two hosts, {kills} kills: {_difference(run, whole) if codes == [0, 0] else f'exit codes {codes}'}", flush=True)
+
+
+def _wait_for_moment(run: Path, hosts: list[subprocess.Popen], kills: int, rng: random.Random) -> int:
+    """Wait for a random moment of a job, sometimes before its first step. Returns the step from which the job continued."""
+    before, steps = _newest_step(run), rng.randrange(-2, STEPS // kills)
+    if steps < 0:
+        time.sleep(rng.uniform(0, 6))
+        return before
+    while _steps_logged(run) < min(before + steps, STEPS - 5) and all(process.poll() is None for process in hosts):
+        time.sleep(0.002)
+    time.sleep(rng.uniform(0, 0.15))
+    return before
 
 
 def _start_and_kill(records: Path, run: Path, processes: int, rng: random.Random) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from trainer_data import TINY, make_info, small_tensors
 
 from pipeline.cli import flatten
@@ -189,3 +190,9 @@ def test_network_settings_that_an_older_checkpoint_lacks_take_their_defaults(sav
     assert loaded.info.network == flatten(TINY), "as in a new checkpoint, so that a run can continue from it"
     names = [p.name for p in network.get_parameters()]
     assert [p.name for p in loaded.network.get_parameters()] == names
+
+
+def test_a_foreign_safetensors_file_is_not_called_a_checkpoint_of_another_version(tmp_path):
+    save_file({"a": np.zeros(3, np.float32)}, tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match=r"other\.safetensors: not a checkpoint of this trainer"):
+        read_checkpoint(tmp_path / "other.safetensors")

@@ -99,7 +99,9 @@ def _run_job(config: LaunchConfig, spec: JobSpec, folder: Path, advice: str) -> 
             hosts.publish("stopped" if arrived else "failed" if failure else "done", failure)
             job.end(failed=bool(failure))
     if arrived:
-        raise KeyboardInterrupt if arrived[0] == signal.SIGINT else Terminated
+        raise (KeyboardInterrupt if arrived[0] == signal.SIGINT else Terminated)(
+            "to continue, run the same command with --resume"
+        )
     if failure:
         raise UserError(failure + advice)
 

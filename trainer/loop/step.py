@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -85,6 +86,16 @@ def saturates() -> bool:
     return os.environ.get("MS_ASCEND_CHECK_OVERFLOW_MODE") == "SATURATION_MODE" or amp._ascend_910a_target()
 
 
+def _make_gradients(network: Network, optimizer: Optimizer, scaler: amp.LossScaler) -> Callable[..., Any]:
+    """Return a function for the compiled step: (images, heatmaps, pafs, mask) -> (scaled loss, losses), gradients."""
+
+    def scaled_loss(images: ms.Tensor, heatmaps: ms.Tensor, pafs: ms.Tensor, mask: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+        losses = stage_losses(network(images), heatmaps, pafs, mask)
+        return scaler.scale(losses.sum()), losses
+
+    return ms.value_and_grad(scaled_loss, None, optimizer.weights, has_aux=True)
+
+
 def make_step(network: Network, optimizer: Optimizer, scaler: amp.LossScaler, world: World | None = None) -> Step:
     """Return the compiled step: (images, heatmaps, pafs, mask, rates, stop) -> packed result, for `StepResult.read`.
 
@@ -92,21 +103,16 @@ def make_step(network: Network, optimizer: Optimizer, scaler: amp.LossScaler, wo
     stop: float32 (), 1 if this process was asked to stop. The result is one tensor, float32 (2 S + 4,): the host reads it once,
     and later than it launches the step.
 
-    If a loss or gradient is not finite, the graph withholds the update: weights, optimizer, averages and batch normalization stay
-    unchanged. It has no branch for this, because a branch would make the device wait for the host: a gradient is multiplied by 0,
-    and so on. The loss alone does not show this: on a CPU, ReLU and max pooling turn NaN into a number. With several processes, each
-    passes its part of the batch; losses and gradients are means over all processes, and all agree on `finite` and `stopping`, so
-    that they continue, or stop, after the same step. Compiles at the first call, and again for each new shape.
+    If a loss or gradient is not finite, weights, optimizer, averages and batch normalization stay unchanged. (The loss alone does
+    not show it: on a CPU, ReLU and max pooling turn NaN into a number.) The graph has no branch for this, because a branch would
+    make the device wait for the host. With several processes, losses and gradients are means over all parts of the batch, and all
+    processes agree on `finite` and `stopping`. Compiles at the first call, and again for each new shape.
     """
     world = world or World()
     network.set_train()
     clip_norm, dynamic = optimizer.config.clip_norm, isinstance(scaler, amp.DynamicLossScaler)
 
-    def scaled_loss(images: ms.Tensor, heatmaps: ms.Tensor, pafs: ms.Tensor, mask: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
-        losses = stage_losses(network(images), heatmaps, pafs, mask)
-        return scaler.scale(losses.sum()), losses
-
-    gradients_of = ms.value_and_grad(scaled_loss, None, optimizer.weights, has_aux=True)
+    gradients_of = _make_gradients(network, optimizer, scaler)
     statistics = ms.ParameterTuple(running_averages(network))
     has_statistics, clears_status, is_distributed = len(statistics) > 0, saturates(), world.size > 1
     reduce, share = make_reduction(world, optimizer.weights), 1.0 / world.size

@@ -14,7 +14,7 @@ WAIT_S = 0.5e-3  # reading a result that is ready takes less
 
 @dataclass(frozen=True, kw_only=True)
 class Idle:
-    """Seconds that the device had nothing to do before a step: for want of data, and for want of the host."""
+    """Seconds for which the device was idle before a step, waiting for data and waiting for the host."""
 
     data_s: float
     host_s: float

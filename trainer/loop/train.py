@@ -17,6 +17,8 @@ from trainer.run.curves import draw_curves, write_picture
 from trainer.run.events import require_tensorboard
 from trainer.run.layout import CONFIG, CURVES
 
+ADVICE = "to continue, run the same command with --resume"
+
 
 def run(config: TrainConfig) -> int:
     """Run the command `train`, alone or as one of several processes. Raises UserError for errors that the user can fix."""
@@ -50,9 +52,9 @@ def run(config: TrainConfig) -> int:
         if world.leads and not stopped_by:
             write_picture(config.out / CURVES, lambda: draw_curves([config.out]))
     if stopped_by == signal.SIGTERM:
-        raise Terminated
+        raise Terminated(ADVICE)
     if stopped_by == signal.SIGINT:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(ADVICE)
     return 0
 
 

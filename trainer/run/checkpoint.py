@@ -101,10 +101,13 @@ def _open(path: Path) -> tuple[CheckpointInfo, dict[str, str]]:
         raise UserError(
             f"checkpoint {path}: truncated, damaged or not a checkpoint of this trainer ({error}); use another checkpoint"
         ) from error
-    if metadata.get("format") != FORMAT or metadata.get("version") != str(FORMAT_VERSION):
-        found = f"{metadata.get('format', 'unknown')} {metadata.get('version', '')}".strip()
+    if metadata.get("format") != FORMAT:
         raise UserError(
-            f"checkpoint {path}: format is {found}, expected {FORMAT} {FORMAT_VERSION}; use a checkpoint of this version"
+            f"checkpoint {path}: not a checkpoint of this trainer; use a file or a run folder that `python -m trainer train` wrote"
+        )
+    if metadata.get("version") != str(FORMAT_VERSION):
+        raise UserError(
+            f"checkpoint {path}: format version is {metadata.get('version')}, expected {FORMAT_VERSION}; use a checkpoint of this version"
         )
     try:
         info = json.loads(metadata["info"])

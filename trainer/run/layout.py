@@ -3,10 +3,10 @@
 RUN/config.yaml                 resolved configuration, readable by --config
     train.lock                  held by the process that trains, removed at its end
     log.jsonl                   one JSON line per log interval
-    step-XXXXXXXX.safetensors   checkpoints
+    step-NNNNNNNN.safetensors   checkpoints; N = digits of the step
     schedule.png                learning rates of the whole run
     curves.png                  curves of the log, drawn at the end of the run and by `plot`
-    pictures/step-XXXXXXXX.jpg  ground truth and predictions of a few samples (--picture-interval)
+    pictures/step-NNNNNNNN.jpg  ground truth and predictions of a few samples (--picture-interval)
     tensorboard/                TensorBoard event files (--tensorboard)
 RUN.ranks/                      output of each process of `launch`
 """

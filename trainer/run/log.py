@@ -130,7 +130,7 @@ class TrainingLog:
     ) -> None:
         """Add one step: its losses float32 (S, 2), samples, and gradient norm if known.
 
-        waited_s, host_wait_s: seconds in which the device had nothing to do for want of data, and for want of the host.
+        waited_s, host_wait_s: seconds for which the device was idle, waiting for data and waiting for the host.
         """
         self._loss_sum = self._loss_sum + losses
         self._num_steps += 1
