@@ -15,20 +15,21 @@ from pipeline.errors import UserError
 from trainer.distributed.world import World
 
 MAX_NAMED = 5
+MAX_FACTS = 255  # the same table on all ranks, also if one runs another version of the code with more options
 _DIGITS, _BITS = 2, 16  # a hash travels as two float32 numbers below 2^16: a CPU reduces only floats, exact up to 2^24
 
 
 def require_agreement(world: World, facts: Mapping[str, Any]) -> None:
     """Raise UserError, naming rank and field, unless `facts` (by name, with printable values) are the same on all ranks."""
-    if world.size == 1:
-        return
     import mindspore as ms
 
-    table = np.zeros((world.size, len(facts) + 1, _DIGITS), np.float32)
-    # The names come first: ranks with other fields, of another version, must not compare values of different fields.
-    table[world.rank] = [_digits("\n".join(facts)), *(_digits(value) for value in facts.values())]
+    table = np.zeros((world.size, 1 + MAX_FACTS, _DIGITS), np.float32)
+    table[world.rank, : 1 + len(facts)] = [_digits("\n".join(facts)), *(_digits(value) for value in facts.values())]
     table = world.summing()(ms.Tensor(table)).asnumpy()
-    differing = np.argwhere((table != table[:1]).any(axis=2))
+    differs = (table != table[:1]).any(axis=2)
+    if differs[:, 0].any():  # other names: the values belong to different fields
+        differs[:, 1:] = False
+    differing = np.argwhere(differs)
     if not len(differing):
         return
     names = ["the names of the options (another version of the code)", *facts]
@@ -36,10 +37,11 @@ def require_agreement(world: World, facts: Mapping[str, Any]) -> None:
     here = [
         f"{name} is {facts[name]}" for name in dict.fromkeys(names[field] for _, field in differing.tolist()) if name in facts
     ]
+    own = f" On rank {world.rank}, {', '.join(here[:MAX_NAMED])}." if here else ""
     more = f" (and {len(problems) - MAX_NAMED} more)" if len(problems) > MAX_NAMED else ""
     raise UserError(
-        f"the ranks do not agree: {'; '.join(problems[:MAX_NAMED])}{more}. On rank {world.rank}, {', '.join(here[:MAX_NAMED])}. "
-        "Start all hosts with the same options, records, checkpoint and code"
+        f"the ranks do not agree: {'; '.join(problems[:MAX_NAMED])}{more}.{own} Start all hosts with the same options, records, "
+        "checkpoint and code"
     )
 
 

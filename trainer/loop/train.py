@@ -63,5 +63,6 @@ def _prepared(config: TrainConfig, stream: Stream, world: World, device: str) ->
     training = Training(config, stream, world, device)
     if world.leads and training.state.notes:
         print("\n".join(training.state.notes), flush=True)
-    require_agreement(world, facts(training))
+    if world.size > 1:
+        require_agreement(world, facts(training))
     return training
