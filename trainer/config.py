@@ -1,5 +1,6 @@
 """Options of the command `train`, and its presets. Imports nothing heavy."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -10,7 +11,7 @@ from trainer.data.config import JitterConfig
 from trainer.loop.config import OptimConfig
 from trainer.networks.config import NetworkConfig
 
-Preset = Literal["openpose", "openpose-2019", "lightweight", "small"]
+Preset = Literal["openpose", "openpose-8p", "openpose-2019", "lightweight", "small"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,19 @@ class TrainConfig:
 
     PRESETS: ClassVar = {
         "openpose": {},
+        # The MindSpore model zoo's recipe for 8 devices. It clips the gradient of each weight to 10 after multiplying the loss by
+        # 8192, and never divides by 8192, which Momentum turns into a learning rate of 8192 times 8 x 1e-4.
+        "openpose-8p": {
+            "optimizer": "momentum",
+            "max_epoch": 80,
+            "lr": 8192 * 8e-4,
+            "lr_steps": (31_250, 37_500),
+            "backbone_lr_factor": 1.0,
+            "neck_lr_factor": 1.0,
+            "freeze_backbone_steps": 0,
+            "clip_tensor_norm": 10 / 8192,
+            "loss_scale": 8192.0,
+        },
         # Channels of the published BODY_25 model, see trainer/networks/openpose2019.py.
         "openpose-2019": {
             "architecture": "openpose-2019",
@@ -77,14 +91,18 @@ class TrainConfig:
     """Run folder for checkpoints, log.jsonl, config.yaml, schedule.png and curves.png. Must not exist or must be empty, unless
     you pass --resume."""
     preset: Preset = "openpose"
-    """Set of defaults: openpose (network and schedule of Cao et al. 2017), openpose-2019 (network of Cao et al. 2019), lightweight
-    (network and schedule of Osokin 2018, real-time inference on a CPU) or small (a network that a CPU can train)."""
+    """Set of defaults: openpose (network and schedule of Cao et al. 2017), openpose-8p (the same network with the schedule of the
+    MindSpore model zoo for 8 devices), openpose-2019 (network of Cao et al. 2019), lightweight (network and schedule of Osokin
+    2018, real-time inference on a CPU) or small (a network that a CPU can train)."""
     max_epoch: Annotated[int, arg(aliases=["--max-epoch-train"])] = 60
     """Number of epochs. One epoch shows every image once."""
     max_steps: int | None = None
     """Stop after this number of steps, or after max_epoch, whichever comes first. Default: no limit."""
     batch_size: int = 10
-    """Samples per step and process."""
+    """Samples per process that the device computes at once. A step uses accumulate_steps times as many."""
+    accumulate_steps: int = 1
+    """Add the gradients of this number of batches before each update: batches of batch_size times accumulate_steps with the memory of
+    batch_size. Batch normalization still sees batch_size samples."""
     seed: int = 0
     """Random seed of the initial weights, the order of the samples and the augmentation on the device."""
     vgg_path: Path | None = None
@@ -105,6 +123,11 @@ class TrainConfig:
     0: off."""
     tensorboard: bool = False
     """Also write the log as TensorBoard event files to OUT/tensorboard. Requires the extra [tensorboard]."""
+    profile: str | None = None
+    """Profile the steps START to END - 1, given as START:END, with mindspore.profiler, and write the traces to OUT/profile.
+    Example: 100:110."""
+    jit_level: Literal["O0", "O1"] = "O0"
+    """Optimization level of MindSpore's graph compiler. O1 fuses operators; MindSpore calls it experimental."""
     dry_run: bool = False
     """Print the plan (steps, schedule, parameters, memory, disk, time) and exit without training or writing anything."""
     device_target: Literal["auto", "CPU", "Ascend"] = "auto"
@@ -126,7 +149,15 @@ class TrainConfig:
     optim: Annotated[OptimConfig, arg(name="")] = field(default_factory=OptimConfig)
 
     def __post_init__(self) -> None:
-        positive = ("max_epoch", "batch_size", "keep_checkpoint_max", "ckpt_interval", "log_interval", "num_parallel_workers")
+        positive = (
+            "max_epoch",
+            "batch_size",
+            "accumulate_steps",
+            "keep_checkpoint_max",
+            "ckpt_interval",
+            "log_interval",
+            "num_parallel_workers",
+        )
         for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -135,8 +166,17 @@ class TrainConfig:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
+        if self.profile is not None and not self.profiled_steps:
+            raise ValueError(f"profile must be START:END with 1 <= START < END, for example 100:110, got {self.profile}")
         if self.vgg_path is not None and not self.network.has_vgg_backbone:
             raise ValueError("vgg_path needs the backbone of VGG19; remove it, or use --preset openpose or openpose-2019")
+
+    @property
+    def profiled_steps(self) -> range:
+        """Numbers, from 1, of the steps to profile."""
+        match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", self.profile or "")
+        first, end = map(int, match.groups()) if match else (1, 1)
+        return range(first, end) if first else range(0)
 
     @property
     def unfolds(self) -> bool:

@@ -49,7 +49,10 @@ def test_a_batch_that_does_not_fit_is_refused_with_the_largest_one_that_does(num
     # Enough for batch size 8 in every process, and half way to 9.
     needed = [num_processes * memory.estimate_bytes(network, batch_size=size, **sizes) for size in (8, 9)]
     monkeypatch.setattr(memory, "available_bytes", lambda: int(sum(needed) / 2) - own_bytes)
-    with pytest.raises(UserError, match=r"batch_size 80 at insize 368.*the largest that fits is --batch-size 8;"):
+    with pytest.raises(
+        UserError,
+        match=r"batch_size 80 at insize 368.*: --batch-size 8 --accumulate-steps 10 computes .*largest that fits is --batch-size 8;",
+    ):
         memory.check(network, batch_size=80, num_processes=num_processes, **sizes)
     memory.check(network, batch_size=8, num_processes=num_processes, **sizes)
 

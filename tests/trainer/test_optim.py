@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trainer_data import TINY
 
+from trainer.config import TrainConfig
 from trainer.loop.config import OptimConfig
 from trainer.loop.loss import stage_losses
 from trainer.loop.optimizer import LearningRates, Optimizer, learning_rates
@@ -77,7 +78,7 @@ def trained():
     step = make_step(network, adam, make_scaler(OptimConfig(loss_scale=1024.0)))
     batch = make_batch()
     rates = ms.Tensor([1e-2] * 3, ms.float32)
-    losses = [StepResult.read(step(*map(ms.Tensor, batch), rates, GO)).losses.sum() for _ in range(25)]
+    losses = [StepResult.read(step([list(map(ms.Tensor, batch))], rates, GO)).losses.sum() for _ in range(25)]
     return network, adam, step, batch, losses
 
 
@@ -94,7 +95,7 @@ def test_each_group_has_its_own_learning_rate_and_adam_matches_its_formula(train
     network, adam, step, batch, _ = trained
     rates = LearningRates(backbone=0.0, neck=1e-3, stages=2e-3)
     before = snapshot(network, adam)
-    step(*map(ms.Tensor, batch), ms.Tensor(rates, ms.float32), GO)
+    step([list(map(ms.Tensor, batch))], ms.Tensor(rates, ms.float32), GO)
     after = snapshot(network, adam)
     assert before.keys() == after.keys()
     power1, power2 = (float(after[f"adam.beta{i}_power"]) for i in (1, 2))
@@ -117,11 +118,11 @@ def test_a_gradient_that_is_not_finite_is_reported_and_changes_nothing(trained):
     poisoned = good.copy()
     poisoned[0, 0, 0, 0] = np.nan
     rates = ms.Tensor([1e-3] * 3, ms.float32)
-    assert StepResult.read(step(*map(ms.Tensor, batch), rates, GO)).finite
+    assert StepResult.read(step([list(map(ms.Tensor, batch))], rates, GO)).finite
     # set_data would not reach the compiled graph.
     ms.ops.assign(weight, ms.Tensor(poisoned))
     before = snapshot(network, adam)
-    assert not StepResult.read(step(*map(ms.Tensor, batch), rates, GO)).finite
+    assert not StepResult.read(step([list(map(ms.Tensor, batch))], rates, GO)).finite
     for name, value in snapshot(network, adam).items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
     ms.ops.assign(weight, ms.Tensor(good))
@@ -130,7 +131,7 @@ def test_a_gradient_that_is_not_finite_is_reported_and_changes_nothing(trained):
 def test_an_ignored_batch_has_no_gradient(trained):
     network, adam, step, batch, _ = trained
     before = snapshot(network, adam)
-    packed = step(*map(ms.Tensor, [*batch[:3], np.ones_like(batch[3])]), ms.Tensor([1e-3] * 3, ms.float32), GO)
+    packed = step([list(map(ms.Tensor, [*batch[:3], np.ones_like(batch[3])]))], ms.Tensor([1e-3] * 3, ms.float32), GO)
     assert StepResult.read(packed).losses.max() == 0
     name = "adam.moment1.stages.0.pafs.0.weight"
     np.testing.assert_allclose(snapshot(network, adam)[name], 0.9 * before[name], rtol=1e-5, atol=1e-12)
@@ -167,7 +168,7 @@ def test_every_optimizer_matches_its_formula_with_decay_clipping_and_average(opt
     for number in (1, 2, 3):
         gradients = [g.asnumpy().astype(np.float64) for g in gradients_of(*batch)[1]]
         norm = np.sqrt(sum((g**2).sum() for g in gradients))
-        result = StepResult.read(step(*batch, ms.Tensor([rate] * 3, ms.float32), GO))
+        result = StepResult.read(step([batch], ms.Tensor([rate] * 3, ms.float32), GO))
         assert result.gradient_norm == pytest.approx(norm, rel=1e-4) and norm > 0.05
         share = min(1.0, clip_norm / norm) if clip_norm else 1.0
         for i, gradient in enumerate(gradients):
@@ -176,6 +177,32 @@ def test_every_optimizer_matches_its_formula_with_decay_clipping_and_average(opt
             np.testing.assert_allclose(rule.weights[i].asnumpy(), weights[i], rtol=2e-3, atol=2e-5, err_msg=rule.weights[i].name)
             np.testing.assert_allclose(rule.averages()[rule.weights[i].name].asnumpy(), averages[i], rtol=2e-3, atol=2e-5)
             weights[i] = rule.weights[i].asnumpy().astype(np.float64)  # Adam amplifies rounding errors: compare single steps
+
+
+@pytest.mark.slow
+def test_the_preset_for_8_devices_updates_as_the_model_zoo_does():
+    """By hand: gradients of 8192 times the loss, each clipped to norm 10, momentum 0.9, learning rate 8 x 1e-4; not unscaled."""
+    names = OptimConfig.__dataclass_fields__
+    config = OptimConfig(**{name: value for name, value in TrainConfig.PRESETS["openpose-8p"].items() if name in names})
+    network, batch = Network(TINY, 3, 4), list(map(ms.Tensor, make_batch()))
+    initialize(network, np.random.default_rng(0))
+    rule = Optimizer(network, config)
+    step = make_step(network, rule, make_scaler(config))
+    gradients_of = ms.value_and_grad(lambda *b: stage_losses(network(b[0]), *b[1:]).sum(), None, rule.weights)
+    weights = [p.asnumpy().astype(np.float64) for p in rule.weights]
+    velocity, num_clipped = [0.0 for _ in weights], 0
+    for number in range(3):
+        gradients = [8192 * g.asnumpy().astype(np.float64) for g in gradients_of(*batch)[1]]
+        rates = ms.Tensor(learning_rates(number, config, total_steps=50_000, num_processes=8), ms.float32)
+        assert StepResult.read(step([batch], rates, GO)).finite
+        for i, gradient in enumerate(gradients):
+            num_clipped += np.linalg.norm(gradient) > 10
+            velocity[i] = 0.9 * velocity[i] + gradient * min(1, 10 / max(np.linalg.norm(gradient), 1e-12))
+            weights[i] = weights[i] - 8e-4 * velocity[i]
+            np.testing.assert_allclose(rule.weights[i].asnumpy(), weights[i], rtol=1e-4, atol=1e-6)
+    assert 0 < num_clipped < 3 * len(weights)
+    drops = [learning_rates(number, config, total_steps=50_000).stages for number in (31_249, 31_250, 37_500)]
+    assert drops == pytest.approx([6.5536, 0.65536, 0.065536])
 
 
 @pytest.mark.slow
@@ -192,7 +219,7 @@ def test_a_dynamic_loss_scale_halves_after_a_bad_step_and_doubles_after_a_window
         good = bias.asnumpy().copy()
         if poisoned:
             ms.ops.assign(bias, ms.Tensor(np.full_like(good, np.inf)))
-        assert StepResult.read(step(*batch, rates, GO)).finite == (not poisoned)
+        assert StepResult.read(step([batch], rates, GO)).finite == (not poisoned)
         ms.ops.assign(bias, ms.Tensor(good)) if poisoned else None
         changed = any(not np.array_equal(value, before[name]) for name, value in snapshot(network, rule).items())
         assert changed == (not poisoned)
@@ -208,7 +235,7 @@ def test_a_dynamic_loss_scale_stays_in_the_range_in_which_gradients_are_exact(mo
     initialize(network, np.random.default_rng(0))
     scaler = make_scaler(config)
     step = make_step(network, Optimizer(network, config), scaler)
-    norms = [StepResult.read(step(*batch, ms.Tensor([0.0] * 3, ms.float32), GO)).gradient_norm for _ in range(4)]
+    norms = [StepResult.read(step([batch], ms.Tensor([0.0] * 3, ms.float32), GO)).gradient_norm for _ in range(4)]
     assert float(scaler.scale_value.asnumpy()) == 2**24
     assert norms[0] > 0.05 and norms == pytest.approx([norms[0]] * 4, rel=1e-5)
     with pytest.raises(ValueError, match=r"loss_scale must be at most 2\^24"):

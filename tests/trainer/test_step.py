@@ -56,16 +56,16 @@ def batch() -> list[ms.Tensor]:
 class Run:
     """A network, its optimizer and its step."""
 
-    def __init__(self, config: NetworkConfig, world: World, **options) -> None:
+    def __init__(self, config: NetworkConfig, world: World, num_parts: int = 1, **options) -> None:
         optim = OptimConfig(loss_scale=1024.0, dynamic_loss_scale=True, ema_decay=0.5, weight_decay=0.1, **options)
         self.network = Network(config, 3, 4)
         initialize(self.network, np.random.default_rng(0))
         self.optimizer = Optimizer(self.network, optim)
         self.optimizer.start_averages()
-        self.step = make_step(self.network, self.optimizer, make_scaler(optim), world)
+        self.step = make_step(self.network, self.optimizer, make_scaler(optim), world, num_parts=num_parts)
 
-    def take(self, stop: float = 0.0) -> StepResult:
-        return StepResult.read(self.step(*batch(), ms.Tensor([1e-2] * 3, ms.float32), ms.Tensor(stop, ms.float32)))
+    def take(self, stop: float = 0.0, parts: list | None = None) -> StepResult:
+        return StepResult.read(self.step(parts or [batch()], ms.Tensor([1e-2] * 3, ms.float32), ms.Tensor(stop, ms.float32)))
 
     def values(self) -> dict[str, np.ndarray]:
         averages = {f"average of {name}": p for name, p in self.optimizer.averages().items()}
@@ -112,6 +112,35 @@ def test_processes_with_equal_batches_update_like_one_process():
         np.testing.assert_allclose(value, single.values()[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adam", "momentum"])
+def test_accumulated_parts_update_like_one_batch(optimizer):
+    whole, parts = (Run(TINY, World(), optimizer=optimizer, num_parts=n, clip_norm=0.05) for n in (1, 2))
+    halves = [[tensor[i : i + 1] for tensor in batch()] for i in range(2)]
+    for _ in range(3):
+        one, two = whole.take(), parts.take(parts=halves)
+        np.testing.assert_allclose(two.losses, one.losses, rtol=1e-5)
+        assert two.finite and two.gradient_norm == pytest.approx(one.gradient_norm, rel=1e-5) and one.gradient_norm > 0.05
+    for name, value in parts.values().items():
+        np.testing.assert_allclose(value, whole.values()[name], rtol=1e-4, atol=2e-6, err_msg=name)
+
+
+@pytest.mark.slow
+def test_one_bad_part_withholds_the_whole_update_and_leaves_no_trace():
+    run, halves = Run(RESIDUAL, Twins(), num_parts=2), [[tensor[i : i + 1] for tensor in batch()] for i in range(2)]
+    before, bias = run.values(), run.network.stages[0].pafs[-1].bias
+    good = bias.asnumpy().copy()
+    ms.ops.assign(bias, ms.Tensor(np.full_like(good, np.nan)))
+    assert not run.take(parts=halves).finite
+    ms.ops.assign(bias, ms.Tensor(good))
+    ms.ops.assign(run.optimizer.averages()[bias.name], ms.Tensor(good))  # follows its weight, which the test poisoned
+    for name, value in run.values().items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+    fresh = Run(RESIDUAL, Twins(), num_parts=2)
+    np.testing.assert_array_equal(run.take(parts=halves).losses, fresh.take(parts=halves).losses)
+    assert np.isclose(run.take(parts=halves).gradient_norm, fresh.take(parts=halves).gradient_norm, rtol=1e-6)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Marked(World):
     """Two processes whose sum is an operator that the step does not use otherwise, so that it can be counted."""
@@ -151,8 +180,8 @@ def test_a_result_is_read_once_and_after_the_next_step_was_launched(tmp_path, mo
     numbers: dict[int, int] = {}
     kept = []  # an id must not be used twice
 
-    def make_counted(*arguments):
-        step = make_step(*arguments)
+    def make_counted(*arguments, **options):
+        step = make_step(*arguments, **options)
 
         def launch(*inputs):
             packed = step(*inputs)

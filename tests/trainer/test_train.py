@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import weakref
+from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import mindspore as ms
@@ -161,6 +163,41 @@ def test_creating_a_state_prints_nothing(records, whole_run, capsys):
 def test_jitter_changes_the_loss(records, whole_run, tmp_path):
     assert train(records, tmp_path / "run", "--max-steps", "2", *JITTER) == 0
     assert log_of(tmp_path / "run")[0]["loss"] != log_of(whole_run)[0]["loss"]
+
+
+@pytest.mark.slow
+def test_a_batch_in_parts_trains_the_same_weights_and_resumes_to_the_same_bytes(records, tmp_path):
+    more = ["--max-steps", "6", "--lr", "1e-3", *JITTER]
+    assert train(records, tmp_path / "whole", *more) == 0
+    parts = [*more, "--batch-size", "2", "--accumulate-steps", "2"]
+    assert train(records, tmp_path / "parts", *parts) == 0
+    for steps in ("3", "6"):
+        assert train(records, tmp_path / "stopped", *parts, "--resume", "--max-steps", steps) == 0
+    newest = [checkpoint.read_newest(tmp_path / name) for name in ("whole", "parts", "stopped")]
+    assert [(found.info.step, found.info.epoch, found.info.position) for found in newest] == [(6, 2, 0)] * 3
+    whole, part, stopped = (found.tensors for found in newest)
+    for name in whole:
+        if name.startswith("network."):
+            np.testing.assert_allclose(part[name], whole[name], rtol=1e-3, atol=2e-5, err_msg=name)
+            np.testing.assert_array_equal(stopped[name], part[name], err_msg=name)
+    losses = [[entry["loss"] for entry in log_of(tmp_path / name)] for name in ("whole", "parts")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_profile_contains_the_requested_steps(records, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(records, run, "--max-steps", "5", "--profile", "3:5") == 0
+    assert f"profiled steps 3 to 4: {run / 'profile'}" in capsys.readouterr().out
+    (trace,) = run.glob("profile/*/ASCEND_PROFILER_OUTPUT/trace_view.json")
+    counts = Counter(event["name"] for event in json.loads(trace.read_text()) if "Conv2D-op" in event.get("name", ""))
+    assert len(counts) > 10 and set(counts.values()) == {2}
+
+
+@pytest.mark.parametrize("wrong", ["5", "0:3", "7:7", "a:b", "-1:4"])
+def test_a_wrong_range_of_steps_is_refused(wrong):
+    with pytest.raises(ValueError, match="profile must be START:END"):
+        TrainConfig(records=Path("r"), out=Path("o"), profile=wrong)
 
 
 @pytest.mark.parametrize("level", ["O2", "O3"])

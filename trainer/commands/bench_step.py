@@ -175,7 +175,7 @@ def _make_work(config: BenchStepConfig, network: "Network") -> Callable[[], obje
 
     if config.only == "step":
         step, rates = make_step(network, Optimizer(network), make_scaler(OptimConfig())), ms.Tensor(np.full(3, 1e-6, np.float32))
-        return lambda: step(*batch, rates, ms.Tensor(0.0, ms.float32)).asnumpy()
+        return lambda: step([batch], rates, ms.Tensor(0.0, ms.float32)).asnumpy()
     if config.only == "forward":
         forward = ms.jit(loss)
         return lambda: forward(*batch).asnumpy()

@@ -59,18 +59,18 @@ class Jitter:
     def inputs(self, arrays: Mapping[str, np.ndarray]) -> Tensors:
         """Convert the arrays of a `trainer.data.stream.Batch` to tensors on the device. Threads of the stream may call this."""
         names = ["images", "heatmaps", "pafs", "mask"]
-        samples = tuple(_device_tensor(arrays[name]) for name in names)
+        samples = tuple(device_tensor(arrays[name]) for name in names)
         if self._augment is None:
             return samples
         mirrored, factors = arrays["augmentation"][:, 0], arrays["augmentation"][:, 1:]
-        return (*samples, _device_tensor(mirrored), _device_tensor(color_matrices(factors)))
+        return (*samples, device_tensor(mirrored), device_tensor(color_matrices(factors)))
 
     def __call__(self, *inputs: ms.Tensor) -> Tensors:
         """Augment the result of `inputs`. Returns images, heatmaps, PAFs and mask in the same shapes and types."""
         return inputs if self._augment is None else self._augment(*inputs)
 
 
-def _device_tensor(array: np.ndarray) -> ms.Tensor:
+def device_tensor(array: np.ndarray) -> ms.Tensor:
     """Return a tensor that shares the memory of the array; on Ascend, start to copy it to the device without waiting.
 
     Keep the array, unchanged, until a result computed from the tensor is known.

@@ -26,8 +26,8 @@ from trainer.device import num_cores
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Prepare = Callable[[Mapping[str, np.ndarray]], tuple[Any, ...]]
-"""Makes the inputs of the device from the arrays of a batch. Runs in the threads of the stream."""
+Prepare = Callable[[Mapping[str, Any]], Any]
+"""Makes the inputs of the device from the fields of a batch, by name. Runs in the threads of the stream."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,8 @@ class Batch:
 
     images: uint8 (B, S, S, 3) RGB. heatmaps: uint8 (B, J + 1, h, w). pafs: int8 (B, 2 L, h, w).
     mask: uint8 (B, h, w), 1 = ignored. image_ids: int64 (B,), -1 for a blank place.
-    augmentation: float32 (B, 4), see `draw_augmentation`. inputs: what `prepare` made of the arrays; empty without it.
+    augmentation: float32 (B, 4), see `draw_augmentation`. number: of this batch since the iterator
+    started, from 0. inputs: what `prepare` made of the fields; None without it.
     epoch, position: where to resume after this batch; position counts the samples of the epoch seen by all ranks.
     """
 
@@ -46,7 +47,8 @@ class Batch:
     mask: np.ndarray
     image_ids: np.ndarray
     augmentation: np.ndarray
-    inputs: tuple[Any, ...] = ()
+    number: int
+    inputs: Any = None
     epoch: int
     position: int
 
@@ -97,10 +99,11 @@ class Stream:
         """
         if position >= self.num_samples:
             epoch, position = epoch + 1, 0
-        readers = [self._open(epoch, position, prepare)]
+        readers, number = [self._open(epoch, position, 0, prepare)], 0
         try:
             while True:
-                readers.append(self._open(epoch + 1, 0, prepare))
+                number += readers[0].num_batches
+                readers.append(self._open(epoch + 1, 0, number, prepare))
                 yield from self._read(readers[0], epoch, position)
                 readers.pop(0).close()
                 epoch, position = epoch + 1, 0
@@ -108,7 +111,7 @@ class Stream:
             for reader in readers:
                 reader.close()
 
-    def _open(self, epoch: int, position: int, prepare: Prepare | None) -> "_EpochReader":
+    def _open(self, epoch: int, position: int, first_number: int, prepare: Prepare | None) -> "_EpochReader":
         variant = epoch % self.manifest.num_variants
         shards = [shard for shard in self.manifest.shards if shard.variant == variant and shard.num_rows]
         indices = order(
@@ -117,7 +120,7 @@ class Stream:
         )  # fmt: skip
         augmentation = draw_augmentation(self.jitter, self.num_samples, seed=self.seed, epoch=epoch)
         names = [shard.name for shard in shards]
-        return _EpochReader(self.records, names, indices, augmentation, self.format, self._num_workers, prepare)
+        return _EpochReader(self.records, names, indices, augmentation, self.format, self._num_workers, first_number, prepare)
 
     def _read(self, reader: "_EpochReader", epoch: int, position: int) -> Iterator[Batch]:
         for arrays in reader:
@@ -139,11 +142,13 @@ class _EpochReader:
         augmentation: np.ndarray,
         row_format: RecordFormat,
         num_workers: int,
+        first_number: int,
         prepare: Prepare | None,
     ) -> None:
         cv2.setNumThreads(1)  # the threads of the stream already use all cores
         self._records, self._format, self._prepare = records, row_format, prepare
-        self._indices, self._augmentation = iter(indices), augmentation
+        self.num_batches = len(indices)
+        self._indices, self._augmentation = iter(enumerate(indices, first_number)), augmentation
         self._buffers = threading.local()
         self._readers = [self._checked(ShardReader, records / SHARDS / name) for name in shards]
         self._first = np.cumsum([0, *map(len, self._readers)])
@@ -164,10 +169,10 @@ class _EpochReader:
             reader.close()
 
     def _read_ahead(self) -> None:
-        while len(self._ahead) < self._num_ahead and (indices := next(self._indices, None)) is not None:
-            self._ahead.append(self._threads.submit(self._batch, indices))
+        while len(self._ahead) < self._num_ahead and (batch := next(self._indices, None)) is not None:
+            self._ahead.append(self._threads.submit(self._batch, *batch))
 
-    def _batch(self, indices: np.ndarray) -> dict[str, Any]:
+    def _batch(self, number: int, indices: np.ndarray) -> dict[str, Any]:
         """Read the samples at `indices`. A BLANK place is masked everywhere and so adds nothing to the loss."""
         count, form, skeleton = len(indices), self._format, self._format.skeleton
         side, grid = form.targets.insize, form.targets.grid_hw
@@ -184,8 +189,8 @@ class _EpochReader:
             heatmaps[i], pafs[i] = form.decode_targets(row["targets"])
             mask[i], image_ids[i] = form.decode_mask(row["mask"]), row["image_id"]
         samples = {"images": images, "heatmaps": heatmaps, "pafs": pafs, "mask": mask, "image_ids": image_ids}
-        arrays = {**samples, "augmentation": self._augmentation[indices]}
-        return {**arrays, "inputs": self._prepare(arrays) if self._prepare is not None else ()}
+        arrays = {**samples, "augmentation": self._augmentation[indices], "number": number}
+        return {**arrays, "inputs": self._prepare(arrays) if self._prepare is not None else None}
 
     def _row(self, index: int) -> Row:
         shard = int(np.searchsorted(self._first, index, side="right")) - 1

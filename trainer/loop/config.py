@@ -17,6 +17,8 @@ class OptimConfig:
     normalization."""
     clip_norm: float = 0.0
     """Clip the gradients to this global norm. 0: off."""
+    clip_tensor_norm: float = 0.0
+    """Clip the gradient of each weight to this norm in each process, before the processes average them. 0: off."""
     ema_decay: float = 0.0
     """Keep an exponential moving average of the weights with this decay, for example 0.999, and use it in evaluation. 0: off."""
     lr: float = 1e-4
@@ -60,6 +62,7 @@ class OptimConfig:
             "freeze_backbone_steps",
             "weight_decay",
             "clip_norm",
+            "clip_tensor_norm",
         )
         for name in nonnegative:
             if not 0 <= getattr(self, name) < float("inf"):

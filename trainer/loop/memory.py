@@ -14,14 +14,15 @@ _COPIES_OF_WEIGHTS = 6  # weights, two moments, gradients scaled and unscaled, w
 _FLOAT_BYTES = 4
 
 
-def estimate_bytes(network: Network, *, insize: int, batch_size: int, num_threads: int) -> int:
+def estimate_bytes(network: Network, *, insize: int, batch_size: int, num_threads: int, accumulate_steps: int = 1) -> int:
     """Return the estimated peak memory of a training step on images of insize x insize pixels."""
+    copies = _COPIES_OF_WEIGHTS + (accumulate_steps > 1)  # the sums of gradients
     num_weights = sum(parameter.size for parameter in network.trainable_params())
     layers_bytes = sum(
         layer.training_bytes(batch_size=batch_size, num_cells=side * side, num_threads=num_threads)
         for layer, side in convolutions(network, insize)
     )
-    return int(_PROCESS_BYTES + _FLOAT_BYTES * _COPIES_OF_WEIGHTS * num_weights + layers_bytes)
+    return int(_PROCESS_BYTES + _FLOAT_BYTES * copies * num_weights + layers_bytes)
 
 
 def available_bytes(limit: Path = Path("/sys/fs/cgroup/memory.max"), used: Path = Path("/sys/fs/cgroup/memory.current")) -> int:
@@ -42,9 +43,13 @@ def largest_batch_size(network: Network, *, insize: int, num_threads: int, max_b
     return fits
 
 
-def check(network: Network, *, insize: int, batch_size: int, num_threads: int, num_processes: int = 1) -> None:
+def check(
+    network: Network, *, insize: int, batch_size: int, num_threads: int, accumulate_steps: int = 1, num_processes: int = 1
+) -> None:
     """Raise UserError, naming the largest batch size that fits, if the processes of this host need more memory than it has."""
-    needed = num_processes * estimate_bytes(network, insize=insize, batch_size=batch_size, num_threads=num_threads)
+    needed = num_processes * estimate_bytes(
+        network, insize=insize, batch_size=batch_size, num_threads=num_threads, accumulate_steps=accumulate_steps
+    )
     available = available_bytes() + num_processes * psutil.Process().memory_info().rss
     if needed <= available:
         return
@@ -53,8 +58,10 @@ def check(network: Network, *, insize: int, batch_size: int, num_threads: int, n
     )
     together = f" in {num_processes} processes" if num_processes > 1 else ""
     smaller = "--preset small or records with a smaller --insize"
+    equal = next((size for size in range(largest, 0, -1) if batch_size % size == 0), 1)
     advice = (
-        f"the largest that fits is --batch-size {largest}; or use {smaller}"
+        f"--batch-size {equal} --accumulate-steps {accumulate_steps * batch_size // equal} computes the same batch in parts; the "
+        f"largest that fits is --batch-size {largest}; or use {smaller}"
         if largest
         else f"not even --batch-size 1 fits; use {smaller}"
     )

@@ -35,7 +35,12 @@ def _steps_to_max_epoch(progress: Progress, config: TrainConfig, stream: Stream)
 
 def memory_sizes(config: TrainConfig, stream: Stream) -> dict[str, int]:
     """Return what `memory.estimate_bytes` needs besides the network."""
-    return {"insize": stream.format.targets.insize, "batch_size": config.batch_size, "num_threads": num_cores()}
+    return {
+        "insize": stream.format.targets.insize,
+        "batch_size": config.batch_size,
+        "accumulate_steps": config.accumulate_steps,
+        "num_threads": num_cores(),
+    }
 
 
 def make_plan(config: TrainConfig, state: State, stream: Stream, world: World, *, device: str, total_steps: int) -> Plan:
@@ -50,7 +55,7 @@ def make_plan(config: TrainConfig, state: State, stream: Stream, world: World, *
         num_samples=stream.num_samples,
         num_variants=stream.manifest.num_variants,
         insize=stream.format.targets.insize,
-        batch_size=config.batch_size,
+        batch_size=stream.batch_size,
         num_ranks=world.size,
         steps_per_epoch=stream.steps_per_epoch,
         steps_done=progress.step,

@@ -42,14 +42,15 @@ def _part(bucket: ms.Tensor, begin: int, gradient: ms.Tensor) -> ms.Tensor:
 
 
 def make_reduction(world: World, weights: Sequence[ms.Parameter]) -> Reduce:
-    """Return a function for the compiled step: (losses, stop, gradients) -> losses, finite, stopping, gradients.
+    """Return a function for the compiled step: (losses, overflow, stop, gradients) -> losses, finite, stopping, gradients.
 
-    losses: float32 (S, 2), returned as the mean over all processes. stop: float32 (), 1 if this process was asked to stop.
-    gradients: one per weight, returned as the sum over all processes. finite: float32 (), 1 if losses and gradients are finite in
-    all processes. Each checks its own part before the sum, because a device in saturation mode does not pass on NaN.
+    losses: float32 (S, 2), and gradients, one per weight: returned as the sums over all processes. overflow: float32 (), above 0
+    if the device reported an overflow in this process. stop: float32 (), 1 if this process was asked to stop. finite: float32 (),
+    1 if losses and gradients are finite in all processes and no device reported an overflow. Each process checks its own part
+    before the sum, because a device in saturation mode does not pass on NaN.
     stopping: float32 (), 1 if any process was asked to stop. All processes receive the same results.
     """
-    summed, share = world.summing(), 1.0 / world.size
+    summed = world.summing()
     sizes = [int(np.prod(p.shape)) for p in weights]
     ranges, each = bucket_ranges(sizes), ops.HyperMap()  # the graph compiler allows no long loops
     begins = tuple(sum(sizes[first:i]) for first, end in ranges for i in range(first, end))
@@ -62,13 +63,13 @@ def make_reduction(world: World, weights: Sequence[ms.Parameter]) -> Reduce:
         return parts
 
     def reduce(
-        losses: ms.Tensor, stop: ms.Tensor, gradients: Sequence[ms.Tensor]
+        losses: ms.Tensor, overflow: ms.Tensor, stop: ms.Tensor, gradients: Sequence[ms.Tensor]
     ) -> tuple[ms.Tensor, ms.Tensor, ms.Tensor, Sequence[ms.Tensor]]:
         flat = each(_flat, gradients)
         buckets: Any = ()
         for first, end in ranges:
             buckets += (ops.concat(flat[first:end]),)
-        bad = 1.0 - ops.cast(locally_finite((losses, *buckets)), ms.float32)
+        bad = 1.0 - ops.cast(locally_finite((losses, *buckets)), ms.float32) + overflow
         packed = summed(ops.concat((losses.reshape((-1,)), ops.stack((bad, stop)))))
         # After the check, which on some devices reads a status that a sum could change; and in one order in all processes.
         totals, previous = (), packed  # type: Any, ms.Tensor
@@ -76,6 +77,6 @@ def make_reduction(world: World, weights: Sequence[ms.Parameter]) -> Reduce:
             previous = summed(ops.depend(bucket, previous))
             totals += (previous,)
         finite, stopping = (ops.cast(flag, ms.float32) for flag in (packed[-2] == 0, packed[-1] > 0))
-        return packed[:-2].reshape(losses.shape) * share, finite, stopping, split(totals, gradients)
+        return packed[:-2].reshape(losses.shape), finite, stopping, split(totals, gradients)
 
     return reduce

@@ -27,7 +27,7 @@ from trainer.run.layout import checkpoint_path
 from trainer.run.load import averaged, load_tensors
 from trainer.weights.vgg19 import read_vgg
 
-FREE_OPTIONS = {"out", "records", "resume", "max_steps", "max_epoch"}  # not worth a note if they change on resuming
+FREE_OPTIONS = {"out", "records", "resume", "max_steps", "max_epoch", "profile"}  # not worth a note if they change on resuming
 
 
 @dataclass

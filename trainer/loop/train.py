@@ -26,7 +26,7 @@ def run(config: TrainConfig) -> int:
     world = join()
     stream = Stream(
         config.records,
-        batch_size=config.batch_size,
+        batch_size=config.batch_size * config.accumulate_steps,
         seed=config.seed,
         rank=world.rank,
         world=world.size,

@@ -3,23 +3,25 @@
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import mindspore as ms
 import numpy as np
 
 from pipeline.errors import UserError
 from trainer.config import TrainConfig
-from trainer.data.jitter import Jitter
+from trainer.data.jitter import Jitter, Tensors, device_tensor
 from trainer.data.order import BLANK
 from trainer.data.stream import Batch, Stream
 from trainer.distributed.world import Heart, World, local_size
 from trainer.loop import memory
 from trainer.loop.optimizer import break_points, learning_rates
 from trainer.loop.planning import make_plan, memory_sizes, steps_left
+from trainer.loop.profiling import Profiling
 from trainer.loop.signals import immediate_signals, noted_signals
 from trainer.loop.state import State
 from trainer.loop.step import StepResult, make_step
@@ -59,7 +61,12 @@ class Training:
         if self.unfolds:
             unfold(self.state.network)
         self.jitter = Jitter(config.jitter, stream.format.skeleton)
-        self.step = make_step(self.state.network, self.state.optimizer, self.state.scaler, world)
+        self.step = make_step(
+            self.state.network, self.state.optimizer, self.state.scaler, world,
+            num_parts=config.accumulate_steps, jit_level=config.jit_level,
+        )  # fmt: skip
+        self.go, self.stop = ms.Tensor(0.0, ms.float32), ms.Tensor(1.0, ms.float32)
+        self.profiling = Profiling(config.out, config.profiled_steps, device)
         self.timeline = Timeline(is_asynchronous=device != "CPU")
         self.launched: deque[Launched] = deque()
         self.num_launched = 0
@@ -89,15 +96,20 @@ class Training:
         config, progress, world = self.config, self.state.progress, self.world
         if world.leads:
             self._open_outputs()
-        batches = self.stream.batches(progress.epoch, progress.position, self.jitter.inputs)
+        batches = self.stream.batches(progress.epoch, progress.position, partial(self._inputs, progress.step))
         saved_step, stopping = progress.step, False
         with noted_signals(quiet=not world.leads) as arrived:
             # A single process stops at once; several must agree first, which they do within the next two steps.
             while not (stopping or (arrived and world.size == 1)) and (left := steps_left(progress, config, self.stream)):
+                with self._left_out():
+                    self.profiling.begin(progress.step + 1)
                 self._launch(batches, asked_to_stop=bool(arrived))
                 reports = {name: progress.step % interval == 0 for name, interval in self._intervals().items()}
+                is_first_or_last = left == 1 or self.num_launched <= 2 or self.profiling.is_border(progress.step)
                 # All processes read their results at the same steps, so that they see `stopping` after the same step.
-                stopping = self._read(wait_for_last=any(reports.values()) or left == 1 or self.num_launched <= 2)
+                stopping = self._read(wait_for_last=any(reports.values()) or is_first_or_last)
+                with self._left_out():
+                    self.profiling.end(progress.step)
                 if reports["log"] or left == 1:
                     self._write_log(left - 1)
                 if reports.get("picture") and self.pictures is not None:
@@ -106,6 +118,7 @@ class Training:
                     self.state.save(self.log.tensors())
                     saved_step = progress.step
             stopping |= self._read(wait_for_last=True)
+            self.profiling.close(progress.step)
             if progress.step != saved_step:
                 self.state.save(self.log.tensors())
             world.meet()  # no process leaves before the checkpoint is written
@@ -137,15 +150,25 @@ class Training:
         intervals = {"log": config.log_interval, "checkpoint": config.ckpt_interval, "picture": config.picture_interval}
         return {name: interval for name, interval in intervals.items() if interval}
 
+    def _inputs(self, first_step: int, fields: Mapping[str, Any]) -> tuple[list[Tensors], ms.Tensor]:
+        """Return the parts of a batch and the learning rates of its step, on the device. Threads of the stream call this."""
+        size = self.config.batch_size
+        arrays = {name: field for name, field in fields.items() if isinstance(field, np.ndarray)}
+        parts = [
+            self.jitter.inputs({name: array[first : first + size] for name, array in arrays.items()})
+            for first in range(0, size * self.config.accumulate_steps, size)
+        ]
+        return parts, device_tensor(np.array(self.rates(first_step + fields["number"]), np.float32))
+
     def _launch(self, batches: Iterator[Batch], *, asked_to_stop: bool) -> None:
         """Launch the next step without waiting for its result."""
         batch = self.timeline.wait_for_data(lambda: next(batches))
         progress = self.state.progress
         self.heart.beat(progress.step + 1)
         started_s = time.perf_counter()
-        rates, stop = np.array(self.rates(progress.step), np.float32), np.float32(asked_to_stop)
+        parts, rates = batch.inputs
         with nullcontext() if self.num_launched else immediate_signals():  # the first step compiles
-            packed = self.step(*self.jitter(*batch.inputs), ms.Tensor(rates), ms.Tensor(stop))
+            packed = self.step([self.jitter(*part) for part in parts], rates, self.stop if asked_to_stop else self.go)
         self.timeline.launch(started_s)
         num_samples = batch.position - (progress.position if batch.epoch == progress.epoch else 0)
         progress.step += 1
@@ -205,7 +228,13 @@ class Training:
 
     def _draw(self, pictures: Pictures) -> None:
         step = self.state.progress.step
+        with self._left_out():
+            write_picture(picture_path(self.config.out, step), lambda: pictures.draw(self.state.network, step))
+
+    @contextmanager
+    def _left_out(self) -> Iterator[None]:
+        """Leave the time of this context out of speed and idle times. A context that takes long must find all results read."""
         started_s = time.perf_counter()
         with self.log.paused():
-            write_picture(picture_path(self.config.out, step), lambda: pictures.draw(self.state.network, step))
+            yield
         self.timeline.leave_out(time.perf_counter() - started_s)

@@ -8,6 +8,7 @@ RUN/config.yaml                 resolved configuration, readable by --config
     curves.png                  curves of the log, drawn at the end of the run and by `plot`
     pictures/step-NNNNNNNN.jpg  ground truth and predictions of a few samples (--picture-interval)
     tensorboard/                TensorBoard event files (--tensorboard)
+    profile/                    traces of some steps (--profile)
 RUN.ranks/                      output of each process of `launch`
 """
 
@@ -20,6 +21,7 @@ SCHEDULE = "schedule.png"
 CURVES = "curves.png"
 PICTURES = "pictures"
 TENSORBOARD = "tensorboard"
+PROFILE = "profile"
 CHECKPOINT_SUFFIX = ".safetensors"
 
 
