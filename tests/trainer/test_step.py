@@ -1,5 +1,6 @@
 """A step that the device does not wait for: one reading per step, one step late; few collectives; no process updates alone."""
 
+import threading
 from dataclasses import dataclass
 
 import mindspore as ms
@@ -175,7 +176,7 @@ def test_buckets_cover_all_gradients_in_order_and_are_of_similar_size():
 
 @pytest.mark.slow
 def test_a_result_is_read_once_and_after_the_next_step_was_launched(tmp_path, monkeypatch):
-    """Every way in which the host can wait for the device is counted."""
+    """Counts every way in which the host can wait for the device, and the tensors that the main thread creates."""
     events: list[str] = []
     numbers: dict[int, int] = {}
     kept = []  # an id must not be used twice
@@ -204,10 +205,19 @@ def test_a_result_is_read_once_and_after_the_next_step_was_launched(tmp_path, mo
     monkeypatch.setattr("trainer.loop.training.make_step", make_counted)
     for name in ("asnumpy", "item", "__bool__", "__float__", "__int__"):
         monkeypatch.setattr(ms.Tensor, name, counted(name))
+    create = ms.Tensor.__init__
+
+    def counted_create(tensor, *arguments, **options):
+        if threading.current_thread() is threading.main_thread():
+            events.append("create")
+        create(tensor, *arguments, **options)
+
+    monkeypatch.setattr(ms.Tensor, "__init__", counted_create)
     out = tmp_path / "run"
     more = ["--mirror", "--color-jitter", "0.3", "--dynamic-loss-scale", "--max-steps", "7", "--batch-size", "4"]
     words = ["--preset", "small", "--records", str(make_records(tmp_path)), "--out", str(out), "--device-target", "CPU"]
     assert main("trainer", "", COMMANDS, ["train", *words, *TINY_OPTIONS, *more]) == 0
+    assert "create" in events, "tensors are created before the first step"
     steady = events[events.index("launch 3") : events.index("launch 7")]
     assert steady == ["launch 3", "launch 4", "read 3", "launch 5", "read 4", "launch 6", "read 5"]
     assert events.count("read 7") == 1 and checkpoint.read_newest(out)[1].step == 7
