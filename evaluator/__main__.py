@@ -44,7 +44,7 @@ COMMANDS = {
         run="evaluator.report.report:run",
     ),
     "export": Command(
-        help="export the network of a checkpoint to MINDIR, ONNX or AIR",
+        help="export the network of a checkpoint to MINDIR or ONNX",
         config="evaluator.export.config:ExportConfig",
         run="evaluator.export.export:run",
     ),

@@ -1,19 +1,19 @@
 """Options that several commands share: one type, one help text and one check for each. Imports nothing heavy."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from evaluator.decoding import DecodeConfig
 from evaluator.inference.config import InferConfig
+from trainer.device import DeviceConfig
 
 ACCELERATOR_BATCH_SIZE = 8
 
 Decoding = Annotated[DecodeConfig, tyro.conf.arg(name="")]
 Inference = Annotated[InferConfig, tyro.conf.arg(name="")]
-Device = Literal["auto", "CPU", "Ascend"]
+Device = Annotated[DeviceConfig, tyro.conf.arg(name="")]
 
-DeviceTarget = Annotated[Device, tyro.conf.arg(help="Device to run on; auto uses Ascend if the machine has one.")]
 BatchSize = Annotated[
     int | None,
     tyro.conf.arg(

@@ -8,8 +8,9 @@ from typing import Annotated, ClassVar, Literal
 from tyro.conf import arg
 
 from trainer.data.config import JitterConfig
+from trainer.device import DeviceConfig
 from trainer.loop.config import OptimConfig
-from trainer.networks.config import NetworkConfig
+from trainer.networks.config import NetworkConfig, Precision
 
 Preset = Literal["openpose", "openpose-8p", "openpose-2019", "lightweight", "small"]
 
@@ -130,11 +131,7 @@ class TrainConfig:
     """Optimization level of MindSpore's graph compiler. O1 fuses operators; MindSpore calls it experimental."""
     dry_run: bool = False
     """Print the plan (steps, schedule, parameters, memory, disk, time) and exit without training or writing anything."""
-    device_target: Literal["auto", "CPU", "Ascend"] = "auto"
-    """Device; auto selects Ascend if the machine has one."""
-    device_id: int = 0
-    """Index of the Ascend device."""
-    precision: Literal["O0", "O2", "O3"] = "O0"
+    precision: Precision = "O0"
     """Precision of the network: O0 float32, O2 float16 except for batch normalization, O3 float16. Weights, loss and optimizer
     always use float32. O2 and O3 need a loss scale and are not faster on a CPU."""
     num_parallel_workers: int = 2
@@ -144,6 +141,7 @@ class TrainConfig:
     sizes, and the CRC of every row that is read, are always checked."""
     check_memory: bool = True
     """On a CPU: refuse to start if the estimated memory is not available."""
+    device: Annotated[DeviceConfig, arg(name="")] = field(default_factory=DeviceConfig)
     network: Annotated[NetworkConfig, arg(name="")] = field(default_factory=NetworkConfig)
     jitter: Annotated[JitterConfig, arg(name="")] = field(default_factory=JitterConfig)
     optim: Annotated[OptimConfig, arg(name="")] = field(default_factory=OptimConfig)
@@ -161,7 +159,7 @@ class TrainConfig:
         for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("picture_interval", "seed", "device_id"):
+        for name in ("picture_interval", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if self.max_steps is not None and self.max_steps < 1:

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 from evaluator.decoding import DecodeConfig
-from evaluator.options import Decoding, DeviceTarget
+from evaluator.options import Decoding, Device
+from trainer.device import DeviceConfig
+from trainer.networks.config import Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +16,7 @@ class ExportConfig:
 
     The exported network takes uint8 RGB images (B, H, W, 3), normalizes them, and returns the last stage's heatmaps
     (B, J + 1, H / stride, W / stride) and PAFs (B, 2 L, H / stride, W / stride). Before the file is written to --out, it is
-    run and compared with the checkpoint (AIR is not compared).
+    run and compared with the checkpoint in float32 on a CPU (AIR is not compared).
 
     The metadata describes skeleton, stride, input size, normalization and the decoder settings given here: inside an ONNX file,
     and in a .json file beside a MINDIR or AIR file.
@@ -25,7 +27,8 @@ class ExportConfig:
     checkpoint: Path
     """Checkpoint file, or run folder, whose newest checkpoint is used."""
     format: Literal["MINDIR", "ONNX", "AIR"]
-    """MINDIR for MindSpore, ONNX for other engines, AIR for Ascend's converter (needs an Ascend device)."""
+    """MINDIR for MindSpore and MindSpore Lite, ONNX for other engines. AIR is deprecated by MindSpore and needs an Ascend device; use
+    MINDIR instead."""
     out: Path
     """File to write; must not exist."""
     raw_weights: bool = False
@@ -36,7 +39,9 @@ class ExportConfig:
     """Fixed input width in pixels, a multiple of the stride. Default: any width."""
     batch_size: int | None = None
     """Fixed number of images per input. Default: any number."""
-    device_target: DeviceTarget = "auto"
+    precision: Precision = "O0"
+    """Precision of the exported network: O0 float32, O2 float16 except for batch normalization, O3 float16."""
+    device: Device = field(default_factory=DeviceConfig)
     decoding: Decoding = field(default_factory=DecodeConfig)
 
     def __post_init__(self) -> None:

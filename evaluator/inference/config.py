@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
+from trainer.networks.config import Precision
+
 
 @dataclass(frozen=True, kw_only=True)
 class InferConfig:
-    """Input size and test-time augmentation."""
+    """Input size, test-time augmentation, weights and precision."""
 
     insize: int | None = None
     """Length in pixels to which the shorter side of each image is resized. Default: the side of the training crops."""
@@ -15,6 +17,9 @@ class InferConfig:
     """Flip testing: also run the network on the mirrored image and average the fields. Takes twice the time."""
     raw_weights: bool = False
     """Use the raw weights even if the checkpoint also holds their moving averages (--ema-decay of the training run)."""
+    precision: Precision = "O0"
+    """Precision of the network: O0 float32, O2 float16 except for batch normalization, O3 float16. O2 and O3 are not faster on a
+    CPU."""
     size_step_px: int = 64
     """Pad the longer side so that it exceeds the shorter one by a multiple of this. Larger steps mean fewer input sizes."""
 

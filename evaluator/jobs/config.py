@@ -12,13 +12,14 @@ from evaluator.options import (
     AllowUnreadable,
     BatchSize,
     Decoding,
-    DeviceTarget,
+    Device,
     DrawMinScore,
     Inference,
     MaxImages,
     Pictures,
     require_batch_size,
 )
+from trainer.device import DeviceConfig
 
 Metric = Literal["AP", "AP .5", "AP .75", "AP (M)", "AP (L)", "AR", "AR .5", "AR .75", "AR (M)", "AR (L)"]
 
@@ -56,12 +57,14 @@ class RunConfig:
     pictures: Pictures = 8
     draw_min_score: DrawMinScore = 1.0
     allow_unreadable: AllowUnreadable = False
-    device_target: DeviceTarget = "auto"
+    device: Device = field(default_factory=DeviceConfig)
     inference: Inference = field(default_factory=InferConfig)
     decoding: Decoding = field(default_factory=DecodeConfig)
 
     def __post_init__(self) -> None:
-        if (self.checkpoint is None) == (self.fields is None):
+        if self.checkpoint is None and self.fields is None:
+            raise ValueError("give --checkpoint, or --fields to evaluate stored fields")
+        if self.checkpoint is not None and self.fields is not None:
             raise ValueError("give either --checkpoint or --fields, not both")
         if self.checkpoint is not None and self.images is None:
             raise ValueError("--checkpoint needs --images, the folder of the annotated images")
@@ -69,8 +72,8 @@ class RunConfig:
             raise ValueError("--skeleton works only with --fields; a checkpoint contains its skeleton")
         if self.fields is not None and (self.inference != InferConfig() or self.batch_size is not None):
             raise ValueError(
-                "insize, scales, mirror, raw_weights, size_step_px and batch_size work only with --checkpoint; "
-                "the size of stored fields is fixed"
+                "insize, scales, mirror, raw_weights, precision, size_step_px and batch_size work only with --checkpoint; "
+                "stored fields need no network"
             )
         if self.pictures < 0:
             raise ValueError(f"pictures must be 0 or more, got {self.pictures}")
@@ -146,7 +149,7 @@ class WatchConfig:
     max_images: MaxImages = None
     batch_size: BatchSize = None
     pictures: Pictures = 8
-    device_target: DeviceTarget = "auto"
+    device: Device = field(default_factory=DeviceConfig)
     inference: Inference = field(default_factory=InferConfig)
     decoding: Decoding = field(default_factory=DecodeConfig)
 
@@ -170,7 +173,7 @@ class WatchConfig:
             batch_size=self.batch_size,
             pictures=self.pictures,
             allow_unreadable=True,
-            device_target=self.device_target,
+            device=self.device,
             inference=self.inference,
             decoding=self.decoding,
         )

@@ -2,21 +2,21 @@
 
 from pathlib import Path
 
+from evaluator.inference.config import InferConfig
 from evaluator.inference.protocols import CheckpointNetwork
-from evaluator.options import Device
+from trainer.device import DeviceConfig, choose_device
 
 
-def load_checkpoint(checkpoint: Path, device_target: Device, *, average: bool) -> tuple[CheckpointNetwork, str]:
-    """Load a network and return it with the device it runs on. Raises UserError for an incomplete checkpoint.
+def load_checkpoint(checkpoint: Path, device: DeviceConfig, inference: InferConfig) -> tuple[CheckpointNetwork, str]:
+    """Load a network and return it with the name of its device. Raises UserError for an incomplete checkpoint.
 
-    checkpoint: file, or run folder, whose newest checkpoint is used. average: use averaged weights if there are any.
+    checkpoint: file, or run folder, whose newest checkpoint is used.
     """
-    from trainer.device import choose_device
     from trainer.run.load import load_network
 
-    device = choose_device(device_target)
-    network = load_network(checkpoint, average=average)
+    name = choose_device(device)
+    network = load_network(checkpoint, average=not inference.raw_weights, precision=inference.precision)
     for note in network.notes:
         print(note, flush=True)
     print(f"checkpoint {network.path}: step {network.info.step:,}, epoch {network.info.epoch}", flush=True)
-    return network, device
+    return network, name

@@ -48,8 +48,10 @@ def run(config: RunConfig) -> int:
     if config.checkpoint is None:
         assert config.fields is not None, "RunConfig requires one of the two"
         return evaluate_source(config, None, {"fields": _sha256(config.fields, "fields")})
-    network, device = load_checkpoint(config.checkpoint, config.device_target, average=not config.inference.raw_weights)
+    network, device = load_checkpoint(config.checkpoint, config.device, config.inference)
     origin = {"checkpoint": _sha256(network.path, "checkpoint"), "step": network.info.step, "device": device}
+    if device == "Ascend":  # HF32 is another arithmetic, which a CPU does not have
+        origin["hf32"] = config.device.hf32
     return evaluate_source(config, network, origin)
 
 

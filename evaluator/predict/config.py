@@ -8,7 +8,8 @@ import tyro
 
 from evaluator.decoding import DecodeConfig
 from evaluator.inference.config import InferConfig
-from evaluator.options import BatchSize, Decoding, DeviceTarget, DrawMinScore, Inference, require_batch_size
+from evaluator.options import BatchSize, Decoding, Device, DrawMinScore, Inference, require_batch_size
+from trainer.device import DeviceConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class PredictConfig:
     """Also write one file per image or video frame to OUT/openpose, in the format of OpenPose's --write_json."""
     draw_min_score: DrawMinScore = 1.0
     batch_size: BatchSize = None
-    device_target: DeviceTarget = "auto"
+    device: Device = field(default_factory=DeviceConfig)
     inference: Inference = field(default_factory=InferConfig)
     decoding: Decoding = field(default_factory=DecodeConfig)
 

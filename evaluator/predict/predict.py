@@ -27,7 +27,7 @@ def run(config: PredictConfig) -> int:
     """Run the command. Raises UserError for invalid inputs and for an output folder that is in use."""
     refuse_used(config.out)
     files = list_files(config.images)
-    network, device = load_checkpoint(config.checkpoint, config.device_target, average=not config.inference.raw_weights)
+    network, device = load_checkpoint(config.checkpoint, config.device, config.inference)
     return predict(config, files, network, device)
 
 

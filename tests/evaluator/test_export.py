@@ -20,7 +20,7 @@ from trainer_data import TINY, make_info
 from evaluator.__main__ import COMMANDS
 from evaluator.decoding import DecodeConfig
 from evaluator.export import export, operators
-from evaluator.export.export import TOLERANCE
+from evaluator.export.comparison import TOLERANCE
 from evaluator.inference.augmentation import image_fields
 from evaluator.inference.fields import find_people
 from pipeline.cli import main

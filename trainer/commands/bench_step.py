@@ -19,6 +19,7 @@ from pipeline.errors import UserError
 from pipeline.skeletons import read_skeleton
 from pipeline.wording import counted
 from trainer.config import Preset, TrainConfig
+from trainer.device import DeviceConfig, choose_device, num_cores
 from trainer.loop.config import OptimConfig
 from trainer.networks.config import STRIDE_PX, NetworkConfig
 
@@ -52,15 +53,12 @@ class BenchStepConfig:
     """Skeleton file (YAML or JSON), as for `python -m pipeline build`; sets the number of heatmaps and PAFs. Default: COCO."""
     num_steps: int = 5
     """Number of steps to time after two warm-up steps. The median is reported."""
-    device_target: Literal["auto", "CPU", "Ascend"] = "auto"
-    """Device; auto selects Ascend if the machine has one."""
-    device_id: int = 0
-    """Index of the Ascend device."""
     unfold: bool = True
     """On a CPU: compute the convolutions of openpose and openpose-2019 as 1x1 convolutions, as training does. Use --no-unfold to
     compare."""
     only: Literal["all", "forward", "gradients", "step"] = "all"
     """Time only this part and print the result as JSON."""
+    device: Annotated[DeviceConfig, arg(name="")] = field(default_factory=DeviceConfig)
     network: Annotated[NetworkConfig, arg(name="")] = field(default_factory=NetworkConfig)
 
     def __post_init__(self) -> None:
@@ -73,7 +71,11 @@ class BenchStepConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """Result for one of PARTS. peak_bytes: peak memory of the process. multiplications: per image, forward."""
+    """Result for one of PARTS.
+
+    peak_bytes: peak memory of the process. allocated_bytes, reserved_bytes: peak of an accelerator's memory that tensors used, and that
+    MindSpore took from the device; 0 on a CPU. multiplications: per image, forward.
+    """
 
     device: str
     num_threads: int
@@ -81,6 +83,8 @@ class Measurement:
     cpu_s: float
     compile_s: float
     peak_bytes: int
+    allocated_bytes: int = 0
+    reserved_bytes: int = 0
     estimated_bytes: int
     parameters: int
     multiplications: int
@@ -108,21 +112,25 @@ def table(config: BenchStepConfig, measured: dict[str, Measurement]) -> list[str
         f"  {step_s:.2f} s/step, {config.batch_size / step_s:.2f} img/s, {step.cpu_s:.2f} CPU s/step; "
         f"compiled in {step.compile_s:.0f} s",
         "  " + ", ".join(f"{name} {seconds / sum(parts.values()):.0%}" for name, seconds in parts.items()),
-        f"  peak memory {step.peak_bytes / 1e9:.2f} GB (estimate: {step.estimated_bytes / 1e9:.2f} GB)",
+        f"  peak memory {step.peak_bytes / 1e9:.2f} GB (estimate: {step.estimated_bytes / 1e9:.2f} GB)"
+        if step.device == "CPU"
+        else f"  peak memory of the device {step.allocated_bytes / 1e9:.2f} GB used by tensors, {step.reserved_bytes / 1e9:.2f} GB reserved; "
+        f"of the host {step.peak_bytes / 1e9:.2f} GB",
         f"  {step.parameters:,} parameters; {step.multiplications / 1e9:.2f} GMACs per image; {flops / step_s / 1e9:.0f} GFLOPS",
     ]
 
 
 def measure(config: BenchStepConfig) -> Measurement:
     """Time one of PARTS in this process."""
-    from trainer.device import choose_device, num_cores
+    import mindspore as ms
+
     from trainer.loop import memory
     from trainer.networks import inference
     from trainer.networks.cpu_convolution import unfold
     from trainer.networks.network import count_multiplications, count_parameters, initialize
 
     unfolds = config.unfold and config.network.unfolds
-    device = choose_device(config.device_target, config.device_id, unfolds=unfolds)
+    device = choose_device(config.device, unfolds=unfolds)
     network = inference.build(config.network, read_skeleton(config.skeleton))
     initialize(network, np.random.default_rng(0))
     if device == "CPU" and unfolds:
@@ -141,6 +149,8 @@ def measure(config: BenchStepConfig) -> Measurement:
         cpu_s=cpu_s,
         compile_s=compile_s,
         peak_bytes=_peak_bytes(),
+        allocated_bytes=ms.runtime.max_memory_allocated(),
+        reserved_bytes=ms.runtime.max_memory_reserved(),
         estimated_bytes=estimate,
         parameters=sum(count_parameters(network).values()),
         multiplications=count_multiplications(network, config.insize),

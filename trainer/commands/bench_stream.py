@@ -135,9 +135,9 @@ def _simulate_device(config: BenchStreamConfig, records: Path, codec: str, devic
     Returns the line with its speed, and the shares of time in which the device waited for data and for the host.
     """
     from trainer.data.jitter import Jitter  # imports mindspore
-    from trainer.device import choose_device
+    from trainer.device import DeviceConfig, choose_device
 
-    choose_device("CPU")
+    choose_device(DeviceConfig(device_target="CPU"))
     augmentation = JitterConfig(color_jitter=0.4)
     stream = Stream(
         records,

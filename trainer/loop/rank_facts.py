@@ -10,8 +10,17 @@ from pipeline.cli import flatten
 from trainer.distributed.agreement import code_digest, weights_crc32
 from trainer.loop.training import Training
 
-# These may differ between hosts: where files are, which device computes, and how many threads read.
-HOST_OPTIONS = ("records", "out", "device_id", "num_parallel_workers", "vgg_path", "pretrained_model_path", "resume")
+# These may differ between hosts: where files are, which device computes with how much memory, and how many threads read.
+HOST_OPTIONS = (
+    "records",
+    "out",
+    "device_id",
+    "max_device_memory",
+    "num_parallel_workers",
+    "vgg_path",
+    "pretrained_model_path",
+    "resume",
+)
 
 
 def facts(training: Training) -> dict[str, Any]:

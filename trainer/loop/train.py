@@ -2,6 +2,7 @@
 
 import signal
 from contextlib import nullcontext
+from dataclasses import replace
 
 from pipeline.cli import save_config
 from pipeline.errors import Terminated
@@ -22,7 +23,7 @@ ADVICE = "to continue, run the same command with --resume"
 
 def run(config: TrainConfig) -> int:
     """Run the command `train`, alone or as one of several processes. Raises UserError for errors that the user can fix."""
-    device = choose_device(config.device_target, local_device_id(config.device_id), unfolds=config.unfolds)
+    device = choose_device(replace(config.device, device_id=local_device_id(config.device.device_id)), unfolds=config.unfolds)
     world = join()
     stream = Stream(
         config.records,

@@ -8,6 +8,7 @@ STRIDE_PX = 2**NUM_HALVINGS
 NUM_VGG_CONVOLUTIONS = 10
 NUM_MOBILENET_LAYERS = 12
 MIN_UNFOLDED_CHANNELS = 64
+Precision = Literal["O0", "O2", "O3"]
 
 
 @dataclass(frozen=True, kw_only=True)

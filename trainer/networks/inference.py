@@ -2,11 +2,11 @@
 
 import mindspore as ms
 import numpy as np
-from mindspore import nn
+from mindspore import nn, ops
 
 from pipeline.skeleton import Skeleton
 from trainer.networks.config import NetworkConfig
-from trainer.networks.network import Fields, Network, last_fields
+from trainer.networks.network import Network, last_fields
 
 
 def build(config: NetworkConfig, skeleton: Skeleton) -> Network:
@@ -15,7 +15,7 @@ def build(config: NetworkConfig, skeleton: Skeleton) -> Network:
 
 
 class LastStage(nn.Cell):
-    """The final heatmaps and PAFs of uint8 RGB images (B, H, W, 3). Compiled once for all image sizes."""
+    """The final heatmaps and PAFs, float32, of uint8 RGB images (B, H, W, 3). Compiled once for all image sizes."""
 
     def __init__(self, network: Network) -> None:
         super().__init__(auto_prefix=False)
@@ -23,8 +23,9 @@ class LastStage(nn.Cell):
         self.set_inputs(ms.Tensor(shape=[None, None, None, 3], dtype=ms.uint8))
 
     @ms.jit
-    def construct(self, images: ms.Tensor) -> Fields:
-        return last_fields(self.network(images))
+    def construct(self, images: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+        heatmaps, pafs = last_fields(self.network(images))
+        return ops.cast(heatmaps, ms.float32), ops.cast(pafs, ms.float32)
 
     def fields(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return heatmaps (B, J + 1, H/8, W/8) and PAFs (B, 2 L, H/8, W/8) as float32 arrays."""

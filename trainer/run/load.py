@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
-from trainer.networks.config import NetworkConfig
+from trainer.networks.config import NetworkConfig, Precision
 from trainer.run.checkpoint import AVERAGE, NETWORK, Tensors, read_path
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class LoadedNetwork:
     notes: lines that the command reports to its user.
     """
 
-    def __init__(self, path: Path, *, average: bool = True) -> None:
+    def __init__(self, path: Path, *, average: bool = True, precision: Precision = "O0") -> None:
         from trainer.networks import inference  # imports mindspore, which reading a description does not need
 
         self.path, self.info, tensors, faults = read_path(path)
@@ -45,6 +45,7 @@ class LoadedNetwork:
         if weights is not tensors:
             self.notes.append(f"{self.path}: using the averaged weights")
         load_tensors(self.network.parameters_dict(), weights, prefix=NETWORK, source=self.path)
+        self.network.set_precision(precision)
         self._last_stage = inference.LastStage(self.network)
 
     def fields(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -61,13 +62,14 @@ class LoadedNetwork:
         return self._last_stage.fields(images)
 
 
-def load_network(path: Path, *, average: bool = True) -> LoadedNetwork:
+def load_network(path: Path, *, average: bool = True, precision: Precision = "O0") -> LoadedNetwork:
     """Load the network of a checkpoint file, or of the newest complete checkpoint of a run folder.
 
     Uses the averages of the weights if the checkpoint has them (--ema-decay of `train`), unless `average` is False.
+    precision: see `Network.set_precision`. The fields are float32 in every precision.
     Raises UserError with path and cause for anything that is not a complete checkpoint.
     """
-    return LoadedNetwork(path, average=average)
+    return LoadedNetwork(path, average=average, precision=precision)
 
 
 def averaged(tensors: Tensors) -> Tensors:
