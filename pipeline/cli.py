@@ -1,12 +1,15 @@
 """Commands from dataclasses: options, `--config`, presets, help, errors and exit codes, the same for every stage.
 
 A command is a frozen dataclass (its fields are the options, their docstrings the help) and a function that takes an instance.
-Exit codes: 0 success; 1 the work failed or found faults; 2 wrong options; 130 stopped by Ctrl-C; 143 stopped by SIGTERM.
+Exit codes: 0 success; 1 the work failed or found faults; 2 wrong options; 130 stopped by Ctrl-C; 141 the reader of stdout, such as
+`head`, has closed it; 143 stopped by SIGTERM.
 """
 
 import dataclasses
 import importlib
 import inspect
+import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +25,7 @@ from pipeline.files import write_atomic
 from pipeline.parsing import OptionError, convert, option_types, run_tyro, unknown_option, with_defaults
 
 CONFIG_HELP = "--config FILE.yaml reads the same options from a file. Options on the command line override the file."
+STDOUT_CLOSED = 128 + signal.SIGPIPE  # as the shell reports a program that ends because its reader has gone
 PRESET_HELP = "--preset NAME --help shows the defaults of that preset."
 
 
@@ -37,6 +41,10 @@ class Command:
 def main(prog: str, about: str, commands: Mapping[str, Command], argv: Sequence[str] | None = None) -> int:
     """Run `prog COMMAND options` and return the exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
+    return guarded(prog, lambda: _dispatch(prog, about, commands, args))
+
+
+def _dispatch(prog: str, about: str, commands: Mapping[str, Command], args: list[str]) -> int | None:
     if not args or args[0] in ("-h", "--help"):
         print(f"usage: {prog} COMMAND [options]\n\n{about}\n")
         print("\n".join(f"  {name:<14}{command.help}" for name, command in commands.items()))
@@ -46,12 +54,8 @@ def main(prog: str, about: str, commands: Mapping[str, Command], argv: Sequence[
         print(f"{prog}: error: no command {args[0]!r}; choose from {', '.join(commands)}", file=sys.stderr)
         return 2
     command = commands[args[0]]
-
-    def work() -> int | None:
-        config = parse(_load(command.config), args[1:], prog=f"{prog} {args[0]}")
-        return _load(command.run)(config)  # imported only now, so that --help is fast
-
-    return guarded(prog, work)
+    config = parse(_load(command.config), args[1:], prog=f"{prog} {args[0]}")
+    return _load(command.run)(config)  # imported only now, so that --help is fast
 
 
 def parse(config: type, args: Sequence[str], *, prog: str) -> Any:
@@ -154,7 +158,26 @@ def as_options(values: Mapping[str, Any]) -> list[str]:
 
 
 def guarded(prog: str, work: Callable[[], int | None]) -> int:
-    """Run `work` with SIGTERM raised as an exception. Print user errors as one line and return the exit code."""
+    """Run `work` with SIGTERM raised as an exception. Print user errors as one line and return the exit code.
+
+    If the reader of stdout has closed it, end quietly with STDOUT_CLOSED.
+    """
+    try:
+        try:
+            code = _reported(prog, work)
+        except SystemExit:  # --help
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()  # here and not when Python exits, which would print an error
+        return code
+    except BrokenPipeError:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # what is still buffered goes nowhere
+        return STDOUT_CLOSED
+
+
+def _reported(prog: str, work: Callable[[], int | None]) -> int:
+    """Run `work`, print errors and return the exit code. Raises BrokenPipeError if stdout is closed."""
     previous = signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         return work() or 0
@@ -167,10 +190,22 @@ def guarded(prog: str, work: Callable[[], int | None]) -> int:
         print(f"{prog}: stopped by {by}; {str(stop) or 'run the same command again to continue'}", file=sys.stderr)
         return code
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _stdout_is_closed():  # otherwise, the pipe to another process broke
+            raise
         print(f"{prog}: error: {error}", file=sys.stderr)
         return 1
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _stdout_is_closed() -> bool:
+    """Whether stdout is a pipe or socket without a reader."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)  # errors are always reported
+    except (OSError, ValueError):  # no file
+        return False
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def leave(code: int) -> NoReturn:

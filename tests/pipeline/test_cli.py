@@ -272,7 +272,13 @@ def test_options_are_parsed_back():
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(UserError("said"), 1), (KeyboardInterrupt(), 130), (Terminated(), 143), (OSError(28, "No space left"), 1)],
+    [
+        (UserError("said"), 1),
+        (KeyboardInterrupt(), 130),
+        (Terminated(), 143),
+        (OSError(28, "No space left"), 1),
+        (BrokenPipeError(32, "Broken pipe"), 1),
+    ],
 )
 def test_exit_codes(error, code, capsys):
     def work() -> Any:
@@ -302,6 +308,23 @@ def test_bugs_keep_their_traceback():
 def test_an_unknown_command_exits_with_2(capsys):
     assert main("prog", "About.", {}, ["no-such"]) == 2
     assert capsys.readouterr().err.startswith("prog: error: no command 'no-such'")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-m", "trainer", "--help"),
+        ("-m", "trainer", "train", "--help"),
+        ("-c", "from pipeline.cli import guarded, leave; leave(guarded('prog', lambda: print('buffered')))"),
+        ("-c", "from pipeline.cli import guarded, leave; leave(guarded('prog', lambda: print('written', flush=True)))"),
+    ],
+)
+def test_a_reader_that_has_gone_ends_a_command_quietly(words):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
