@@ -120,7 +120,7 @@ def _configure_ascend(config: DeviceConfig) -> None:
 
 def _explain(message: str) -> str:
     """Return why MindSpore refused the device, with the libraries that failed to load, and what to do about it."""
-    lines = message.strip().splitlines()
+    lines = message.strip().splitlines() or ["MindSpore gives no reason"]
     libraries = [line for line in lines if line.startswith("Load dynamic library")]
     if not libraries:
         return f"{lines[0]}; check --device-id and the driver (`npu-smi info`), or use --device-target CPU"
