@@ -20,6 +20,8 @@ from pipeline.errors import UserError
 from pipeline.files import locked, read_json, remove_unfinished, write_json
 
 EVALUATION, PEOPLE, LOCK = "evaluation.json", "people.jsonl", "lock"
+# Values of entries that evaluations of earlier versions lack.
+ADDED_LATER = {"precision": "O0", "hf32": False}
 MAX_SHOWN = 60  # characters of a value in a message
 
 
@@ -73,7 +75,7 @@ def parse_lines(data: bytes, num_joints: int) -> tuple[Found, int]:
 
 def differences(first: dict[str, Any], second: dict[str, Any], names: tuple[str, str] = ("before", "now")) -> str:
     """Describe the entries in which two identities differ, such as "insize: 64 before, 96 now"; empty if they are equal."""
-    first, second = (json.loads(json.dumps(values)) for values in (first, second))
+    first, second = (ADDED_LATER | json.loads(json.dumps(values)) for values in (first, second))
     changed = [key for key in sorted({*first, *second}) if first.get(key) != second.get(key)]
     return "; ".join(f"{key}: {_short(first.get(key))} {names[0]}, {_short(second.get(key))} {names[1]}" for key in changed)
 

@@ -142,21 +142,39 @@ def identify(config: RunConfig, document: CocoFile, skeleton: Skeleton, origin: 
 
 
 def _report_complete(config: RunConfig, identity: dict[str, Any]) -> int:
-    """Print the metrics of an output that is complete already, and return its exit code."""
+    """Print the metrics of an output that is complete already, and return its exit code.
+
+    Raises UserError if the output is that of another evaluation, naming the options that differ.
+    """
     out, about = config.out, read_json(config.out / EVALUATION, "evaluation")
-    about.pop("people", None)
-    if differences(about, identity):
+    if not isinstance(about, dict) or "results_version" not in about:
         refuse_used(out)
+    about.pop("people", None)
+    metrics = read_json(out / "metrics.json", "metrics") if (out / "metrics.json").exists() else None  # a shard has none
+    changed = differences(about, identity)
+    if metrics and not changed:
+        changed = differences(_drawn(metrics["settings"]), _drawn(flatten(config)))
+    if changed:
+        raise UserError(
+            f"output folder {out}: contains a finished evaluation with other inputs or options ({changed}); use the same ones, or "
+            "choose another --out"
+        )
     unfinished = Unfinished(out, identity, len(identity["skeleton"]["joints"]))
     if unfinished.folder.exists():  # killed between writing the output and removing the work folder
         with unfinished:
             unfinished.remove()
     print(f"{out}: already complete")
-    if not (out / "metrics.json").exists():
+    if not metrics:
         return 0
-    metrics = read_json(out / "metrics.json", "metrics")
-    print(Evaluation(figures=metrics["figures"], image_oks={}).line())
+    print(Evaluation(figures=metrics["figures"], image_oks={}).summary())
     return outcome.report_unreadable(metrics["unreadable_images"], outcome.UNREADABLE_SCORED, allowed=config.allow_unreadable)
+
+
+def _drawn(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that decide which pictures an evaluation writes."""
+    if options["images"] is None or not options["pictures"]:
+        return {"pictures": 0}
+    return {name: options[name] for name in ("pictures", "draw_min_score")}
 
 
 def _network_source(config: RunConfig, augmented: AugmentedNetwork, batch_size: int, clock: Clock) -> Source:

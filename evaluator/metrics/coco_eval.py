@@ -22,6 +22,8 @@ SMALL = {"small": (0.0, 32.0**2)}
 
 FIGURES = ("AP", "AP .5", "AP .75", "AP (M)", "AP (L)", "AR", "AR .5", "AR .75", "AR (M)", "AR (L)")
 
+MAX_PEOPLE = 20  # COCO scores this many predicted people per image
+
 MIN_MATCH_OKS = 0.1  # a result with a lower OKS does not match a person
 
 
@@ -35,6 +37,23 @@ class Evaluation:
 
     figures: dict[str, float]
     image_oks: dict[int, float]
+
+    def rows(self) -> list[str]:
+        """Return the ten rows that pycocotools prints."""
+        rows = []
+        for name, value in self.figures.items():
+            kind, _, part = name.partition(" ")
+            title = {"AP": "Average Precision", "AR": "Average Recall"}[kind]
+            threshold = f"{float(part):.2f}" if part.startswith(".") else "0.50:0.95"
+            area = {"(M)": "medium", "(L)": "large"}.get(part, "all")
+            rows.append(
+                f" {title:<18} ({kind}) @[ IoU={threshold:<9} | area={area:>6} | maxDets={MAX_PEOPLE:>3} ] = {value:0.3f}"
+            )
+        return rows
+
+    def summary(self) -> str:
+        """Return `rows` and, for scripts, `line`."""
+        return "\n".join([*self.rows(), self.line()])
 
     def line(self) -> str:
         """Return the metrics as one line, formatted as a dict."""

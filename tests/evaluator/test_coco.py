@@ -58,6 +58,13 @@ def test_evaluation_prints_nothing_and_line_is_an_ordered_dict(document, capsys)
     assert line.startswith("{'AP': 0.0, 'AP .5': 0.0, 'AP .75': ")
 
 
+def test_the_table_is_that_of_pycocotools(document, capsys):
+    """One person is found, so that the ten values differ."""
+    results = ground_truth_results(document)[1:2]
+    compare(document, results, COCO18)._job.summarize()
+    assert "\n".join(evaluate(document, results, COCO18).rows()) + "\n" == capsys.readouterr().out
+
+
 def test_oks_matches_the_formula(document):
     """With all joints off by d pixels, OKS = mean of exp(-d^2 / (2 area (2 sigma)^2)), cocodataset.org/#keypoints-eval."""
     moved = person(150, 60, 0.6, without=("left_knee", "left_ankle"))

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from pipeline.datasets.coco import CocoFile
 from pipeline.errors import UserError
 from pipeline.images import read_image
 from pipeline.skeletons import COCO18
+from trainer.device import DeviceConfig
 
 SUPPORT = Path(__file__).parents[1] / "support"
 
@@ -250,8 +252,56 @@ def test_an_unfinished_evaluation_with_other_settings_is_rejected_naming_the_dif
         with pytest.raises(UserError, match=reason):
             evaluate_source(other, NoiseNetwork(), origin)
     assert evaluate_source(config, NoiseNetwork(), {"checkpoint": "aa"}) == 0
+
+
+def test_a_finished_evaluation_with_other_options_is_rejected_naming_the_difference(noise, tmp_path, capsys):
+    config = config_of(noise, tmp_path / "out", pictures=1)
+    assert evaluate_source(config, NoiseNetwork(), {"checkpoint": "aa"}) == 0
+    others = (
+        ({}, {"checkpoint": "bb"}, "checkpoint: aa before, bb now"),
+        ({"inference": InferConfig(insize=96)}, {"checkpoint": "aa"}, "insize: 64 before, 96 now"),
+        ({"inference": InferConfig(precision="O2")}, {"checkpoint": "aa"}, "precision: O0 before, O2 now"),
+        ({"pictures": 2}, {"checkpoint": "aa"}, "pictures: 1 before, 2 now"),
+        ({"draw_min_score": 0.5}, {"checkpoint": "aa"}, r"draw_min_score: 1.0 before, 0.5 now"),
+    )
+    for options, origin, reason in others:
+        with pytest.raises(UserError, match=rf"contains a finished evaluation .*\({re.escape(reason)}\)"):
+            evaluate_source(dataclasses.replace(config, **options), NoiseNetwork(), origin)
+    capsys.readouterr()
+    same = dataclasses.replace(config, allow_unreadable=True, device=DeviceConfig(device_target="CPU"))
+    assert evaluate_source(same, NoiseNetwork(), {"checkpoint": "aa"}) == 0
+    assert "already complete\n Average Precision" in capsys.readouterr().out
+
+
+def test_an_evaluation_of_a_version_without_precision_is_continued(noise, whole, tmp_path):
+    config = config_of(noise, tmp_path / "out")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_source(config, Stops(8))
+    path = tmp_path / "out.unfinished" / EVALUATION
+    about = json.loads(path.read_text())
+    assert about.pop("precision") == "O0"
+    path.write_text(json.dumps(about))
+    assert evaluate_source(config, NoiseNetwork()) == 0 and results_of(config.out) == results_of(whole)
+
+
+def test_a_foreign_evaluation_file_is_not_taken_for_an_output(noise, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / EVALUATION).write_text("[]")
     with pytest.raises(UserError, match="not an empty folder"):
-        evaluate_source(config, NoiseNetwork(), {"checkpoint": "bb"})
+        evaluate_source(config_of(noise, tmp_path / "out"), NoiseNetwork())
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        ({}, "give --checkpoint, or --fields to evaluate stored fields"),
+        ({"checkpoint": Path("c"), "fields": Path("f")}, "give either --checkpoint or --fields, not both"),
+        ({"fields": Path("f"), "inference": InferConfig(precision="O2")}, "precision, .* work only with --checkpoint"),
+    ],
+)
+def test_wrong_sources_are_named(sources, message):
+    with pytest.raises(ValueError, match=message):
+        RunConfig(annotations=Path("a"), out=Path("o"), **sources)
 
 
 def test_a_run_without_readable_images_leaves_no_files(noise, tmp_path):

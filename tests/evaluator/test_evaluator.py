@@ -38,7 +38,9 @@ def test_a_perfect_network_scores_one(tmp_path, coco_set, capsys):
     annotations, images = coco_set
     config = RunConfig(checkpoint=tmp_path / "c", annotations=annotations, images=images, out=tmp_path / "out", pictures=1)
     assert evaluate_source(config, PerfectNetwork(annotations)) == 0
-    assert capsys.readouterr().out.startswith("{'AP': 1.0, 'AP .5': 1.0")
+    printed = capsys.readouterr().out
+    assert printed.startswith(" Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets= 20 ] = 1.000\n")
+    assert "\n{'AP': 1.0, 'AP .5': 1.0" in printed
     metrics = metrics_of(config.out)
     assert metrics["figures"]["AP"] == pytest.approx(1)
     assert metrics["figures_images_with_people"]["AP"] == pytest.approx(1)
