@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from trainer_data import TINY, make_info
 from evaluator.__main__ import COMMANDS
 from evaluator.decoding import DecodeConfig
 from evaluator.export import export, operators
-from evaluator.export.comparison import TOLERANCE
+from evaluator.export.comparison import ROUNDED_TOLERANCE, TOLERANCE, Comparison
 from evaluator.inference.augmentation import image_fields
 from evaluator.inference.fields import find_people
 from pipeline.cli import main
@@ -29,9 +30,10 @@ from pipeline.samples.augment import PADDING_GRAY
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import COCO18
 from trainer.networks.config import NetworkConfig
+from trainer.networks.cpu_convolution import Convolution
 from trainer.networks.inference import LastStage, build
 from trainer.run import checkpoint
-from trainer.run.load import load_network
+from trainer.run.load import LoadedNetwork, load_network
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "tests" / "onnx_example.py"
@@ -157,6 +159,64 @@ def test_an_export_that_differs_from_the_checkpoint_is_not_written(tmp_path, sav
     assert not list(tmp_path.iterdir())
 
 
+class RoundingConvolution(Convolution):
+    """Rounds its input to the 10 bits of mantissa that HF32 and float16 have, by Veltkamp's splitting (Dekker 1971)."""
+
+    def construct(self, x):
+        scaled = x * 8193.0  # 2^13 + 1, which splits off the lower 13 of 23 bits
+        y = self.conv2d(scaled - (scaled - x), self.weight)
+        return self.bias_add(y, self.bias) if self.has_bias else y
+
+
+@pytest.fixture
+def rounding_device(saved, monkeypatch):
+    """The network of `saved` on a device that rounds. In this process alone, networks and MINDIR files run on it."""
+    network = load_network(saved).network
+    for _, cell in network.cells_and_names():
+        if isinstance(cell, Convolution):
+            cell.__class__ = RoundingConvolution
+    device = LastStage(network)
+    monkeypatch.setattr(export, "choose_device", lambda config: "Ascend")
+    monkeypatch.setattr(LoadedNetwork, "fields", lambda self, images: device.fields(images))
+    monkeypatch.setattr(nn, "GraphCell", lambda graph: device)
+    return device
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("saved", ["plain"], indirect=True)
+def test_a_device_that_rounds_does_not_fail_an_export(tmp_path, saved, rounding_device, capsys):
+    """The reference comes from a CPU, on which ONNX Runtime computes too; what runs on the device has a wider tolerance."""
+    for file_format, device, least, most in (("ONNX", "CPU", 0, TOLERANCE), ("MINDIR", "Ascend", TOLERANCE, ROUNDED_TOLERANCE)):
+        assert command("export", "--checkpoint", saved, "--format", file_format, "--out", tmp_path / file_format) == 0
+        found = re.search(r"on the device (\w+) .* by at most (\S+) \(allowed: (\S+)\)", capsys.readouterr().out)
+        assert found is not None and (found[1], float(found[3])) == (device, most)
+        assert least <= float(found[2]) <= most
+
+
+@pytest.mark.parametrize("saved", ["plain"], indirect=True)
+def test_a_wrong_network_fails_the_export_on_a_device_that_rounds(tmp_path, saved, monkeypatch, capsys):
+    reference = load_network(saved)
+    monkeypatch.setattr(export, "choose_device", lambda config: "Ascend")
+    monkeypatch.setattr(Comparison, "_reference", lambda self, inputs: [reference.fields(images) for images in inputs])
+    wrong = build(TINY, COCO18)
+    for parameter, right in zip(wrong.get_parameters(), reference.network.get_parameters(), strict=True):
+        parameter.set_data(ms.Tensor(right.asnumpy() * np.float32(0.99)))
+    monkeypatch.setattr(export, "_cell", lambda network: LastStage(wrong))
+    for file_format in ("ONNX", "MINDIR"):
+        assert command("export", "--checkpoint", saved, "--format", file_format, "--out", tmp_path / "o") == 1
+        assert "heatmaps of the exported network differ from the checkpoint's by" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("saved", "file_format"), [("plain", "ONNX"), ("residual", "MINDIR")], indirect=["saved"])
+def test_a_float16_network_is_compared_with_float32(tmp_path, saved, file_format, capsys):
+    words = ("--checkpoint", saved, "--format", file_format, "--out", tmp_path / "o", "--precision", "O2")
+    assert command("export", *words) == 0
+    found = re.search(r"by at most (\S+) \(allowed: 0.01\)", capsys.readouterr().out)
+    assert found is not None and 1e-5 < float(found[1]) < ROUNDED_TOLERANCE
+
+
 @pytest.mark.parametrize("saved", ["plain"], indirect=True)
 def test_errors_are_named_and_leave_no_files(tmp_path, saved, capsys):
     def error_of(*words):
@@ -170,7 +230,8 @@ def test_errors_are_named_and_leave_no_files(tmp_path, saved, capsys):
     assert "already exists" in error_of("--format", "MINDIR", "--out", existing)
     assert "multiple of the network's stride 8, got 60" in error_of("--format", "ONNX", "--out", tmp_path / "o", "--width", 60)
     sides = ("--height", 64, "--width", 64, "--batch-size", 1)
-    assert "on Ascend devices only" in error_of("--format", "AIR", "--out", tmp_path / "o.air", *sides)
+    error = error_of("--format", "AIR", "--out", tmp_path / "o.air", *sides)
+    assert "warning: AIR is deprecated by MindSpore; use --format MINDIR" in error and "on Ascend devices only" in error
     with pytest.raises(SystemExit):
         command("export", "--checkpoint", saved, "--format", "AIR", "--out", tmp_path / "o.air")
     assert "AIR needs a fixed input size" in " ".join(capsys.readouterr().err.replace("│", " ").split())
