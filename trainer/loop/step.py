@@ -8,6 +8,7 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 from mindspore import amp, ops
+from mindspore.ops.auto_generate import NPUClearFloatStatusV2
 
 from trainer.distributed.world import World
 from trainer.loop.config import MAX_LOSS_SCALE, OptimConfig
@@ -143,7 +144,7 @@ def _make_gradients(network: Network, optimizer: Optimizer, scaler: amp.LossScal
     losses: float32 (S, 2). gradients: one per weight, of the scaled loss. overflow: float32 (), 1 if the device reports an
     overflow in saturation mode, where the values do not show it; 0 on other devices, where they do.
     """
-    clears_status = saturates()
+    clears_status, clear_status = saturates(), NPUClearFloatStatusV2()
 
     def scaled_loss(images: ms.Tensor, heatmaps: ms.Tensor, pafs: ms.Tensor, mask: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
         losses = stage_losses(network(images), heatmaps, pafs, mask)
@@ -153,7 +154,7 @@ def _make_gradients(network: Network, optimizer: Optimizer, scaler: amp.LossScal
 
     def gradients_of(images: ms.Tensor, heatmaps: ms.Tensor, pafs: ms.Tensor, mask: ms.Tensor) -> tuple:
         if clears_status:
-            images = ops.depend(images, ops.NPUClearFloatStatusV2()(ops.zeros((8,), ms.int32)))
+            images = ops.depend(images, clear_status(ops.zeros((8,), ms.int32)))
         (_, losses), gradients = value_and_gradients(images, heatmaps, pafs, mask)
         overflow = ms.Tensor(0.0, ms.float32)
         if clears_status:
