@@ -66,16 +66,6 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=1) + "\n")
 
 
-def read_json(path: Path, what: str) -> Any:
-    """Read a JSON file. Raises UserError with the path and `what`, the kind of file that was expected."""
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{what} {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{what} {path}: not JSON: {error}") from error
-
-
 def publish(temporary: Path, path: Path) -> None:
     """Flush a file, or a folder with everything in it, to disk, then rename it to `path`. An existing file is replaced."""
     for inner in temporary.rglob("*"):  # empty if `temporary` is a file

@@ -1,4 +1,4 @@
-"""Words in messages. Imports nothing."""
+"""Words in messages, and text from outside in them. Imports nothing."""
 
 
 def counted(number: int, noun: str) -> str:
@@ -9,3 +9,14 @@ def counted(number: int, noun: str) -> str:
 def plural(noun: str) -> str:
     """Return the plural of a noun; of several words, the last one changes: "target person" becomes "target people"."""
     return f"{noun.removesuffix('person')}people" if noun.endswith("person") else f"{noun}s"
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Return a text from outside so that it can be printed or written as a cell of a table: on one line, without control characters.
+
+    Escapes everything that is not printable, such as line ends, terminal escapes, marks that reverse the direction of text, and
+    lone surrogates, as Python source does: "\\n", "\\x1b", "\\u202e". `keep`: characters to leave as they are.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)

@@ -9,8 +9,9 @@ from evaluator.jobs.config import MergeConfig
 from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, differences, parse_lines
 from evaluator.jobs.run import choose_images
 from pipeline.datasets.coco import CocoFile
+from pipeline.documents import read_json
 from pipeline.errors import UserError
-from pipeline.files import file_facts, read_json, refuse_used, require_folder
+from pipeline.files import file_facts, refuse_used, require_folder
 from pipeline.skeleton import Skeleton
 
 OF_THE_SHARD = ("shard", "people")  # entries of an identity that differ between the shards of one evaluation

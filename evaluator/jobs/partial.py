@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from evaluator.decoding import People
+from pipeline.documents import read_json
 from pipeline.errors import UserError
-from pipeline.files import locked, read_json, remove_unfinished, write_json
+from pipeline.files import locked, remove_unfinished, write_json
 
 EVALUATION, PEOPLE, LOCK = "evaluation.json", "people.jsonl", "lock"
 # Values of entries that evaluations of earlier versions lack.

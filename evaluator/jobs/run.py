@@ -25,8 +25,9 @@ from evaluator.metrics.coco_eval import Evaluation
 from evaluator.options import choose_batch_size
 from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile, Image
+from pipeline.documents import read_json
 from pipeline.errors import UserError
-from pipeline.files import file_facts, new_folder, read_json, refuse_used, require_folder, write_json
+from pipeline.files import file_facts, new_folder, refuse_used, require_folder, write_json
 from pipeline.images import UnreadableImage, read_image
 from pipeline.progress import progress_bar
 from pipeline.skeleton import Skeleton

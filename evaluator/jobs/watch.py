@@ -21,8 +21,9 @@ from typing import Any
 from evaluator.jobs.config import RunConfig, WatchConfig
 from evaluator.jobs.partial import differences
 from pipeline.cli import flatten, save_config
+from pipeline.documents import read_json
 from pipeline.errors import UserError
-from pipeline.files import file_facts, is_locked, link_or_copy, locked, read_json, remove_unfinished, require_folder, write_json
+from pipeline.files import file_facts, is_locked, link_or_copy, locked, remove_unfinished, require_folder, write_json
 from trainer.run import layout
 from trainer.run.checkpoint import list_checkpoints, read_checkpoint, read_info
 

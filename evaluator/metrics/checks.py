@@ -9,8 +9,8 @@ import numpy as np
 
 from evaluator.metrics.results import Results
 from pipeline.datasets.coco import CocoFile
+from pipeline.documents import read_json
 from pipeline.errors import UserError
-from pipeline.files import read_json
 from pipeline.skeleton import Skeleton
 
 FIELDS = ("image_id", "category_id", "keypoints", "score")

@@ -11,8 +11,8 @@ from evaluator.metrics.analysis import Analysis
 from evaluator.metrics.checks import read_results
 from evaluator.metrics.results import Results
 from pipeline.datasets.coco import CocoFile
+from pipeline.documents import read_json
 from pipeline.errors import UserError
-from pipeline.files import read_json
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import COCO18, read_skeleton
 from pipeline.wording import counted

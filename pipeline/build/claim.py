@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.documents import read_json
 from pipeline.errors import UserError
-from pipeline.files import TEMPORARY, locked, read_json, remove_unfinished, write_json
+from pipeline.files import TEMPORARY, locked, remove_unfinished, write_json
 from pipeline.records.manifest import CARD, MANIFEST, SHARDS
 
 PLAN = "build.json"

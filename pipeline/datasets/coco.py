@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.documents import read_json
 from pipeline.errors import UserError
-from pipeline.files import read_json
 from pipeline.skeleton import Skeleton
 
 MAX_SIDE_PX = 65_535  # limit of the JPEG format

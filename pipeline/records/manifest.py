@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.documents import read_json
 from pipeline.errors import UserError
-from pipeline.files import file_facts, read_json
+from pipeline.files import file_facts
 from pipeline.records.codec import SCHEMA_VERSION, RecordFormat
 from pipeline.samples.targets import TargetConfig
 from pipeline.skeleton import Skeleton

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import files
+from pipeline.documents import read_json
 from pipeline.errors import UserError
 from pipeline.files import (
     TEMPORARY,
@@ -23,7 +24,6 @@ from pipeline.files import (
     locked,
     new_folder,
     publish,
-    read_json,
     refuse_used,
     remove_unfinished,
     require_folder,

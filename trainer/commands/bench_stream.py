@@ -20,8 +20,8 @@ from pipeline.build.build import run as build
 from pipeline.build.config import BuildConfig
 from pipeline.build.worker import make_crop
 from pipeline.datasets.selection import PersonFilter, read_annotations
+from pipeline.documents import read_json
 from pipeline.errors import UserError
-from pipeline.files import read_json
 from pipeline.images import UnreadableImage, read_image
 from pipeline.records.manifest import SAMPLES
 from pipeline.samples import masks

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.documents import read_json
 from pipeline.errors import UserError
-from pipeline.files import read_json
 
 ADVICE = "create the file with hccl_tools.py of MindSpore"
 

@@ -1,0 +1,194 @@
+"""The reader of every JSON and YAML document: text in, checked values out, or a UserError that names file and field.
+
+Bounded in size, depth and time, whatever the file contains. Refuses text that is not UTF-8, lone surrogates, and duplicate keys, of
+which other readers silently take the last. A document's schema is a type: a dataclass, a TypedDict, or anything else that msgspec
+(https://jcristharif.com/msgspec) converts to. `Annotated[int, Meta(ge=1)]` limits a value. Imports only `pipeline.errors` and
+`pipeline.wording`.
+"""
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import jiter
+import msgspec
+import yaml
+from msgspec import Meta
+
+from pipeline.errors import UserError
+from pipeline.wording import printable
+
+MAX_JSON_BYTES = 4 << 30  # annotation files of large data sets; jiter refuses more than 200 levels
+MAX_YAML_BYTES = 1 << 18  # written by hand; PyYAML reads about 50 KB/s
+MAX_YAML_DEPTH = 10
+MAX_SHOWN = 80  # characters of a value in a message
+
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Id = Annotated[int, Meta(ge=0, lt=2**63)]
+Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+T = TypeVar("T")
+
+
+class _Refused(ValueError):
+    """YAML that this project does not accept."""
+
+
+# Plain words that YAML 1.1 reads as something else than they seem, and what to write instead.
+_SURPRISES = (
+    (r"(?i)(yes|no|on|off)", "a truth value in YAML; write true or false, or quote it"),
+    (r"[-+]?0[0-7_]+", "an octal number in YAML; remove the leading zero, or quote it"),
+    (r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?", "a number to base 60 in YAML; quote it"),
+    (r"\d{4}-\d\d?-\d\d?([Tt\s].*)?", "a date in YAML; quote it"),
+    (r"<<", "a merge key in YAML; write out the values, or quote it"),
+    (r"[-+]?[0-9][0-9a-fA-FxX_]{99,}", "too long for a number; quote it"),
+)
+_TYPE_NAMES = {
+    "int": "an integer",
+    "float": "a number",
+    "str": "a text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+}
+
+
+def read_json(path: Path, what: str, schema: type[T] | Any = Any, *, max_bytes: int = MAX_JSON_BYTES) -> T:
+    """Read a JSON file as `schema`. Raises UserError with the path and `what`, the kind of file that was expected."""
+    return parse_json(read_bytes(path, what, max_bytes), f"{what} {path}", schema)
+
+
+def parse_json(data: bytes, where: str, schema: type[T] | Any = Any, *, allow_nan: bool = False) -> T:
+    """Parse JSON as `schema`. Raises UserError, which begins with `where`. allow_nan: allow NaN and Infinity."""
+    try:
+        value = jiter.from_json(data, catch_duplicate_keys=True, allow_inf_nan=allow_nan, cache_mode="keys")
+    except ValueError as error:
+        raise UserError(f"{where}: not JSON: {printable(str(error))}") from error
+    return convert(value, schema, where)
+
+
+def read_yaml(path: Path, what: str, schema: type[T] | Any = Any) -> T:
+    """Read a YAML file as `schema`. Raises UserError like `read_json`."""
+    data = read_bytes(path, what, MAX_YAML_BYTES)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{what} {path}: not UTF-8: {error.reason} at byte {error.start}") from error
+    return parse_yaml(text, f"{what} {path}", schema)
+
+
+def parse_yaml(text: str, where: str, schema: type[T] | Any = Any) -> T:
+    """Parse YAML as `schema`. Raises UserError, which begins with `where`.
+
+    Refuses anchors, aliases and tags, which documents of this project do not need, and the surprises of YAML 1.1.
+    """
+    try:
+        _refuse_surprises(text)
+        value = yaml.load(text, _Loader)
+    except _Refused as error:
+        raise UserError(f"{where}: {error}") from error
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise UserError(f"{where}: not YAML: {line}{printable(str(error.problem))}") from error
+    except (yaml.YAMLError, ValueError) as error:  # such as a control character, or a number of 5,000 digits
+        raise UserError(f"{where}: not YAML: {printable(' '.join(str(error).split()))}") from error
+    return convert(value, schema, where)
+
+
+def convert(value: Any, schema: type[T] | Any, where: str) -> T:
+    """Convert plain values (what a document contains) to `schema`. Raises UserError, which begins with `where`, naming the field."""
+    try:
+        return msgspec.convert(value, schema)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{where}: {_explain(str(error), value)}") from error
+
+
+def read_bytes(path: Path, what: str, max_bytes: int) -> bytes:
+    """Read a regular file of at most `max_bytes`. Raises UserError with the path; never waits for a pipe or a device."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        raise UserError(f"{what} {path}: {getattr(error, 'strerror', None) or error}") from error
+    facts = os.fstat(handle)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(handle)
+        kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "a pipe, socket or device"
+        raise UserError(f"{what} {path}: is {kind}, not a file")
+    with open(handle, "rb") as file:
+        if facts.st_size > max_bytes:
+            raise UserError(f"{what} {path}: {facts.st_size:,} bytes, at most {max_bytes:,} are read")
+        try:
+            return file.read(max_bytes)
+        except OSError as error:
+            raise UserError(f"{what} {path}: {error.strerror}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses duplicate keys and keys that are not text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _Refused(f"line {key.start_mark.line + 1}: a key must be text, not a list or mapping")
+            if key.value in seen:
+                raise _Refused(f"line {key.start_mark.line + 1}: duplicate key {_show(key.value)}")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _refuse_surprises(text: str) -> None:
+    """Raise _Refused for anything in a YAML text that its author may not expect, or that takes unbounded time to read."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        place = f"line {event.start_mark.line + 1}:" if event.start_mark else ""
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise _Refused(f"{place} anchors and aliases (& and *) are not allowed; write out the values, or quote them")
+        if tag := getattr(event, "tag", None):
+            raise _Refused(f"{place} tags (!) are not allowed; remove {_show(tag)}, or quote the value")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_YAML_DEPTH:
+                raise _Refused(f"{place} nested more than {MAX_YAML_DEPTH} levels deep")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        elif isinstance(event, yaml.ScalarEvent):
+            if any("\ud800" <= c <= "\udfff" for c in event.value):
+                raise _Refused(f"{place} lone surrogates are not allowed")
+            for pattern, reason in _SURPRISES if event.implicit[0] else ():
+                if re.fullmatch(pattern, event.value):
+                    raise _Refused(f"{place} {_show(event.value)} is {reason}")
+
+
+def _explain(message: str, document: Any) -> str:
+    """Return a message of msgspec in this project's words: path, what was expected, and the value that was found."""
+    text, _, path = message.partition(" - at `$")
+    path = path.removesuffix("`").removeprefix(".")
+    found, known = _value_at(document, path)
+    if text.startswith("Expected"):
+        text = re.sub(r", got (`\w+`|\d+)$", "", text)
+        text = re.sub(r"`([\w| ]+)`", lambda match: " or ".join(_TYPE_NAMES.get(n, n) for n in match[1].split(" | ")), text)
+        text = f"e{text[1:]}, got {_show(found)}" if known else f"e{text[1:]}"
+    text = text.replace("Object missing required field", "missing required field").replace("Invalid enum", "invalid enum")
+    text = printable(text)
+    return f"{printable(path)}: {text}" if path else text
+
+
+def _value_at(document: Any, path: str) -> tuple[Any, bool]:
+    """Return the value at a path such as `images[3].width`, and whether it is known: the path of a mapping's value lacks the key."""
+    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+|\.\.\.)\]", path):
+        try:
+            document = document[name] if name else document[int(index)]
+        except (KeyError, IndexError, TypeError, ValueError):
+            return None, False
+    return document, True
+
+
+def _show(value: Any) -> str:
+    """Return a short, printable form of a value."""
+    text = printable(value if isinstance(value, str) else repr(value)[: 4 * MAX_SHOWN])
+    text = text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
+    return repr(text) if isinstance(value, str) else text
