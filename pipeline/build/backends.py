@@ -11,6 +11,7 @@ import joblib
 
 from pipeline.build.config import Backend
 from pipeline.errors import UserError
+from pipeline.processes import local_workers
 
 CONNECT_TIMEOUT_S = 10
 # The versions that determine the bytes of a row. The check also finds workers that cannot import the project; without it, the build
@@ -26,7 +27,7 @@ def engine(backend: Backend, scheduler: str | None, shared: tuple[Path, ...]) ->
     a worker lacks the project, has different versions, or does not see a path.
     """
     if backend == "loky":
-        with joblib.parallel_config("loky"):
+        with local_workers():
             yield
         return
     try:

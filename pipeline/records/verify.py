@@ -6,6 +6,7 @@ import joblib
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.processes import local_workers
 from pipeline.progress import progress_bar
 from pipeline.records.codec import RecordFormat
 from pipeline.records.config import VerifyConfig
@@ -21,7 +22,7 @@ def run(config: VerifyConfig) -> int:
     folders = [config.records / SHARDS / shard.name for shard in manifest.shards]
     check = joblib.delayed(_check_shard)
     parallel = joblib.Parallel(n_jobs=config.jobs, return_as="generator")
-    with progress_bar(total=manifest.num_samples, desc="verifying", unit="sample") as progress:
+    with local_workers(), progress_bar(total=manifest.num_samples, desc="verifying", unit="sample") as progress:
         for found, num_rows in parallel(check(folder, manifest.format) for folder in folders if folder.is_dir()):
             faults += found
             progress.update(num_rows)

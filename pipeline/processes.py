@@ -1,0 +1,47 @@
+"""Processes that end with their parent, however it ends: by an error, by a signal, or by SIGKILL.
+
+Linux sends the parent-death signal (`man 2 PR_SET_PDEATHSIG`) when the thread that started a process ends, so start processes in
+the main thread, or in a thread that lives as long as they do.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """Let the calling process receive the signal `number` when its parent, the process `parent`, ends.
+
+    Exits at once if the parent has ended already.
+    """
+    _following(parent, number)()
+
+
+def _following(parent: int, number: signal.Signals) -> Callable[[], None]:
+    """Return what a new process calls. Everything is loaded beforehand, because it may run between fork and exec."""
+    prctl = ctypes.CDLL(None).prctl
+
+    def follow() -> None:
+        prctl(_PR_SET_PDEATHSIG, int(number))
+        if os.getppid() != parent:  # it ended in between
+            os._exit(1)
+
+    return follow
+
+
+def start_process(command: Sequence[str], **options: Any) -> subprocess.Popen:
+    """Start a process that receives SIGTERM when this one ends. options: those of subprocess.Popen."""
+    return subprocess.Popen(command, preexec_fn=_following(os.getpid(), signal.SIGTERM), **options)
+
+
+def local_workers() -> AbstractContextManager[Any]:
+    """Select worker processes on this machine for `joblib.Parallel` inside the `with` block. They end with this process."""
+    import joblib
+
+    return joblib.parallel_config("loky", initializer=end_with_parent, initargs=(os.getpid(),))
