@@ -132,6 +132,8 @@ def _summarize(box: str, names: Iterable[str] = ()) -> str:
         option = next((word for word in unknown if word.startswith("-")), None)
         if option is None:
             return f"unexpected argument {unknown[0]!r}"
+        if "command" in names:  # a command that starts another one
+            return f"unknown option {option}; write -- before the command to start: --workers 2 -- train {option} …"
         return unknown_option(option, ["--" + name.replace("_", "-") for name in names])
     if text.startswith("Missing from"):
         return "missing " + " and ".join(re.findall(r"^ {4}(\S+)", textwrap.dedent(section), re.MULTILINE))

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ EXIT_S = 5.0  # for the other ranks to exit by themselves after one failed
 SAVING_S = 120.0  # for finishing a step and saving after a signal
 LEAVING_S = 30.0  # for the ranks of other hosts to leave the scheduler
 COLLECTIVE_TIMEOUT_S = 1800  # of the first HCCL collective: the ranks compile for minutes, and not equally fast
-NOISE = ("[WARNING] ", "[INFO] ")  # prefixes of MindSpore's own messages
+NOISE = ("[DEBUG] ", "[INFO] ", "[WARNING] ", "[ERROR] ", "[CRITICAL] ")  # prefixes of MindSpore's own messages
 ERROR = ": error: "
 _PR_SET_PDEATHSIG = 1
 
@@ -52,25 +51,23 @@ class Job:
 
     def __init__(self, spec: JobSpec, logs: Path, hosts: Hosts) -> None:
         self.spec, self.logs, self.hosts = spec, logs, hosts
-        # Local, because the shared folder may be slow: every rank writes its step here once per second.
-        self._beats_folder = tempfile.TemporaryDirectory(prefix="openpose-beats-")
-        self._beats = {rank: _Beat(Path(self._beats_folder.name) / f"rank-{rank}") for rank in spec.devices}
+        self._beats = {rank: _Beat(rank) for rank in spec.devices}
         self._output = _Follower(logs / f"rank-{min(spec.devices)}.log")
-        self.scheduler = self._start("scheduler", MS_ROLE="MS_SCHED", RANK_ID="0") if spec.node_rank == 0 else None
+        self.scheduler = self._start("scheduler", None, MS_ROLE="MS_SCHED", RANK_ID="0") if spec.node_rank == 0 else None
         self.ranks = {
             rank: self._start(
                 f"rank-{rank}",
+                self._beats[rank],
                 MS_ROLE="MS_WORKER",
                 MS_NODE_ID=str(rank),
                 RANK_ID=str(rank),
                 DEVICE_ID=str(device),
-                **{BEAT_FILE: str(self._beats[rank].path)},
             )
             for rank, device in spec.devices.items()
         }
         self._started_s = time.monotonic()
 
-    def _start(self, name: str, **variables: str) -> subprocess.Popen:
+    def _start(self, name: str, beat: "_Beat | None", **variables: str) -> subprocess.Popen:
         spec, size = self.spec, str(self.spec.num_ranks)
         shared = {
             "MS_WORKER_NUM": size,
@@ -84,12 +81,15 @@ class Job:
         }
         # A table that is exported for other programs must not reach ranks that were not started with one.
         environment = {key: value for key, value in os.environ.items() if key != "RANK_TABLE_FILE"}
+        if beat is not None:
+            shared[BEAT_FILE] = str(beat.path)
         if spec.rank_table is not None:
             shared["RANK_TABLE_FILE"] = str(spec.rank_table.resolve())
         with open(self.logs / f"{name}.log", "wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "trainer", *spec.command], env={**environment, **shared, **variables}, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_follow_parent(os.getpid()),
+                pass_fds=[beat.file] if beat is not None else [],
             )  # fmt: skip
 
     def watch(self, arrived: Sequence[signal.Signals]) -> str:
@@ -131,7 +131,8 @@ class Job:
                 time.sleep(POLL_S)
             self.scheduler.kill()
             self.scheduler.wait()
-        self._beats_folder.cleanup()
+        for beat in self._beats.values():
+            beat.close()
 
     def _has_met(self) -> bool:
         """Return whether every rank of this host has met all others."""
@@ -179,15 +180,23 @@ class Job:
 
 
 class _Beat:
-    """The file to which a rank writes its step: 0 once it has met the others. Time is when this process saw it change."""
+    """The file to which a rank writes its step: 0 once it has met the others. `changed_s` is when this process saw it change.
 
-    def __init__(self, path: Path) -> None:
-        self.path, self._text = path, ""
+    The file is in memory, because a shared folder may be slow, and disappears with the processes however they end. The rank opens
+    it as `path`.
+    """
+
+    def __init__(self, rank: int) -> None:
+        self.file, self._text = os.memfd_create(f"step of rank {rank}"), ""
+        self.path = Path(f"/proc/self/fd/{self.file}")
         self.changed_s = time.monotonic()
+
+    def close(self) -> None:
+        os.close(self.file)
 
     def step(self) -> int | None:
         """Return the step that the rank reached; None before it has met the others."""
-        text = self.path.read_text() if self.path.exists() else ""
+        text = os.pread(self.file, 32, 0).decode()
         if text and text != self._text:
             self._text, self.changed_s = text, time.monotonic()
         return int(self._text) if self._text else None

@@ -7,6 +7,7 @@ Slurm: https://slurm.schedmd.com/srun.html, "Output environment variables". Open
 import itertools
 import re
 import socket
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -49,6 +50,12 @@ def _slurm(environment: Mapping[str, str]) -> Placement:
     nodes = int(environment.get("SLURM_STEP_NUM_NODES") or environment.get("SLURM_NNODES") or 1)
     if (tasks := int(environment.get("SLURM_STEP_NUM_TASKS") or nodes)) != nodes:
         raise UserError(f"srun started {tasks} tasks on {nodes} hosts; start one `launch` per host: srun --ntasks-per-node=1 …")
+    if nodes > 1 and "SLURM_JOB_ID" in environment and "SLURM_STEP_ID" not in environment:
+        print(
+            f"launch: this batch script started one launcher on the first of {nodes} hosts, which now waits for the others; start one "
+            "per host: srun --ntasks-per-node=1 python -m trainer launch …",
+            file=sys.stderr,
+        )
     hosts = expand_hosts(environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST", ""))
     port = _FIRST_PORT + int(environment.get("SLURM_JOB_ID") or 0) % _NUM_PORTS
     return Placement(
