@@ -11,6 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.errors import UserError
+from pipeline.wording import printable
+
+MAX_JOINTS, MAX_NAME = 500, 100  # COCO-WholeBody has 133 keypoints
+MIN_SIGMA, MAX_SIGMA = 1e-3, 10.0
+
 Pairs = tuple[tuple[str, str], ...]
 
 
@@ -32,14 +38,15 @@ class Skeleton:
     derived: tuple[tuple[str, str, str], ...] = ()
 
     def __post_init__(self) -> None:
+        self._check_names()
         if not self.joints or len(set(self.joints)) != len(self.joints):
             raise ValueError(f"joints of skeleton {self.name!r} must be distinct names, got {self.joints}")
         if len(self.sigmas) != len(self.source_joints):
             raise ValueError(
                 f"sigmas must hold one OKS constant per source joint, {len(self.source_joints)} in all, got {len(self.sigmas)}"
             )
-        if not all(isinstance(sigma, (int, float)) and 0 < sigma < float("inf") for sigma in self.sigmas):
-            raise ValueError(f"sigmas must be positive numbers, got {self.sigmas}")
+        if not all(isinstance(sigma, (int, float)) and MIN_SIGMA <= sigma <= MAX_SIGMA for sigma in self.sigmas):
+            raise ValueError(f"sigmas must be numbers from {MIN_SIGMA:g} to {MAX_SIGMA:g}, got {self.sigmas}")
         if len(set(self.source_joints)) != len(self.source_joints):
             raise ValueError(f"source_joints must be distinct names, got {self.source_joints}")
         known = set(self.joints)
@@ -51,12 +58,22 @@ class Skeleton:
         if len(set(mirrored)) != len(mirrored):
             raise ValueError(f"mirror_pairs must name each joint at most once, got {self.mirror_pairs}")
         derived = {joint for joint, _, _ in self.derived}
+        if len(derived) != len(self.derived) or not derived <= known:
+            raise ValueError(f"derived must name different joints of {sorted(known)}, got {sorted(d[0] for d in self.derived)}")
         for joint in self.joints:
             if (joint in self.source_joints) == (joint in derived):
                 raise ValueError(f"joint {joint!r} must be either in source_joints or in derived")
         for joint, first, second in self.derived:
             if not {first, second} <= set(self.source_joints):
                 raise ValueError(f"derived joint {joint!r} must come from two source_joints, got {first!r}, {second!r}")
+
+    def _check_names(self) -> None:
+        for what in ("joints", "source_joints", "limbs", "mirror_pairs"):
+            if len(getattr(self, what)) > MAX_JOINTS:
+                raise ValueError(f"{what} must be at most {MAX_JOINTS}, got {len(getattr(self, what))}")
+        for name in (self.name, *self.joints, *self.source_joints):
+            if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
+                raise ValueError(f"names must have 1 to {MAX_NAME} printable characters, got {name[: 2 * MAX_NAME]!r}")
 
     @property
     def num_joints(self) -> int:
@@ -113,15 +130,24 @@ class Skeleton:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, fields: Any) -> "Skeleton":
-        """Build a skeleton from what `to_dict` returned, before or after JSON. Raises ValueError naming the wrong field."""
+    def from_dict(cls, fields: Any, where: str = "skeleton") -> "Skeleton":
+        """Build a skeleton with limbs from what `to_dict` returned, before or after JSON.
+
+        Raises UserError, which begins with `where`, naming the wrong field.
+        """
+        from pipeline.documents import convert  # not needed by the decoder, which runs with NumPy and OpenCV alone
+
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(fields, dict):
-            raise ValueError(f"a skeleton has the fields {sorted(names)}, got {type(fields).__name__}")
+            raise UserError(f"{where}: a skeleton has the fields {sorted(names)}, got {type(fields).__name__}")
         missing, unknown = names - set(fields) - {"derived"}, set(fields) - names
         if missing or unknown:
-            raise ValueError(f"a skeleton has the fields {sorted(names)}; missing {sorted(missing)}, unknown {sorted(unknown)}")
-        return cls(**{key: value if key == "name" else _tuples(value) for key, value in fields.items()})
+            listed = printable(str(sorted(map(str, unknown)))[: 2 * MAX_NAME])
+            raise UserError(f"{where}: a skeleton has the fields {sorted(names)}; missing {sorted(missing)}, unknown {listed}")
+        skeleton: Skeleton = convert(fields, cls, where)
+        if not skeleton.limbs:
+            raise UserError(f"{where}: limbs must have at least one pair of joints; the decoder connects joints along limbs")
+        return skeleton
 
 
 @functools.lru_cache(maxsize=8)
@@ -145,10 +171,6 @@ def mirror_channels(skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray, np.ndar
         signs += [-1, 1] if same_direction else [1, -1]
     heatmaps = np.append(joints, skeleton.num_joints)
     return heatmaps, np.array(channels, np.intp), np.array(signs, np.float32)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _hues(count: int) -> tuple[tuple[int, int, int], ...]:

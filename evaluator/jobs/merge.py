@@ -26,7 +26,7 @@ def run(config: MergeConfig) -> int:
     if len(parts) < len(config.parts):
         raise UserError(f"shard {next(p for p in config.parts if config.parts.count(p) > 1)}: given twice")
     identity = _common_identity(parts)
-    skeleton = Skeleton.from_dict(identity["skeleton"])
+    skeleton = Skeleton.from_dict(identity["skeleton"], f"evaluation {config.parts[0] / EVALUATION}: skeleton")
     if file_facts(config.annotations)["sha256"] != identity["annotations"]:
         raise UserError(f"annotation file {config.annotations}: not the file that {config.parts[0]} was evaluated with")
     document = CocoFile(config.annotations, skeleton)

@@ -74,12 +74,12 @@ def skeleton_of(evaluated: Evaluated) -> Skeleton:
     none of them does, the skeleton is COCO's; annotations with other keypoints are then rejected.
     """
     if "skeleton" in (identity := _identity(evaluated)):
-        return Skeleton.from_dict(identity["skeleton"])
+        return Skeleton.from_dict(identity["skeleton"], f"evaluation {evaluated.folder / EVALUATION}: skeleton")
     checkpoint, file = (evaluated.settings.get(name) for name in ("checkpoint", "skeleton"))
     if checkpoint and Path(checkpoint).is_dir():
         checkpoint = next(iter(list_checkpoints(Path(checkpoint))), None)
     if checkpoint and Path(checkpoint).is_file():
-        return Skeleton.from_dict(read_info(Path(checkpoint)).skeleton)
+        return Skeleton.from_dict(read_info(Path(checkpoint)).skeleton, f"checkpoint {checkpoint}: skeleton")
     return read_skeleton(Path(file)) if file and Path(file).is_file() else COCO18
 
 

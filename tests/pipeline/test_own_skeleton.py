@@ -90,13 +90,19 @@ def test_the_default_skeleton_is_cocos():
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        ("[1, 2", "neither YAML nor JSON"),
+        ("[1, 2", "not YAML: line 1"),
         ("just words", "a skeleton has the fields"),
         (yaml.safe_dump({**PUPPET, "bones": []}), r"unknown \['bones'\]"),
         (yaml.safe_dump({k: v for k, v in PUPPET.items() if k != "sigmas"}), r"missing \['sigmas'\]"),
-        (yaml.safe_dump({**PUPPET, "sigmas": ["a"] * 4}), "sigmas must be positive numbers"),
+        (yaml.safe_dump({**PUPPET, "sigmas": ["a"] * 4}), r"sigmas\[0\]: expected a number, got 'a'"),
         (yaml.safe_dump({**PUPPET, "limbs": [["middle", "tail"]]}), "limbs must be pairs of two different joints"),
-        (yaml.safe_dump({**PUPPET, "joints": 5}), "skeleton file"),
+        (yaml.safe_dump({**PUPPET, "joints": 5}), "joints: expected a list, got 5"),
+        (yaml.safe_dump({**PUPPET, "limbs": []}), "limbs must have at least one pair"),
+        (yaml.safe_dump({**PUPPET, "name": "a\x1b[31m"}), r"printable characters, got 'a\\x1b"),
+        (yaml.safe_dump({**PUPPET, "name": "a" * 101}), "1 to 100 printable characters"),
+        (yaml.safe_dump({**PUPPET, "sigmas": [1e-300] * 4}), "sigmas must be numbers from 0.001 to 10"),
+        (yaml.safe_dump({**PUPPET, "derived": [*PUPPET["derived"], ["middle", "left_string", "left_hook"]]}), "derived must name different joints"),
+        (yaml.safe_dump({**PUPPET, "joints": [f"j{n}" for n in range(501)]}), "joints must be at most 500"),
     ],
 )
 def test_bad_skeleton_files_are_errors_that_name_the_file(tmp_path, content, named):

@@ -99,7 +99,7 @@ def describe(path: Path, info: CheckpointInfo, tensors: Tensors | None, fault: s
     yield f"seed {info.seed}, {loss_scale}"
     if info.skipped:
         yield f"{counted(info.skipped, 'step')} skipped: loss or gradients were not finite"
-    skeleton = Skeleton.from_dict(info.skeleton)
+    skeleton = Skeleton.from_dict(info.skeleton, f"checkpoint {path}: skeleton")
     yield ""
     yield f"skeleton {skeleton.name}: {skeleton.num_joints} joints, {skeleton.num_limbs} limbs"
     yield f"  {', '.join(skeleton.joints)}"

@@ -188,7 +188,7 @@ def _changed_options(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def _refuse_other_skeleton(path: Path, info: CheckpointInfo, skeleton: Skeleton) -> None:
-    found = Skeleton.from_dict(info.skeleton)
+    found = Skeleton.from_dict(info.skeleton, f"checkpoint {path}: skeleton")
     if found != skeleton:
         raise UserError(
             f"checkpoint {path}: its skeleton is {found.name!r}, that of the records is {skeleton.name!r}; use records or a "

@@ -30,7 +30,7 @@ class LoadedNetwork:
 
         self.path, self.info, tensors, faults = read_path(path)
         self.notes = [f"skipped {fault}" for fault in faults]
-        self.skeleton = Skeleton.from_dict(self.info.skeleton)
+        self.skeleton = Skeleton.from_dict(self.info.skeleton, f"checkpoint {self.path}: skeleton")
         self.insize: int = self.info.targets["insize"]
         self.stride_px: int = self.info.targets["stride_px"]
         self.config = self.info.config
