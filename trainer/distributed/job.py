@@ -1,15 +1,15 @@
 """The processes of a job on this host: start them, monitor them, end them together."""
 
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.processes import start_process
 from trainer.distributed.hosts import Hosts
 from trainer.distributed.world import BEAT_FILE, LOCAL_SIZE
 
@@ -20,7 +20,6 @@ LEAVING_S = 30.0  # for the ranks of other hosts to leave the scheduler
 COLLECTIVE_TIMEOUT_S = 1800  # of the first HCCL collective: the ranks compile for minutes, and not equally fast
 NOISE = ("[DEBUG] ", "[INFO] ", "[WARNING] ", "[ERROR] ", "[CRITICAL] ")  # prefixes of MindSpore's own messages
 ERROR = ": error: "
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +85,9 @@ class Job:
         if spec.rank_table is not None:
             shared["RANK_TABLE_FILE"] = str(spec.rank_table.resolve())
         with open(self.logs / f"{name}.log", "wb") as log:
-            return subprocess.Popen(
+            return start_process(
                 [sys.executable, "-m", "trainer", *spec.command], env={**environment, **shared, **variables}, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_follow_parent(os.getpid()),
+                stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                 pass_fds=[beat.file] if beat is not None else [],
             )  # fmt: skip
 
@@ -222,14 +221,3 @@ class _Follower:
 
 def _ending(code: int) -> str:
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-
-
-def _follow_parent(parent: int) -> Callable[[], None]:
-    """Return what a new process does first: request SIGTERM for the moment its parent ends, however it ends (Linux)."""
-
-    def follow() -> None:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it ended in between
-            os._exit(1)
-
-    return follow
