@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import jiter
 import msgspec
@@ -26,11 +26,9 @@ MAX_YAML_DEPTH = 10
 MAX_SHOWN = 80  # characters of a value in a message
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
-Id = Annotated[int, Meta(ge=0, lt=2**63)]
+Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-
-T = TypeVar("T")
 
 
 class _Refused(ValueError):
@@ -56,12 +54,12 @@ _TYPE_NAMES = {
 }
 
 
-def read_json(path: Path, what: str, schema: type[T] | Any = Any, *, max_bytes: int = MAX_JSON_BYTES) -> T:
+def read_json(path: Path, what: str, schema: Any = Any, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """Read a JSON file as `schema`. Raises UserError with the path and `what`, the kind of file that was expected."""
     return parse_json(read_bytes(path, what, max_bytes), f"{what} {path}", schema)
 
 
-def parse_json(data: bytes, where: str, schema: type[T] | Any = Any, *, allow_nan: bool = False) -> T:
+def parse_json(data: bytes, where: str, schema: Any = Any, *, allow_nan: bool = False) -> Any:
     """Parse JSON as `schema`. Raises UserError, which begins with `where`. allow_nan: allow NaN and Infinity."""
     try:
         value = jiter.from_json(data, catch_duplicate_keys=True, allow_inf_nan=allow_nan, cache_mode="keys")
@@ -70,7 +68,7 @@ def parse_json(data: bytes, where: str, schema: type[T] | Any = Any, *, allow_na
     return convert(value, schema, where)
 
 
-def read_yaml(path: Path, what: str, schema: type[T] | Any = Any) -> T:
+def read_yaml(path: Path, what: str, schema: Any = Any) -> Any:
     """Read a YAML file as `schema`. Raises UserError like `read_json`."""
     data = read_bytes(path, what, MAX_YAML_BYTES)
     try:
@@ -80,7 +78,7 @@ def read_yaml(path: Path, what: str, schema: type[T] | Any = Any) -> T:
     return parse_yaml(text, f"{what} {path}", schema)
 
 
-def parse_yaml(text: str, where: str, schema: type[T] | Any = Any) -> T:
+def parse_yaml(text: str, where: str, schema: Any = Any) -> Any:
     """Parse YAML as `schema`. Raises UserError, which begins with `where`.
 
     Refuses anchors, aliases and tags, which documents of this project do not need, and the surprises of YAML 1.1.
@@ -98,7 +96,7 @@ def parse_yaml(text: str, where: str, schema: type[T] | Any = Any) -> T:
     return convert(value, schema, where)
 
 
-def convert(value: Any, schema: type[T] | Any, where: str) -> T:
+def convert(value: Any, schema: Any, where: str) -> Any:
     """Convert plain values (what a document contains) to `schema`. Raises UserError, which begins with `where`, naming the field."""
     try:
         return msgspec.convert(value, schema)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypedDict
 
 from pipeline.errors import UserError
 
@@ -175,7 +175,14 @@ def _is_file(handle: int, path: Path) -> bool:
     return False
 
 
-def file_facts(path: Path) -> dict[str, Any]:
-    """Return the size in bytes and the SHA-256 (hexadecimal) of a file, as manifests store them."""
+class FileFacts(TypedDict):
+    """Size in bytes and SHA-256 (hexadecimal) of a file, as manifests store them."""
+
+    bytes: int
+    sha256: str
+
+
+def file_facts(path: Path) -> FileFacts:
+    """Return the size and the SHA-256 of a file."""
     with open(path, "rb") as file:
         return {"bytes": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

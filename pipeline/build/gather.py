@@ -14,7 +14,7 @@ from pipeline.build.config import BuildConfig
 from pipeline.datasets.selection import Selection
 from pipeline.errors import UserError
 from pipeline.files import atomic_file, file_facts, remove_unfinished, write_atomic
-from pipeline.records.manifest import MANIFEST, SAMPLES, SHARD_ROWS, SHARDS, Manifest, content_digest
+from pipeline.records.manifest import MANIFEST, SAMPLES, SHARD_ROWS, SHARDS, Manifest, SkippedImage, content_digest
 from pipeline.records.reader import shard_facts
 
 SKIPPED = "skipped.tsv"
@@ -22,7 +22,7 @@ SKIPPED = "skipped.tsv"
 CardWriter = Callable[[Path, Manifest], object]
 """Writes the data card into the folder of a record set, whose manifest file may not exist yet."""
 
-Skipped = dict[int, dict[str, Any]]
+Skipped = dict[int, SkippedImage]
 """Unreadable images by image id: image_id, file_name, reason."""
 
 
@@ -81,7 +81,7 @@ def _require_same_images(config: BuildConfig, samples: pa.Table, skipped: Skippe
     images = [set(samples.filter(pc.field("variant") == v)["image_id"].to_pylist()) for v in range(config.variants)]
     if changed := set.union(*images) - set.intersection(*images):
         image_id = min(changed)
-        reason = skipped.get(image_id, {}).get("reason", "unknown")
+        reason = skipped[image_id]["reason"] if image_id in skipped else "unknown"
         raise UserError(
             f"image folder {config.images}: image {image_id} is readable for some variants but not for others ({reason}); restore "
             f"the image, delete {config.out} and rebuild the records"

@@ -4,17 +4,20 @@ A record set consists of manifest.json (written last), samples.parquet (one row 
 part.mindrecord, part.mindrecord.db and rows.parquet, and the data card: CARD.md, croissant.json, pictures/.
 """
 
+import functools
 import hashlib
 import json
 import struct
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
-from pipeline.documents import read_json
+from msgspec import Meta
+
+from pipeline.documents import Count, Finite, Id, Sha256, convert, read_json
 from pipeline.errors import UserError
-from pipeline.files import file_facts
+from pipeline.files import FileFacts, file_facts
 from pipeline.records.codec import SCHEMA_VERSION, RecordFormat
 from pipeline.samples.targets import TargetConfig
 from pipeline.skeleton import Skeleton
@@ -28,23 +31,59 @@ SHARD_FILE = "part.mindrecord"
 SHARD_ROWS = "rows.parquet"
 
 
+FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]  # no path leaves its folder
+
+
+class Source(TypedDict):
+    """The annotation file: name, size, SHA-256, the file's own description, and the URLs of its licenses by id."""
+
+    name: str
+    bytes: Count
+    sha256: Sha256
+    info: NotRequired[dict[str, str]]
+    license_urls: NotRequired[dict[str, str]]
+
+
+class Sources(TypedDict):
+    """The files from which a record set was built."""
+
+    annotations: Source
+
+
+class SkippedImage(TypedDict):
+    """An unreadable image."""
+
+    image_id: Id
+    file_name: str
+    reason: str
+
+
+class _Settings(TypedDict):
+    """The options of `build` that other code reads from `Manifest.config`, beside those of `TargetConfig`."""
+
+    image_codec: str
+    jpeg_quality: Count
+    min_joints: Count
+    min_area_px: Finite
+    min_diagonal_px: Finite
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shard:
     """A published shard: the samples of one variant of a range of images. `files`: size and SHA-256 by file name."""
 
-    name: str
-    variant: int
-    num_rows: int
-    files: dict[str, dict[str, Any]]
+    name: FileName
+    variant: Count
+    num_rows: Count
+    files: dict[FileName, FileFacts]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The contents of manifest.json.
 
-    config: options of `build` that determine the samples. skeleton: fields of `Skeleton`. sources: name, size, SHA-256 and origin
-    of the annotation file. counts: images and people by selection rule, see `count_rules`. licenses: name by id. skipped: image
-    id, file name and reason of each unreadable image. digest: `content_digest` of all samples. samples_file: size and SHA-256 of
+    config: options of `build` that determine the samples. skeleton: fields of `Skeleton`. counts: images and people by selection
+    rule, see `count_rules`. licenses: name by id. digest: `content_digest` of all samples. samples_file: size and SHA-256 of
     samples.parquet. shards: in the order in which samples are numbered, variant 0 first.
     """
 
@@ -52,28 +91,29 @@ class Manifest:
     builder_version: str
     config: dict[str, Any]
     skeleton: dict[str, Any]
-    seed: int
-    num_variants: int
-    num_images: int
-    num_samples: int
-    sources: dict[str, Any]
-    counts: dict[str, int]
+    seed: Count
+    num_variants: Annotated[int, Meta(ge=1, le=1_000)]
+    num_images: Count
+    num_samples: Count
+    sources: Sources
+    counts: dict[str, Count]
     licenses: dict[str, str]
-    skipped: list[dict[str, Any]]
-    digest: str
-    samples_file: dict[str, Any]
+    skipped: list[SkippedImage]
+    digest: Sha256
+    samples_file: FileFacts
     shards: list[Shard]
 
-    @property
+    @functools.cached_property
     def format(self) -> RecordFormat:
-        """The row format. Raises KeyError, TypeError or ValueError for invalid settings."""
+        """The row format. Raises UserError for invalid settings."""
         fields = TargetConfig.__dataclass_fields__
-        return RecordFormat(
-            skeleton=Skeleton.from_dict(self.skeleton),
-            targets=TargetConfig(**{name: self.config[name] for name in fields}),
-            image_codec=self.config["image_codec"],
-            jpeg_quality=self.config["jpeg_quality"],
-        )
+        targets = {name: self.config[name] for name in fields if name in self.config}
+        row_format = {
+            "targets": {**dict.fromkeys(fields), **targets},
+            **{name: self.config.get(name) for name in ("image_codec", "jpeg_quality")},
+            "skeleton": asdict(Skeleton.from_dict(self.skeleton)),
+        }
+        return convert(row_format, RecordFormat, "config")
 
     def to_json(self) -> str:
         """Serialize the manifest with a checksum of all other fields, which reveals damage and edits."""
@@ -126,11 +166,14 @@ def read_manifest(records: Path) -> Manifest:
         raise UserError(f"{path}: schema version {version}, expected {SCHEMA_VERSION}; rebuild the records")
     if fields.pop("checksum", None) != _checksum(fields):
         raise UserError(f"{path}: checksum does not match; restore the file or rebuild the records")
+    where = f"manifest {path}"
+    manifest: Manifest = convert(fields, Manifest, where)
+    Skeleton.from_dict(manifest.skeleton, f"{where}: skeleton")
+    convert(manifest.config, _Settings, f"{where}: config")
     try:
-        manifest = Manifest(**{**fields, "shards": [Shard(**shard) for shard in fields["shards"]]})
         manifest.format  # noqa: B018 - raises for invalid settings
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: invalid manifest: {error}; restore the file or rebuild the records") from error
+    except UserError as error:
+        raise UserError(f"{where}: {error}; restore the file or rebuild the records") from error
     return manifest
 
 

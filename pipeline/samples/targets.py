@@ -14,6 +14,7 @@ from pipeline.skeleton import Skeleton
 
 HEATMAP_LEVELS = 255  # uint8: quantization step 1 / 255
 PAF_LEVELS = 127  # int8: quantization step 1 / 127
+MAX_INSIZE = 4_096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,8 @@ class TargetConfig:
     def __post_init__(self) -> None:
         if self.stride_px < 1 or self.insize < self.stride_px or self.insize % self.stride_px:
             raise ValueError(f"stride_px must divide insize, got {self.stride_px} and {self.insize}")
+        if self.insize > MAX_INSIZE:
+            raise ValueError(f"insize must be at most {MAX_INSIZE}, got {self.insize}")
         for name in ("heatmap_sigma_px", "paf_half_width_px"):
             if not 0 < getattr(self, name) < self.insize:
                 raise ValueError(f"{name} must be in (0, insize={self.insize}), got {getattr(self, name)}")

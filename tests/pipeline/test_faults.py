@@ -239,7 +239,7 @@ def test_a_manifest_with_invalid_settings_is_an_error(records, tmp_path, monkeyp
     shutil.copytree(records, tmp_path / "set")
     monkeypatch.setattr("pipeline.records.manifest._checksum", lambda fields: None)
     edit(tmp_path / "set", skeleton={}, checksum=None)
-    with pytest.raises(UserError, match="invalid manifest: a skeleton has the fields"):
+    with pytest.raises(UserError, match=r"manifest .*manifest\.json: skeleton: a skeleton has the fields"):
         read_manifest(tmp_path / "set")
 
 

@@ -5,17 +5,17 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.build.worker import BUILDER_VERSION, shard_name
+from pipeline.datasets.selection import PersonFilter
 from pipeline.files import file_facts
 from pipeline.progress import progress_bar
 from pipeline.records.codec import SCHEMA_VERSION, RecordFormat, Row, row_crc32
-from pipeline.records.manifest import MANIFEST, SAMPLES, SHARDS, Manifest
+from pipeline.records.manifest import MANIFEST, SAMPLES, SHARDS, Manifest, Source
 from pipeline.records.reader import shard_facts
 from pipeline.records.writer import ShardWriter
 from pipeline.samples.augment import Crop
@@ -26,6 +26,7 @@ from trainer.commands.config import SimulateConfig
 from trainer.data.order import BLANK, order
 from trainer.data.stream import Stream
 
+NO_DIGEST = "0" * 64
 INSIZE = 32  # of the simulated rows: their number and index are those of COCO, their pixels are not
 
 
@@ -78,11 +79,12 @@ def write_records(folder: Path, config: SimulateConfig) -> np.ndarray:
     _write_shards(folder, form, bounds)
     pq.write_table(pa.table({"image_id": np.arange(config.num_images)}), folder / SAMPLES)
     shards = [shard_facts(folder / SHARDS / shard_name(0, number), variant=0) for number in range(config.shards)]
+    source: Source = {"name": "none", "bytes": 0, "sha256": NO_DIGEST}
     manifest = Manifest(
         schema_version=SCHEMA_VERSION, builder_version=BUILDER_VERSION, skeleton=COCO18.to_dict(),
-        config={**asdict(form.targets), "image_codec": form.image_codec, "jpeg_quality": form.jpeg_quality},
-        seed=0, num_variants=1, num_images=config.num_images, num_samples=config.num_images, sources={}, counts={},
-        licenses={}, skipped=[], digest="", samples_file=dict[str, Any](**file_facts(folder / SAMPLES)), shards=shards,
+        config={**asdict(form.targets), **asdict(PersonFilter()), "image_codec": form.image_codec, "jpeg_quality": form.jpeg_quality},
+        seed=0, num_variants=1, num_images=config.num_images, num_samples=config.num_images, sources={"annotations": source}, counts={},
+        licenses={}, skipped=[], digest=NO_DIGEST, samples_file=file_facts(folder / SAMPLES), shards=shards,
     )  # fmt: skip
     (folder / MANIFEST).write_text(manifest.to_json())
     return bounds[1:]
