@@ -46,6 +46,7 @@ SMALL = {
     "launch": [*TINY_NETWORK, *shlex.split("--max-steps 2 --batch-size 1 --no-check-memory")],
     "simulate": shlex.split("--num-images 40 --shards 2 --ranks 2"),
     "stress": shlex.split("--faults weak"),
+    "check-device": shlex.split("--only versions"),
     "bench-decode": shlex.split("--num-images 2 --repeats 1"),
     "synthesize": shlex.split("--num-images 2"),
 }

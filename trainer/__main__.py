@@ -17,6 +17,7 @@ COMMANDS = {
         help="show the contents of a checkpoint",
         config="trainer.commands.info:InfoConfig",
         run="trainer.commands.info:run",
+        prints=True,
     ),
     "plot": Command(
         help="plot the training curves of one or more runs",
@@ -27,16 +28,25 @@ COMMANDS = {
         help="show how many ranks would share a record set of COCO's size",
         config="trainer.commands.config:SimulateConfig",
         run="trainer.commands.simulate:run",
+        prints=True,
     ),
     "bench-stream": Command(
         help="measure samples per second: streamed from records, and augmented on the fly",
         config="trainer.commands.config:BenchStreamConfig",
         run="trainer.commands.bench_stream:run",
+        prints=True,
     ),
     "bench-step": Command(
         help="measure time and memory of a training step for any network",
         config="trainer.commands.bench_step:BenchStepConfig",
         run="trainer.commands.bench_step:run",
+        prints=True,
+    ),
+    "check-device": Command(
+        help="check a device against a CPU: operators, training, throughput, two ranks",
+        config="trainer.commands.check_device_config:CheckDeviceConfig",
+        run="trainer.commands.check_device:run",
+        prints=True,
     ),
 }
 

@@ -87,7 +87,7 @@ def choose_device(config: DeviceConfig, *, unfolds: bool = False) -> str:
 
     target = config.device_target
     if target == "auto":
-        target = "Ascend" if _has_ascend() else "CPU"
+        target = "Ascend" if has_ascend() else "CPU"
     if target == "CPU" and config.max_device_memory:
         raise UserError("--max-device-memory: works only on an Ascend device, this process uses the CPU; remove the option")
     if unfolds and target == "CPU":
@@ -141,6 +141,6 @@ def _installed_cann() -> str:
     return ""
 
 
-def _has_ascend() -> bool:
+def has_ascend() -> bool:
     """Whether an Ascend driver is installed. Checks the file system because MindSpore logs a warning on machines without one."""
     return Path("/dev/davinci_manager").exists()
