@@ -55,7 +55,7 @@ def operators(config: CheckDeviceConfig) -> Arrays:
 
 def training(config: CheckDeviceConfig) -> Arrays:
     """Return the losses (N, S, 2) and the gradient norms (N,) of N steps of Adam on one random batch."""
-    choose_device(config.device, unfolds=config.network.unfolds)
+    choose_device(config.device, unfolds=config.unfold and config.network.unfolds)  # otherwise slow: see trainer.device
     network, optim = _network(config, config.network), OptimConfig()
     step = make_step(network, Optimizer(network, optim), make_scaler(optim))
     batch = [ms.Tensor(array) for array in random_batch(BenchStepConfig(insize=config.insize, batch_size=BATCH_SIZE))]
