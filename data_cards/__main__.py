@@ -15,6 +15,7 @@ COMMANDS = {
         help="compare two record sets and list the images that they share",
         config="data_cards.config:CompareConfig",
         run="data_cards.compare:run",
+        prints=True,
     ),
 }
 

@@ -22,16 +22,19 @@ COMMANDS = {
         help="decode and score the targets of the ground truth: the upper bound of encoding and decoding",
         config="evaluator.ceiling.config:OracleConfig",
         run="evaluator.ceiling.oracle:run",
+        prints=True,
     ),
     "stress": Command(
         help="measure how AP falls when fields are blurred, weak, noisy, wrong or missing",
         config="evaluator.ceiling.config:StressConfig",
         run="evaluator.ceiling.stress:run",
+        prints=True,
     ),
     "bench-decode": Command(
         help="measure the time of the decoder on annotated people and on crowds",
         config="evaluator.ceiling.config:BenchDecodeConfig",
         run="evaluator.ceiling.bench_decode:run",
+        prints=True,
     ),
     "predict": Command(
         help="find people in images and videos: drawings and JSON",

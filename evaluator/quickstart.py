@@ -6,8 +6,6 @@ training continues from its newest checkpoint, so that a quickstart that was sto
 
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -15,13 +13,12 @@ from pathlib import Path
 
 from pipeline.cli import guarded, leave, parse
 from pipeline.errors import UserError
+from pipeline.processes import run_process
 
 PROG = "openpose-quickstart"
 MARKER = "quickstart.txt"  # identifies the output folder, and holds the options
 # One or two large upright people who do not overlap: what a small network can learn in ten minutes on two cores.
 SCENES = {"width": 320, "height": 240, "max-people": 2, "min-person-height": 0.7, "clutter": 5, "variety": 0}
-# Ctrl-C reaches a training step as SIGINT or SIGTERM, depending on what MindSpore is doing; it exits with 130, 143 or the signal.
-STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
 INSIZE = 184  # side of the training crops, in which people have 0.65 to 0.9 times their size in the images
 JITTER = ["--mirror", "--color-jitter", "0.3"]  # improves AP at no cost, see tests/studies/variants_study.py
 EVALUATION_INSIZE = 200  # the shorter side of the images is 240; people keep about the size that they have in training
@@ -140,25 +137,17 @@ def evaluate_command(run: Path, people: Path, out: Path) -> list[str]:
 
 
 def _run(command: list[str]) -> None:
-    """Run a step. Ctrl-C reaches it from the terminal; SIGTERM is passed on."""
+    """Run a step. Raises UserError if it fails."""
     if command[2:4] == ["evaluator", "run"]:  # evaluated again on every run, because training may have continued
         shutil.rmtree(command[-1], ignore_errors=True)
-    process = subprocess.Popen(command)
-    try:
-        code = process.wait()
-    except BaseException:
-        process.terminate()
-        process.wait()
-        raise
-    if code in STOPPED:
-        raise KeyboardInterrupt
+    code = run_process(command)
     if code:
         raise UserError(f"the last step failed with exit code {code}; see its message above")
 
 
 def main() -> int:
     """Entry point of the console script."""
-    return guarded(PROG, lambda: run(parse(QuickstartConfig, sys.argv[1:], prog=PROG)))
+    return guarded(PROG, lambda: run(parse(QuickstartConfig, sys.argv[1:], prog=PROG)), prints=False)
 
 
 if __name__ == "__main__":

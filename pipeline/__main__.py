@@ -17,11 +17,13 @@ COMMANDS = {
         help="hash every file and decode every row of a record set",
         config="pipeline.records.config:VerifyConfig",
         run="pipeline.records.verify:run",
+        prints=True,
     ),
     "info": Command(
         help="summarize a record set",
         config="pipeline.commands.config:InfoConfig",
         run="pipeline.commands.info:run",
+        prints=True,
     ),
     "preview": Command(
         help="draw samples: crop, skeletons, ignore mask, heatmaps, PAFs",
@@ -32,11 +34,13 @@ COMMANDS = {
         help="measure what a sample costs and project it to COCO 2017",
         config="pipeline.commands.config:BenchBuildConfig",
         run="pipeline.commands.bench_build:run",
+        prints=True,
     ),
     "bench-plan": Command(
         help="measure the time and memory that planning a build of COCO's size takes",
         config="pipeline.commands.config:BenchPlanConfig",
         run="pipeline.commands.bench_plan:run",
+        prints=True,
     ),
     "synthesize": Command(
         help="generate a COCO-format data set of drawn people",

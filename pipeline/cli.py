@@ -1,28 +1,28 @@
 """Commands from dataclasses: options, `--config`, presets, help, errors and exit codes, the same for every stage.
 
 A command is a frozen dataclass (its fields are the options, their docstrings the help) and a function that takes an instance.
-Exit codes: 0 success; 1 the work failed or found faults; 2 wrong options; 130 stopped by Ctrl-C; 141 the reader of stdout, such as
-`head`, has closed it; 143 stopped by SIGTERM.
+Exit codes: 0 success; 1 the work failed or found faults; 2 wrong options; 129 stopped by SIGHUP, 130 by Ctrl-C, 143 by SIGTERM;
+141 the reader of stdout, such as `head`, has closed it, and the command does nothing but print.
 """
 
+import contextlib
 import dataclasses
 import importlib
 import inspect
-import os
-import select
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 import yaml
 
 from pipeline.errors import Terminated, UserError
 from pipeline.files import write_atomic
+from pipeline.interrupts import STOPPING, raised_signals
 from pipeline.parsing import OptionError, convert, option_types, run_tyro, unknown_option, with_defaults
+from pipeline.streams import LastingFile, lasting_streams
 
 CONFIG_HELP = "--config FILE.yaml reads the same options from a file. Options on the command line override the file."
 STDOUT_CLOSED = 128 + signal.SIGPIPE  # as the shell reports a program that ends because its reader has gone
@@ -36,12 +36,15 @@ class Command:
     help: str
     config: str
     run: str
+    prints: bool = False
+    """Whether its result is what it prints. It ends when nobody reads that; other commands continue in silence."""
 
 
 def main(prog: str, about: str, commands: Mapping[str, Command], argv: Sequence[str] | None = None) -> int:
     """Run `prog COMMAND options` and return the exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
-    return guarded(prog, lambda: _dispatch(prog, about, commands, args))
+    prints = not args or args[0] not in commands or commands[args[0]].prints
+    return guarded(prog, lambda: _dispatch(prog, about, commands, args), prints=prints)
 
 
 def _dispatch(prog: str, about: str, commands: Mapping[str, Command], args: list[str]) -> int | None:
@@ -66,6 +69,7 @@ def parse(config: type, args: Sequence[str], *, prog: str) -> Any:
     Wrong options, on the command line or in the file, print one line and exit with 2.
     """
     try:
+        _require_utf8(args)
         args, file = _split_option(args, "--config")
         values = _read_config_file(Path(file), config) if file is not None else {}
         presets = getattr(config, "PRESETS", {})
@@ -78,6 +82,17 @@ def parse(config: type, args: Sequence[str], *, prog: str) -> Any:
     except OptionError as error:
         print(f"{prog}: error: {error}; see '{prog} --help'", file=sys.stderr)
         sys.exit(2)
+
+
+def _require_utf8(args: Sequence[str]) -> None:
+    """Raise OptionError for an argument, such as the name of a file, with bytes that the file system's encoding lacks."""
+    for arg in args:
+        try:
+            arg.encode()
+        except UnicodeEncodeError:
+            raise OptionError(
+                f"argument {arg!r} is not UTF-8; rename the file, or set PYTHONUTF8=1 if the name is correct"
+            ) from None
 
 
 def _split_option(args: Sequence[str], option: str) -> tuple[list[str], str | None]:
@@ -157,66 +172,59 @@ def as_options(values: Mapping[str, Any]) -> list[str]:
     return args
 
 
-def guarded(prog: str, work: Callable[[], int | None]) -> int:
-    """Run `work` with SIGTERM raised as an exception. Print user errors as one line and return the exit code.
+def guarded(prog: str, work: Callable[[], int | None], *, prints: bool = True) -> int:
+    """Run `work` with signals raised as exceptions. Print errors of the user as one line, and return the exit code.
 
-    If the reader of stdout has closed it, end quietly with STDOUT_CLOSED.
+    prints: whether the result is what `work` prints: it ends when stdout is closed or full. Other work continues in silence.
     """
-    try:
+    with lasting_streams(raises=prints) as stdout:
         try:
-            code = _reported(prog, work)
-        except SystemExit:  # --help
+            code = _reported(prog, work, stdout)
             sys.stdout.flush()
-            raise
-        sys.stdout.flush()  # here and not when Python exits, which would print an error
+        except SystemExit as stop:  # --help, wrong options
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+            if stdout.failure is None:
+                raise
+            code, prints = int(stop.code or 0), True
+        except OSError as error:
+            if error is not stdout.failure:
+                raise
+            code = 1
+    if stdout.failure is None or not prints:
         return code
-    except BrokenPipeError:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # what is still buffered goes nowhere
+    if isinstance(stdout.failure, BrokenPipeError):
         return STDOUT_CLOSED
+    print(f"{prog}: error: stdout: {stdout.failure.strerror}", file=sys.stderr)
+    return code or 1
 
 
-def _reported(prog: str, work: Callable[[], int | None]) -> int:
-    """Run `work`, print errors and return the exit code. Raises BrokenPipeError if stdout is closed."""
-    previous = signal.signal(signal.SIGTERM, _raise_terminated)
+def _reported(prog: str, work: Callable[[], int | None], stdout: LastingFile) -> int:
+    """Run `work`, print errors and return the exit code. Raises the error of a stdout that is closed or full."""
     try:
-        return work() or 0
+        with raised_signals():
+            return work() or 0
     except UserError as error:
         print(f"{prog}: error: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, Terminated) as stop:
-        by, code = ("Ctrl-C", 130) if isinstance(stop, KeyboardInterrupt) else ("SIGTERM", 143)
+        number = stop.number if isinstance(stop, Terminated) else signal.SIGINT
+        by = "Ctrl-C" if number == signal.SIGINT else number.name
         # A command that needs more to continue says so in its exception.
         print(f"{prog}: stopped by {by}; {str(stop) or 'run the same command again to continue'}", file=sys.stderr)
-        return code
+        return 128 + number
     except OSError as error:
-        if isinstance(error, BrokenPipeError) and _stdout_is_closed():  # otherwise, the pipe to another process broke
+        if error is stdout.failure:
             raise
         print(f"{prog}: error: {error}", file=sys.stderr)
         return 1
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _stdout_is_closed() -> bool:
-    """Whether stdout is a pipe or socket without a reader."""
-    poll = select.poll()
-    try:
-        poll.register(sys.stdout.fileno(), 0)  # errors are always reported
-    except (OSError, ValueError):  # no file
-        return False
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def leave(code: int) -> NoReturn:
     """Exit with this code. The work is over, so a signal that arrives now must not change the code."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
-
-
-def _raise_terminated(signum: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
 
 
 def _load(target: str) -> Any:

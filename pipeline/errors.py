@@ -1,4 +1,6 @@
-"""The two exceptions that end a command with a message instead of a traceback. Imports nothing."""
+"""The two exceptions that end a command with a message instead of a traceback."""
+
+import signal
 
 
 class UserError(Exception):
@@ -6,4 +8,16 @@ class UserError(Exception):
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived. Not an `Exception`, so that no handler along the way swallows it."""
+    """SIGTERM or SIGHUP arrived. Not an `Exception`, so that no handler along the way swallows it.
+
+    The text says how to continue, if that takes more than the same command again.
+    """
+
+    def __init__(self, advice: str = "", number: signal.Signals = signal.SIGTERM) -> None:
+        super().__init__(advice)
+        self.number = number
+
+
+def stop_error(number: signal.Signals, advice: str) -> BaseException:
+    """Return the exception of a command that stopped in order after this signal."""
+    return KeyboardInterrupt(advice) if number == signal.SIGINT else Terminated(advice, number)

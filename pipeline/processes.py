@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from pipeline.interrupts import STOPPED
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -38,6 +40,23 @@ def _following(parent: int, number: signal.Signals) -> Callable[[], None]:
 def start_process(command: Sequence[str], **options: Any) -> subprocess.Popen:
     """Start a process that receives SIGTERM when this one ends. options: those of subprocess.Popen."""
     return subprocess.Popen(command, preexec_fn=_following(os.getpid(), signal.SIGTERM), **options)
+
+
+def run_process(command: Sequence[str]) -> int:
+    """Run another command of this project and return its exit code. What stops this process stops that one, and waits for it.
+
+    Raises KeyboardInterrupt if a signal stopped only the other one.
+    """
+    process = start_process(command)
+    try:
+        code = process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    if code in STOPPED:
+        raise KeyboardInterrupt
+    return code
 
 
 def local_workers() -> AbstractContextManager[Any]:

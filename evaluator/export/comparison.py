@@ -4,6 +4,7 @@ The reference never runs on an accelerator, whose convolutions may round to HF32
 """
 
 import multiprocessing
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +16,7 @@ import numpy as np
 
 from evaluator.export.config import ExportConfig
 from pipeline.errors import UserError
+from pipeline.processes import end_with_parent
 from trainer.device import DeviceConfig, choose_device
 
 if TYPE_CHECKING:
@@ -68,7 +70,8 @@ class Comparison:
         if self.device == "CPU" and self.config.precision == "O0":
             return [self.network.fields(images) for images in inputs]
         # A process has one device.
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, context, initializer=end_with_parent, initargs=(os.getpid(),)) as pool:
             try:
                 return pool.submit(fields_on_cpu, self.network.path, not self.config.raw_weights, inputs).result()
             except BrokenProcessPool as error:

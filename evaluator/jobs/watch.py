@@ -9,7 +9,6 @@ A checkpoint is added to `held` first and removed last, so that a `watch` that i
 same command.
 """
 
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,11 +23,11 @@ from pipeline.cli import flatten, save_config
 from pipeline.documents import read_json
 from pipeline.errors import UserError
 from pipeline.files import file_facts, is_locked, link_or_copy, locked, remove_unfinished, require_folder, write_json
+from pipeline.processes import run_process
 from trainer.run import layout
 from trainer.run.checkpoint import list_checkpoints, read_checkpoint, read_info
 
 LEADERBOARD, BEST, HELD, LOCK = "leaderboard.json", f"best{layout.CHECKPOINT_SUFFIX}", "held", "watch.lock"
-STOPPED = (130, 143, -2, -15)  # exit codes of an evaluation that a signal stopped
 FAILED_METRIC = -2.0  # ranks failed evaluations last; a metric is -1 if no annotated person has the size it covers
 
 Evaluate = Callable[[Path, Path], int]
@@ -54,13 +53,7 @@ def evaluate_in_process(config: RunConfig) -> int:
     options = config.checkpoint.with_suffix(".yaml").absolute()
     save_config(config, options)
     try:
-        process = subprocess.Popen([sys.executable, "-m", "evaluator", "run", "--config", str(options)])
-        try:
-            return process.wait()
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
+        return run_process([sys.executable, "-m", "evaluator", "run", "--config", str(options)])
     finally:
         options.unlink(missing_ok=True)
 
@@ -168,8 +161,6 @@ class Watch:
         entry: dict[str, Any] = {"step": step, "epoch": epoch, "sha256": file_facts(held)["sha256"], "out": out.name}
         print(f"step {step:,}: evaluating", flush=True)
         code = self.evaluate(held, out)
-        if code in STOPPED:
-            raise KeyboardInterrupt
         if code:
             entry |= {"failed": f"exit code {code}"}
         else:

@@ -16,6 +16,7 @@ import psutil
 from pipeline.commands.config import BenchPlanConfig
 from pipeline.errors import UserError
 from pipeline.files import TEMPORARY
+from pipeline.processes import start_process
 from pipeline.progress import progress_bar
 from pipeline.records.manifest import SHARD_FILE, SHARDS
 from pipeline.skeletons import COCO18
@@ -38,7 +39,7 @@ def run(config: BenchPlanConfig) -> int:
         options = ["--annotations", str(annotations), "--images", str(folder), "--out", str(folder / "records")]
         command = [sys.executable, "-m", "pipeline", "build", *options, "--variants", "4", "--jobs", str(config.jobs)]
         with open(folder / "messages", "w+") as messages:
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=messages)
+            process = start_process(command, stdout=subprocess.DEVNULL, stderr=messages)
             try:
                 planning_s, parent, worker = _watch(process, folder / "records" / SHARDS, config.seconds)
             finally:

@@ -212,15 +212,12 @@ def test_all_options_reach_the_process_that_evaluates(tmp_path, monkeypatch, fol
     ).evaluation(Path("held/step-00000007.safetensors"), Path("out/step-00000007"))  # fmt: skip
     received = []
 
-    class Process:
-        def __init__(self, command):
-            assert command[1:4] == ["-m", "evaluator", "run"]
-            received.append(parse(RunConfig, command[4:], prog="run"))
+    def run_process(command):
+        assert command[1:4] == ["-m", "evaluator", "run"]
+        received.append(parse(RunConfig, command[4:], prog="run"))
+        return 3
 
-        def wait(self):
-            return 3
-
-    monkeypatch.setattr(watch_command.subprocess, "Popen", Process)
+    monkeypatch.setattr(watch_command, "run_process", run_process)
     assert watch_command.evaluate_in_process(config) == 3
     assert received == [config]
     assert not list(Path("held").iterdir()), "the file with the options is deleted"

@@ -180,6 +180,11 @@ def test_help_wraps_field_docstrings_to_the_terminal():
     assert "Cao et al. 2019), lightweight (network and" in lines, lines
 
 
+def test_arguments_that_are_not_utf8_are_refused(capsys):
+    """Libraries in C++ cannot open such files."""
+    assert "argument 'r\\udcff' is not UTF-8" in error_of(capsys, lambda: parsed("--folder", "r\udcff"))
+
+
 def test_a_missing_file_is_named(tmp_path, capsys):
     assert "absent.yaml: No such file" in error_of(capsys, lambda: parsed("--config", str(tmp_path / "absent.yaml")))
 
@@ -274,6 +279,7 @@ def test_options_are_parsed_back():
     ("error", "code"),
     [
         (UserError("said"), 1),
+        (Terminated(number=signal.SIGHUP), 129),
         (KeyboardInterrupt(), 130),
         (Terminated(), 143),
         (OSError(28, "No space left"), 1),
@@ -325,15 +331,3 @@ def test_a_reader_that_has_gone_ends_a_command_quietly(words):
     done = subprocess.run([sys.executable, *words], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_command_with_its_code(number, code):
-    text = "import time; from pipeline.cli import guarded, leave; leave(guarded('prog', lambda: print('ready', flush=True) or time.sleep(60)))"
-    process = subprocess.Popen(
-        [sys.executable, "-c", text], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    os.kill(process.pid, number)
-    _, message = process.communicate(timeout=60)
-    assert process.returncode == code and message.startswith("prog: ") and message.count("\n") == 1

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import weakref
 from collections import Counter
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from trainer_data import TINY_OPTIONS, make_records
 
 from pipeline.cli import main, parse
+from pipeline.files import TEMPORARY
 from pipeline.records.manifest import read_manifest
 from pipeline.skeletons import COCO18
 from trainer.__main__ import COMMANDS
@@ -322,19 +324,24 @@ def start(records, out, *more: str) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize(
-    ("sent", "codes"),
-    [(signal.SIGTERM, {143}), (signal.SIGINT, {130, 143}), (signal.SIGKILL, {-signal.SIGKILL})],
-    ids=["term", "int", "kill"],
+    ("sent", "code"),
+    [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)],
+    ids=["closed terminal", "int", "kill"],
 )
 @pytest.mark.slow
-def test_a_stopped_run_resumes_to_the_same_result(records, tmp_path, sent, codes):
+def test_a_stopped_run_resumes_to_the_same_result(records, tmp_path, sent, code):
     run = tmp_path / "run"
     process = start(records, run, "--max-steps", "100000")
     while not process.stdout.readline().startswith("epoch[1], iter[4]"):
         assert process.poll() is None, process.stderr.read()
+    if sent == signal.SIGHUP:
+        process.stdout.close()
+        process.stderr.close()
+        time.sleep(0.5)  # it logs every step
     process.send_signal(sent)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode in codes and "Traceback" not in errors
+    errors = "" if sent == signal.SIGHUP else process.communicate(timeout=60)[1]
+    assert process.wait(60) == code and "Traceback" not in errors
+    (run / f"{TEMPORARY}step-00000009.safetensors.0123abcd").write_bytes(b"left by a process that was killed while saving")
     stopped = checkpoint.read_newest(run)[1].step
     assert stopped >= 2
     end = ["--max-steps", str(stopped + 5)]
@@ -343,6 +350,7 @@ def test_a_stopped_run_resumes_to_the_same_result(records, tmp_path, sent, codes
     assert process.returncode == 0, errors
     assert train(records, tmp_path / "whole", *end) == 0
     assert_same_run(run, tmp_path / "whole")
+    assert not list(run.glob(f"{TEMPORARY}*"))
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """The command `bench-step`: measure time, memory and arithmetic of a training step. Needs no record set."""
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from tyro.conf import arg
 
 from pipeline.cli import as_options, flatten
 from pipeline.errors import UserError
+from pipeline.processes import start_process
 from pipeline.skeletons import read_skeleton
 from pipeline.wording import counted
 from trainer.config import Preset, TrainConfig
@@ -206,14 +206,13 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def _measure_in_process(config: BenchStepConfig, part: str) -> Measurement:
     options = as_options({name: value for name, value in flatten(config).items() if value is not None} | {"only": part})
-    done = subprocess.run(
-        [sys.executable, "-m", "trainer", "bench-step", *options], stdout=subprocess.PIPE, text=True, env=os.environ
-    )
-    if done.returncode:
+    process = start_process([sys.executable, "-m", "trainer", "bench-step", *options], stdout=subprocess.PIPE, text=True)
+    output, _ = process.communicate()
+    if process.returncode:
         raise UserError(
-            f"{part}: failed with exit code {done.returncode}; if it ran out of memory, use a smaller --batch-size or --insize"
+            f"{part}: failed with exit code {process.returncode}; if it ran out of memory, use a smaller --batch-size or --insize"
         )
-    return Measurement(**json.loads(done.stdout.splitlines()[-1]))
+    return Measurement(**json.loads(output.splitlines()[-1]))
 
 
 def _peak_bytes() -> int:

@@ -1,11 +1,10 @@
 """The command `train`: record set in, checkpoints and log out. Continues exactly where an earlier run stopped."""
 
-import signal
 from contextlib import nullcontext
 from dataclasses import replace
 
 from pipeline.cli import save_config
-from pipeline.errors import Terminated
+from pipeline.errors import stop_error
 from trainer.config import TrainConfig
 from trainer.data.stream import Stream
 from trainer.device import choose_device
@@ -52,10 +51,8 @@ def run(config: TrainConfig) -> int:
         stopped_by = training.run()
         if world.leads and not stopped_by:
             write_picture(config.out / CURVES, lambda: draw_curves([config.out]))
-    if stopped_by == signal.SIGTERM:
-        raise Terminated(ADVICE)
-    if stopped_by == signal.SIGINT:
-        raise KeyboardInterrupt(ADVICE)
+    if stopped_by:
+        raise stop_error(stopped_by, ADVICE)
     return 0
 
 
