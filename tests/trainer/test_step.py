@@ -99,7 +99,8 @@ class Marked(World):
 
 
 @pytest.mark.slow
-def test_the_compiled_step_of_openpose_has_at_most_8_collectives(tmp_path):
+def test_the_compiled_step_of_openpose_has_at_most_8_collectives(tmp_path, monkeypatch):
+    monkeypatch.setenv("MS_DEV_DUMP_IR_PASSES", "validate")  # the last pass of the frontend
     small = NetworkConfig(backbone_channels=(4,) * 10, neck_channels=(4, 4), stage_channels=4, stage1_hidden_channels=4)
     ms.set_context(save_graphs=1, save_graphs_path=str(tmp_path))
     try:
