@@ -5,6 +5,7 @@ flushed to disk (fsync) and renamed; then the folder is flushed too. A process t
 which `remove_unfinished` deletes. Imports only `pipeline.errors`.
 """
 
+import errno
 import fcntl
 import glob
 import hashlib
@@ -21,6 +22,7 @@ from typing import IO, Any, TypedDict
 from pipeline.errors import UserError
 
 TEMPORARY = ".unfinished-"
+_NO_SPACE = {errno.ENOSPC: "free space", errno.EDQUOT: "free space", errno.EFBIG: "raise the limit of the file size"}
 _LOCK_ATTEMPTS, _LOCK_PAUSE_S = 20, 0.01
 
 
@@ -43,16 +45,42 @@ def remove_unfinished(folder: Path, name: str | None = None) -> None:
 
 
 @contextmanager
+def space_errors(path: Path) -> Iterator[None]:
+    """Raise UserError, naming `path`, if the disk is full, or a quota or the process's limit (`ulimit -f`) is reached."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        raise UserError(
+            f"{path}: cannot be written: {error.strerror}; {_NO_SPACE[error.errno]}, then run the command again"
+        ) from error
+
+
+@contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to; on success, flush it and rename it to `path`. Creates the folder of `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path to write to; on success, flush it and rename it to `path`. Creates the folder of `path`.
+
+    Raises UserError if there is no space left.
+    """
     temporary = temporary_path(path)
     try:
-        yield temporary
-        temporary.chmod(0o644)  # MindSpore and safetensors create files that only their owner can read
-        publish(temporary, path)
+        with space_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            temporary.chmod(0o644)  # MindSpore and safetensors create files that only their owner can read
+            publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def append(path: Path, text: str) -> None:
+    """Append text to a file. Raises UserError if there is no space left, or if the folder has been deleted."""
+    try:
+        with space_errors(path), open(path, "a", encoding="utf-8") as file:
+            file.write(text)
+    except FileNotFoundError as error:
+        raise UserError(f"{path.parent}: this folder was deleted or renamed while the command was writing to it") from error
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -93,8 +121,9 @@ def new_folder(out: Path) -> Iterator[Path]:
     temporary = temporary_path(out)
     temporary.mkdir()
     try:
-        yield temporary
-        publish(temporary, out)
+        with space_errors(out):
+            yield temporary
+            publish(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

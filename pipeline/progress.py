@@ -1,6 +1,7 @@
 """Progress with rate and remaining time: a bar on a terminal, a line every 30 seconds in a log file. Imports only tqdm."""
 
 import sys
+import time
 from collections.abc import Callable, Iterable
 from typing import IO, Any
 
@@ -9,7 +10,18 @@ from tqdm import tqdm
 LINE_INTERVAL_S = 30.0
 
 
-class _Lines(tqdm):
+class _Bar(tqdm):
+    """Measures with a clock that nobody sets, and looks at it at every update."""
+
+    monitor_interval = 0  # the thread of tqdm would compare with the other clock
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, miniters=1, **options)
+        self._time = time.monotonic
+        self.start_t = self.last_print_t = self._time()
+
+
+class _Lines(_Bar):
     """Prints lines instead of moving the cursor, for log files and job schedulers."""
 
     @staticmethod
@@ -37,6 +49,6 @@ def progress_bar(iterable: Iterable | None = None, *, desc: str, unit: str, tota
     """
     options: dict[str, Any] = {"desc": desc, "unit": unit, "total": total, "initial": initial}
     if sys.stderr is not None and sys.stderr.isatty():
-        return tqdm(iterable, **options, leave=False)
+        return _Bar(iterable, **options, leave=False)
     interval_s = LINE_INTERVAL_S
     return _Lines(iterable, **options, mininterval=interval_s, maxinterval=interval_s, delay=interval_s, ncols=100, ascii=True)

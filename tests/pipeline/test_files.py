@@ -18,6 +18,7 @@ from pipeline.documents import read_json
 from pipeline.errors import UserError
 from pipeline.files import (
     TEMPORARY,
+    append,
     atomic_file,
     is_locked,
     link_or_copy,
@@ -81,17 +82,45 @@ def test_an_exception_keeps_the_old_file(tmp_path):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_keeps_the_old_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_without_space_the_old_file_stays_and_the_error_names_it(tmp_path, monkeypatch, number):
     path = tmp_path / "file"
     write_atomic(path, "old")
 
     def fail(handle):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="No space"):
+    message = rf"{path}: cannot be written: {os.strerror(number)}; (free space|raise the limit of the file size), then run"
+    with pytest.raises(UserError, match=message):
         write_atomic(path, "new")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_other_errors_of_writing_are_not_called_a_lack_of_space(tmp_path):
+    (tmp_path / "file").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_atomic(tmp_path / "file", "text")
+
+
+def test_appending_without_space_or_folder_is_a_named_error(tmp_path):
+    with pytest.raises(UserError, match="/dev/full: cannot be written: No space left on device; free space"):
+        append(Path("/dev/full"), "text")
+    append(tmp_path / "log", "ü")
+    append(tmp_path / "log", "2\n")
+    assert (tmp_path / "log").read_text(encoding="utf-8") == "ü2\n"
+    with pytest.raises(UserError, match="gone: this folder was deleted or renamed"):
+        append(tmp_path / "gone" / "log", "text")
+
+
+def test_a_new_folder_without_space_is_named_and_removed(tmp_path):
+    with (
+        pytest.raises(UserError, match="out: cannot be written: No space left on device"),
+        new_folder(tmp_path / "out") as folder,
+    ):
+        (folder / "file").write_text("text")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_killed_process_keeps_the_old_file(tmp_path):

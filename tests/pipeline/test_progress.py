@@ -1,12 +1,16 @@
 """Progress in log files: whole lines, nothing for short work, and the rate of this run only."""
 
+import ast
 import re
 import time
+from pathlib import Path
 
 import pytest
 
 from pipeline import progress
 from pipeline.progress import progress_bar
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -41,3 +45,36 @@ def test_a_terminal_gets_a_bar(capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     list(progress_bar(range(3), desc="build", unit="sample"))
     assert "\r" in capsys.readouterr().err
+
+
+def test_a_clock_that_is_set_back_stops_neither_lines_nor_rates(capsys, interval, monkeypatch):
+    """NTP or an administrator may set the clock of the wall while a job runs."""
+    moments = iter(range(10_000_000, 0, -7200))
+    monkeypatch.setattr("tqdm.std.time", lambda: float(next(moments)))
+    with progress_bar(total=8, desc="build", unit="sample") as bar:
+        for _ in range(8):
+            time.sleep(0.02)
+            bar.update()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) >= 2 and "8/8" in lines[-1]
+    assert 20 < float(re.search(r"([\d.]+)sample/s", lines[-1])[1]) <= 50
+
+
+# Functions of the clock of the wall, and where they serve to date something.
+WALL = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "st_mtime", "st_ctime", "getmtime"}
+DATES = {"trainer/run/log.py": {"datetime.now"}, "evaluator/jobs/watch.py": {"datetime.now"}}
+
+
+def test_only_monotonic_clocks_measure():
+    found = {}
+    for stage in ("pipeline", "trainer", "evaluator", "data_cards"):
+        for path in (ROOT / stage).rglob("*.py"):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+            used = {".".join(name.split(".")[-2:]) for name in used} | {name.split(".")[-1] for name in used}
+            used |= {
+                f"time.{a.name}" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module == "time" for a in n.names
+            }
+            if used & WALL:
+                found[str(path.relative_to(ROOT))] = used & WALL
+    assert found == DATES

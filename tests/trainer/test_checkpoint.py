@@ -1,6 +1,7 @@
 """Checkpoints are complete or refused, and restore the network without further options."""
 
 import dataclasses
+import resource
 import shutil
 from pathlib import Path
 
@@ -102,10 +103,27 @@ def test_a_failed_save_leaves_only_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "c.safetensors"
     save_checkpoint(path, make_info(step=1), small_tensors())
     monkeypatch.setattr("pipeline.files.os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk")))
-    with pytest.raises(OSError, match="disk"):
+    with pytest.raises(UserError, match=r"c.safetensors: cannot be written \(disk\); fix the cause, then continue with --resume"):
         save_checkpoint(path, make_info(step=2), small_tensors())
     monkeypatch.undo()
     assert read_checkpoint(path)[0].step == 1 and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_limit_of_the_file_size_while_saving_is_a_named_error(tmp_path):
+    path, limits = tmp_path / "c.safetensors", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"c.safetensors: cannot be written \(.*File too large"):
+            save_checkpoint(path, make_info(), small_tensors())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_folder_that_is_gone_is_not_created_again(tmp_path):
+    with pytest.raises(UserError, match=r"the folder .*/gone was deleted or renamed"):
+        save_checkpoint(tmp_path / "gone" / "c.safetensors", make_info(), small_tensors())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_loading_a_folder_skips_a_damaged_checkpoint_and_notes_it(saved_network, tmp_path, capsys):

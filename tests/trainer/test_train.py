@@ -354,6 +354,17 @@ def test_a_stopped_run_resumes_to_the_same_result(records, tmp_path, sent, code)
 
 
 @pytest.mark.slow
+def test_a_run_folder_deleted_during_training_is_an_error(records, tmp_path):
+    process = start(records, tmp_path / "run", "--max-steps", "100000")
+    while not process.stdout.readline().startswith("epoch[1], iter[4]"):
+        assert process.poll() is None, process.stderr.read()
+    (tmp_path / "run").rename(tmp_path / "deleted")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1 and "Traceback" not in errors and "was deleted or renamed" in errors
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_is_skipped(records, whole_run, tmp_path, capsys):
     run = tmp_path / "run"
     assert train(records, run, "--max-steps", "6", "--ckpt-interval", "2", "--keep-checkpoint-max", "2") == 0

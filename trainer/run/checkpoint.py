@@ -65,13 +65,18 @@ class FoundCheckpoint(NamedTuple):
 
 
 def save_checkpoint(path: Path, info: CheckpointInfo, tensors: Mapping[str, np.ndarray | np.generic]) -> None:
-    """Write a checkpoint; the file is complete or absent."""
+    """Write a checkpoint; the file is complete or absent. Raises UserError if it cannot be written, or its folder is gone."""
     path = Path(path)
+    if not path.parent.is_dir():
+        raise UserError(f"checkpoint {path}: the folder {path.parent} was deleted or renamed; this state of the training is lost")
     text = json.dumps(dataclasses.asdict(info))
     arrays = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     metadata = {"format": FORMAT, "version": str(FORMAT_VERSION), "info": text, "crc32": str(_crc32(text, arrays))}
-    with atomic_file(path) as temporary:
-        save_file(arrays, temporary, metadata)
+    try:
+        with atomic_file(path) as temporary:
+            save_file(arrays, temporary, metadata)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"checkpoint {path}: cannot be written ({error}); fix the cause, then continue with --resume") from error
 
 
 def read_info(path: Path) -> CheckpointInfo:

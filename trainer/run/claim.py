@@ -35,5 +35,5 @@ def claimed(out: Path, *, resume: bool) -> Iterator[None]:
             remove_unfinished(out)
             yield
     finally:
-        if is_new and not any(out.iterdir()):
+        if is_new and out.exists() and not any(out.iterdir()):
             out.rmdir()

@@ -5,6 +5,7 @@ import secrets
 from pathlib import Path
 
 from pipeline.errors import UserError
+from pipeline.files import space_errors
 from trainer.run.layout import TENSORBOARD
 from trainer.run.log import Entry, scalars
 
@@ -23,13 +24,15 @@ class EventWriter:
         # tensorboardX names files by the second: a process started in the same second would overwrite the file.
         suffix = f".step-{step:08d}.{os.getpid()}-{secrets.token_hex(4)}"
         purge_step = step + 1 if step else None
-        self._writer = SummaryWriter(str(Path(folder) / TENSORBOARD), purge_step=purge_step, filename_suffix=suffix)
+        self._folder = Path(folder) / TENSORBOARD
+        self._writer = SummaryWriter(str(self._folder), purge_step=purge_step, filename_suffix=suffix)
 
     def add(self, entry: Entry) -> None:
         """Write one entry of log.jsonl and flush it."""
-        for name, value in scalars(entry).items():
-            self._writer.add_scalar(name, value, entry["step"])
-        self._writer.flush()
+        with space_errors(self._folder):
+            for name, value in scalars(entry).items():
+                self._writer.add_scalar(name, value, entry["step"])
+            self._writer.flush()
 
     def close(self) -> None:
         """Close the file."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.files import write_atomic
+from pipeline.files import append, write_atomic
 from pipeline.wording import counted
 from trainer.run.formatting import format_rates
 from trainer.run.layout import LOG
@@ -177,8 +177,7 @@ class TrainingLog:
         }
         if self._writes:
             print(format_line(entry), flush=True)
-            with open(self.path, "a") as file:
-                file.write(json.dumps(entry) + "\n")
+            append(self.path, json.dumps(entry) + "\n")
         self._loss_sum, self._num_steps, self._norms = np.zeros_like(self._loss_sum), 0, np.zeros(2)
         self._interval = Meter(self._clock)
         return entry
