@@ -60,7 +60,10 @@ def run_process(command: Sequence[str]) -> int:
 
 
 def local_workers() -> AbstractContextManager[Any]:
-    """Select worker processes on this machine for `joblib.Parallel` inside the `with` block. They end with this process."""
+    """Select worker processes on this machine for `joblib.Parallel` that is created inside the `with` block.
+
+    They end with this process.
+    """
     import joblib
 
     return joblib.parallel_config("loky", initializer=end_with_parent, initargs=(os.getpid(),))

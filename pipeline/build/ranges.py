@@ -1,6 +1,5 @@
 """Divide a build into ranges of images and run them in workers."""
 
-import os
 import shutil
 import time
 from dataclasses import replace
@@ -27,7 +26,6 @@ def plan_ranges(config: BuildConfig, samples: list[Sample]) -> list[Range]:
     default = min(MAX_SHARDS, -(-len(samples) // IMAGES_PER_SHARD))
     num_ranges = min(config.shards or default, len(samples))
     bounds = np.linspace(0, len(samples), num_ranges + 1).round().astype(int)
-    parent = os.getpid() if config.backend == "loky" else None
     ranges = []
     for number in range(num_ranges):
         missing = []
@@ -39,7 +37,7 @@ def plan_ranges(config: BuildConfig, samples: list[Sample]) -> list[Range]:
                 missing.append(variant)
         if missing:
             part = samples[bounds[number] : bounds[number + 1]]
-            ranges.append(Range(number=number, samples=part, variants=missing, parent=parent))
+            ranges.append(Range(number=number, samples=part, variants=missing))
     return ranges
 
 

@@ -4,11 +4,9 @@ Each image is decoded once for all its variants. Every row depends only on (seed
 """
 
 import json
-import os
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -24,9 +22,6 @@ from pipeline.samples import masks
 from pipeline.samples.augment import Crop, Transform, apply_transform, plan_transform
 from pipeline.samples.targets import render_targets
 from pipeline.timing import Timed, untimed
-
-if TYPE_CHECKING:
-    from pipeline.records.writer import ShardWriter
 
 BUILDER_VERSION = "0.2.0"
 SAMPLES_SCHEMA = pa.schema(
@@ -54,13 +49,6 @@ class Range:
     number: int
     samples: list[Sample]
     variants: list[int]
-    parent: int | None = None
-    """Process id of the build on this machine that the worker belongs to; None on a cluster."""
-
-    @property
-    def is_orphan(self) -> bool:
-        """Whether the build was killed. Another build may own the folder by now, or the folder may be gone."""
-        return self.parent is not None and self.parent not in (os.getpid(), os.getppid())
 
 
 def shard_name(variant: int, number: int) -> str:
@@ -90,8 +78,6 @@ def build_range(config: BuildConfig, part: Range, folder: Path) -> Built:
     skipped, num_bytes = [], 0
     try:
         for sample in part.samples:
-            if part.is_orphan:
-                _exit(writers.values())
             try:
                 image, ignore = read_sample(config, sample)
             except UnreadableImage as error:
@@ -106,20 +92,11 @@ def build_range(config: BuildConfig, part: Range, folder: Path) -> Built:
                 num_bytes += entry["bytes"]
         schema = SAMPLES_SCHEMA.with_metadata({"skipped": json.dumps(skipped)})
         for writer in writers.values():
-            if part.is_orphan:
-                _exit(writers.values())
             writer.publish(schema)
     finally:
         for writer in writers.values():
             writer.discard()
     return Built(len(part.samples), len(part.samples) * len(part.variants), len(skipped), num_bytes)
-
-
-def _exit(writers: Iterable["ShardWriter"]) -> NoReturn:
-    """Delete unpublished work and end the process. Nothing is waiting for a result."""
-    for writer in writers:
-        writer.discard()
-    os._exit(1)
 
 
 def read_sample(config: BuildConfig, sample: Sample, timed: Timed = untimed) -> tuple[np.ndarray, np.ndarray | None]:

@@ -21,8 +21,8 @@ def run(config: VerifyConfig) -> int:
     faults = check_files(config.records, manifest, hashes=True)
     folders = [config.records / SHARDS / shard.name for shard in manifest.shards]
     check = joblib.delayed(_check_shard)
-    parallel = joblib.Parallel(n_jobs=config.jobs, return_as="generator")
     with local_workers(), progress_bar(total=manifest.num_samples, desc="verifying", unit="sample") as progress:
+        parallel = joblib.Parallel(n_jobs=config.jobs, return_as="generator")
         for found, num_rows in parallel(check(folder, manifest.format) for folder in folders if folder.is_dir()):
             faults += found
             progress.update(num_rows)

@@ -19,6 +19,7 @@ from pipeline.build.build import run as build
 from pipeline.build.config import BuildConfig
 from pipeline.cli import as_options, flatten
 from pipeline.errors import UserError
+from pipeline.processes import start_process
 from pipeline.samples.targets import TargetConfig
 from pipeline.synthetic.config import SynthesizeConfig
 from pipeline.synthetic.synthesize import run as synthesize
@@ -196,7 +197,7 @@ def _records(config: CheckDeviceConfig, folder: Path) -> Path:
 def _run(words: list[str], config: CheckDeviceConfig) -> None:
     """Run a Python module in a process group of its own. Raises UserError, with the last line of its output, if it fails."""
     with tempfile.TemporaryFile("w+", errors="replace") as output:
-        process = subprocess.Popen(
+        process = start_process(
             [sys.executable, "-m", *words], stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
         try:
