@@ -1,5 +1,6 @@
 """Distributed training with two real processes: the weights of one process, a common end, no lost steps. About two minutes."""
 
+import json
 import os
 import re
 import shutil
@@ -7,7 +8,6 @@ import signal
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,7 +27,6 @@ from launch_jobs import (
 from trainer_data import make_records
 
 from trainer.distributed.config import LaunchConfig
-from trainer.distributed.job import SAVING_S, Job
 from trainer.run.layout import CONFIG, checkpoint_path
 
 
@@ -123,8 +122,12 @@ def test_a_loss_that_is_not_finite_ends_all_ranks(records, tmp_path):
 
 @pytest.mark.slow
 def test_a_dry_run_writes_nothing(records, tmp_path):
-    code, output = ended(launch(*train_words(records, tmp_path / "run", 2, "--dry-run")))
-    assert code == 0 and "2 ranks x 2 = 4 samples per step" in output and not list(tmp_path.iterdir()), output
+    table = tmp_path / "table.json"
+    devices = [{"device_id": str(device), "rank_id": str(rank)} for rank, device in enumerate((5, 4))]
+    table.write_text(json.dumps({"version": "1.0", "server_list": [{"server_id": "10.0.0.1", "device": devices}]}))
+    job = launch(*train_words(records, tmp_path / "run", 2, "--dry-run"), more=("--rank-table", str(table)))
+    code, output = ended(job)
+    assert code == 0 and "2 ranks x 2 = 4 samples per step" in output and list(tmp_path.iterdir()) == [table], output
 
 
 @pytest.mark.slow
@@ -137,19 +140,6 @@ def test_msrun_can_start_and_resume_a_run(records, of_two, tmp_path):
         code, output = ended(start("mindspore.parallel.cluster.run", *words, *program, environment=environment))
         assert code == 0, output
     assert_same(tmp_path / "run", of_two, 0, step=20)
-
-
-def test_waiting_for_the_other_ranks_is_bounded_if_a_signal_arrives_as_one_fails(tmp_path):
-    """This wait once had no limit, because the other ranks had not been sent the signal yet."""
-    waited_s = []
-    job = Job.__new__(Job)
-    job.ranks = {0: SimpleNamespace(poll=lambda: 1, returncode=1), 1: SimpleNamespace(poll=lambda: None)}
-    job.logs, job.hosts = tmp_path, SimpleNamespace(update=lambda: None)
-    (tmp_path / "rank-0.log").write_text("trainer: error: out of disk\n")
-    job._output = SimpleNamespace(print_new_lines=lambda: None)
-    job._wait = waited_s.append
-    assert job.watch([signal.SIGTERM]) == "rank 0 ended with exit code 1: out of disk"
-    assert waited_s == [SAVING_S]
 
 
 @pytest.mark.parametrize(

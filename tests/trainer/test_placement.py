@@ -1,5 +1,6 @@
 """Where a host is in a job: options, Slurm, mpirun, rank tables. No processes."""
 
+import dataclasses
 import json
 
 import pytest
@@ -11,7 +12,9 @@ from trainer.distributed.launch import job_spec, place
 from trainer.distributed.placement import Placement, detect_placement, expand_hosts, resolve
 from trainer.distributed.rank_table import read_rank_table
 
-SLURM = {"SLURM_NNODES": "3", "SLURM_NODEID": "2", "SLURM_JOB_NODELIST": "gpu[09-10,12]", "SLURM_JOB_ID": "70000"}
+SLURM = {
+    "SLURM_NNODES": "3", "SLURM_NODEID": "2", "SLURM_JOB_NODELIST": "gpu[09-10,12]", "SLURM_JOB_ID": "70000", "SLURM_STEP_ID": "0",
+}  # fmt: skip
 TRAIN = ("train", "--records", "r", "--out", "o")
 
 
@@ -40,6 +43,26 @@ def test_slurm_places_a_host():
     assert found == Placement(nodes=3, node_rank=2, master_addr="gpu09", master_port=16_384 + 70_000 % 16_000)
     step = {"SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "x[1-2]", "SLURM_NODEID": "1"}
     assert detect_placement({**SLURM, **step}).nodes == 2 and detect_placement({**SLURM, **step}).master_addr == "x1"
+
+
+def test_a_batch_script_that_starts_one_of_several_hosts_without_srun_is_refused(monkeypatch):
+    """It would wait for the others until --meet-seconds."""
+    for name, value in SLURM.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("SLURM_STEP_ID")
+    with pytest.raises(UserError, match=r"has 3 hosts, but `launch` was started on one of them.*srun --ntasks-per-node=1 python"):
+        place(LaunchConfig(command=TRAIN))
+    assert place(LaunchConfig(command=TRAIN, nodes=1)) == Placement(nodes=1, node_rank=0)
+    monkeypatch.setenv("SLURM_NNODES", "1")
+    assert place(LaunchConfig(command=TRAIN)).nodes == 1
+
+
+def test_mpirun_within_a_slurm_job_places_a_host():
+    """Its step of Slurm has one host less than the job: mpirun starts the processes of its own host by itself."""
+    mpirun = {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "3", "SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NUM_TASKS": "2"}
+    assert detect_placement({**SLURM, **mpirun}) == Placement(nodes=3, node_rank=1)
+    srun = {"PMI_RANK": "2", "PMI_SIZE": "3"}  # set by srun --mpi=pmi2
+    assert detect_placement({**SLURM, **srun}).master_addr == "gpu09"
 
 
 def test_several_tasks_per_host_are_refused():
@@ -88,6 +111,38 @@ def test_a_used_port_is_named():
         config = LaunchConfig(command=TRAIN, nodes=2, master_addr="127.0.0.1", master_port=port)
         with pytest.raises(UserError, match=f"cannot listen on 127.0.0.1:{port}"):
             job_spec(config, place(config))
+
+
+def test_a_port_has_one_launcher_before_its_scheduler_listens(tmp_path):
+    """The ranks of the second job would join the scheduler of the first."""
+    config = LaunchConfig(command=TRAIN)
+    spec = job_spec(config, place(config))
+    with launch._claimed_port(spec):
+        with (
+            pytest.raises(UserError, match=f"another `launch` on this machine uses port {spec.port}; pass another --master-port"),
+            launch._claimed_port(spec),
+        ):
+            pass
+        with launch._claimed_port(dataclasses.replace(spec, nodes=2, node_rank=1)):  # has no scheduler
+            pass
+    with launch._claimed_port(spec):
+        pass
+
+
+def test_launch_deletes_its_own_files_alone(tmp_path):
+    own = tmp_path / "run.ranks" / "host-0"
+    own.mkdir(parents=True)
+    mine = ["rank-0.log", "rank-12.log", "scheduler.log", "host.json"]
+    others = ["rank-notes.log", "rank-0.log.old", "notes.txt", "../host-1/rank-0.log", "../table.json"]
+    (own.parent / "host-1").mkdir()
+    for name in mine + others:
+        (own / name).write_text("x")
+    with launch._claimed(own):
+        assert not [name for name in mine if (own / name).exists()]
+        with pytest.raises(UserError, match="another `launch` is writing there"), launch._claimed(own):
+            pass
+        (own / "rank-0.log").write_text("y")
+    assert all((own / name).read_text() == "x" for name in others) and (own / "rank-0.log").exists()
 
 
 def table(tmp_path, *hosts):

@@ -1,6 +1,7 @@
 """The processes of a job on this host: start them, monitor them, end them together."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ LEAVING_S = 30.0  # for the ranks of other hosts to leave the scheduler
 COLLECTIVE_TIMEOUT_S = 1800  # of the first HCCL collective: the ranks compile for minutes, and not equally fast
 NOISE = ("[DEBUG] ", "[INFO] ", "[WARNING] ", "[ERROR] ", "[CRITICAL] ")  # prefixes of MindSpore's own messages
 ERROR = ": error: "
+_EXCEPTION = re.compile(r"[\w.]*(Error|Exception)\b")  # the last line of a traceback
+_INTERNAL = re.compile(r"\.(cc|cpp|h):\d+")  # a place in MindSpore's own code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,11 +98,11 @@ class Job:
         """Wait until all ranks have ended or the job has failed; pass signals on. Returns what went wrong, "" for success."""
         stop_by_s = float("inf")
         while any(process.poll() is None for process in self.ranks.values()):
-            self._output.print_new_lines()
+            self._print()
             self.hosts.update()
             if failed := [rank for rank, process in self.ranks.items() if process.poll()]:
                 self._wait(min(stop_by_s - time.monotonic(), SAVING_S) if arrived else EXIT_S)
-                self._output.print_new_lines()
+                self._print()
                 return self._failure(failed[0])
             if arrived and stop_by_s == float("inf"):
                 if not self._has_met():
@@ -113,7 +116,7 @@ class Job:
                 self._wait(0 if arrived else EXIT_S)
                 return problem
             time.sleep(POLL_S)
-        self._output.print_new_lines()
+        self._print()
         failed = [rank for rank, process in self.ranks.items() if process.returncode]
         return self._failure(failed[0]) if failed else ""
 
@@ -133,6 +136,10 @@ class Job:
         for beat in self._beats.values():
             beat.close()
 
+    def _print(self) -> None:
+        if self._has_met():  # before, there are hardly more than MindSpore's messages about its attempts
+            self._output.print_new_lines()
+
     def _has_met(self) -> bool:
         """Return whether every rank of this host has met all others."""
         return all(beat.step() is not None for beat in self._beats.values())
@@ -147,7 +154,14 @@ class Job:
         """Return how the scheduler failed; it ends with 0 by itself as the ranks leave."""
         if self.scheduler is None or not self.scheduler.poll():
             return ""
-        return f"the scheduler {_ending(self.scheduler.returncode)}; see {self.logs / 'scheduler.log'}"
+        ending, log = _ending(self.scheduler.returncode), self.logs / "scheduler.log"
+        if self._has_met() or self.scheduler.returncode < 0:
+            return f"the scheduler {ending}; see {log}"
+        where = f"{self.spec.address}:{self.spec.port}"
+        return (
+            f"the scheduler {ending}: it cannot listen on {where}, or the ranks did not reach it; if another program uses the port, "
+            f"pass another --master-port; see {log}"
+        )
 
     def _hanging(self) -> str:
         """Return which ranks have not met in time, or which step hangs; "" while the job makes progress."""
@@ -174,7 +188,8 @@ class Job:
 
     def _failure(self, rank: int) -> str:
         lines = (self.logs / f"rank-{rank}.log").read_text(errors="replace").splitlines()
-        errors = [line for line in lines if ERROR in line] or [line for line in lines if line and not line.startswith(NOISE)]
+        own = [line for line in lines if line and not line.startswith(NOISE) and not _INTERNAL.search(line)]
+        errors = [line for line in own if ERROR in line] or [line for line in own if _EXCEPTION.match(line)] or own
         return f"rank {rank} {_ending(self.ranks[rank].returncode)}" + (f": {errors[-1].split(ERROR)[-1]}" if errors else "")
 
 
@@ -215,7 +230,7 @@ class _Follower:
         complete = text[: text.rfind(b"\n") + 1]
         self._offset += len(complete)
         for line in complete.decode(errors="replace").splitlines():
-            if not line.startswith(NOISE) and ERROR not in line:
+            if not line.startswith(NOISE) and not _INTERNAL.search(line) and ERROR not in line:
                 print(line, flush=True)
 
 

@@ -7,14 +7,14 @@ passes signals on, and ends all ranks, on every host, when one of them ends.
 
 import contextlib
 import os
-import signal
+import re
 import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.cli import parse
-from pipeline.errors import Terminated, UserError
+from pipeline.errors import UserError, stop_error
 from pipeline.files import locked
 from trainer.config import TrainConfig
 from trainer.distributed.config import LaunchConfig
@@ -35,12 +35,12 @@ def run(config: LaunchConfig) -> int:
     placement = place(config)
     spec = job_spec(config, placement)
     if training.dry_run:  # writes nothing
-        with tempfile.TemporaryDirectory() as scratch:
+        with tempfile.TemporaryDirectory() as scratch, _claimed_port(spec):
             _run_job(config, spec, Path(scratch), "")
         return 0
     folder = ranks_folder(training.out)
     own = host_folder(folder, spec.node_rank)
-    with _claimed(own):
+    with _claimed(own), _claimed_port(spec):
         _run_job(
             config, spec, folder, f"\nThe job was ended; see {own} for the output of its processes. Continue it with --resume."
         )
@@ -99,9 +99,7 @@ def _run_job(config: LaunchConfig, spec: JobSpec, folder: Path, advice: str) -> 
             hosts.publish("stopped" if arrived else "failed" if failure else "done", failure)
             job.end(failed=bool(failure))
     if arrived:
-        raise (KeyboardInterrupt if arrived[0] == signal.SIGINT else Terminated)(
-            "to continue, run the same command with --resume"
-        )
+        raise stop_error(arrived[0], "to continue, run the same command with --resume")
     if failure:
         raise UserError(failure + advice)
 
@@ -111,8 +109,24 @@ def _claimed(own: Path) -> Iterator[None]:
     """Own this host's log folder, without the logs of an earlier job. Raises UserError if another launcher uses it."""
     own.mkdir(parents=True, exist_ok=True)
     with locked(own / LOCK, f"{own}: another `launch` is writing there; wait for it, or choose another --out"):
-        for path in [*own.glob("rank-*.log"), own / "scheduler.log", own / STATUS]:
+        logs = [path for path in own.iterdir() if re.fullmatch(r"rank-\d+\.log", path.name)]
+        for path in [*logs, own / "scheduler.log", own / STATUS]:
             path.unlink(missing_ok=True)
+        yield
+
+
+@contextlib.contextmanager
+def _claimed_port(spec: JobSpec) -> Iterator[None]:
+    """Own the scheduler's port among the launchers of this machine, before the scheduler listens on it, which takes seconds.
+
+    Otherwise, the ranks of a second job would join the scheduler of the first. Raises UserError if another launcher has it.
+    """
+    with socket.socket(socket.AF_UNIX) as claim:
+        try:
+            if spec.node_rank == 0:
+                claim.bind(f"\0openpose-scheduler-{spec.port}")  # no file: the name disappears with this process
+        except OSError as error:
+            raise UserError(f"another `launch` on this machine uses port {spec.port}; pass another --master-port") from error
         yield
 
 

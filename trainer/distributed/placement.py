@@ -7,7 +7,6 @@ Slurm: https://slurm.schedmd.com/srun.html, "Output environment variables". Open
 import itertools
 import re
 import socket
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,32 +28,34 @@ class Placement:
 def detect_placement(environment: Mapping[str, str]) -> Placement | None:
     """Return the placement that Slurm or mpirun has set; None outside of both.
 
-    Raises UserError if they started several processes per host: `launch` starts the processes of its host itself.
+    Raises UserError if they started several processes per host, because `launch` starts the processes of its host itself, and if a
+    Slurm job with several hosts started it on one of them.
     """
-    if "SLURM_NODEID" in environment:
+    if "OMPI_COMM_WORLD_RANK" in environment:  # before Slurm, whose steps do not include the host that called mpirun
+        return _mpirun(environment, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE")
+    if "SLURM_NODEID" in environment:  # before MPICH, whose variables srun sets as well
         return _slurm(environment)
-    for rank, size, local_size in (
-        ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"),
-        ("PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS"),
-    ):
-        if rank in environment:
-            if int(environment.get(local_size) or 1) > 1:
-                raise UserError(
-                    f"mpirun started {environment[local_size]} processes on this host; start one `launch` per host: mpirun -N 1 …"
-                )
-            return Placement(nodes=int(environment[size]), node_rank=int(environment[rank]))
+    if "PMI_RANK" in environment:
+        return _mpirun(environment, "PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS")
     return None
+
+
+def _mpirun(environment: Mapping[str, str], rank: str, size: str, local_size: str) -> Placement:
+    if int(environment.get(local_size) or 1) > 1:
+        raise UserError(
+            f"mpirun started {environment[local_size]} processes on this host; start one `launch` per host: mpirun -N 1 …"
+        )
+    return Placement(nodes=int(environment[size]), node_rank=int(environment[rank]))
 
 
 def _slurm(environment: Mapping[str, str]) -> Placement:
     nodes = int(environment.get("SLURM_STEP_NUM_NODES") or environment.get("SLURM_NNODES") or 1)
     if (tasks := int(environment.get("SLURM_STEP_NUM_TASKS") or nodes)) != nodes:
         raise UserError(f"srun started {tasks} tasks on {nodes} hosts; start one `launch` per host: srun --ntasks-per-node=1 …")
-    if nodes > 1 and "SLURM_JOB_ID" in environment and "SLURM_STEP_ID" not in environment:
-        print(
-            f"launch: this batch script started one launcher on the first of {nodes} hosts, which now waits for the others; start one "
-            "per host: srun --ntasks-per-node=1 python -m trainer launch …",
-            file=sys.stderr,
+    if nodes > 1 and "SLURM_STEP_ID" not in environment:  # a batch script runs on the first host only
+        raise UserError(
+            f"this Slurm job has {nodes} hosts, but `launch` was started on one of them, without srun; start it on all of them: "
+            "srun --ntasks-per-node=1 python -m trainer launch … (or use this host alone: --nodes 1)"
         )
     hosts = expand_hosts(environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST", ""))
     port = _FIRST_PORT + int(environment.get("SLURM_JOB_ID") or 0) % _NUM_PORTS
