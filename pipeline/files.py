@@ -36,12 +36,16 @@ def remove_unfinished(folder: Path, name: str | None = None) -> None:
 
     No other process may be writing these files.
     """
-    pattern = "*" if name is None else glob.escape(name)
-    for leftover in folder.glob(f"{TEMPORARY}{pattern}.{'[0-9a-f]' * 8}"):
+    for leftover in _leftovers(folder, "*" if name is None else glob.escape(name)):
         if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
+
+
+def _leftovers(folder: Path, pattern: str) -> Iterator[Path]:
+    """Yield the temporary files and folders of all files whose name matches."""
+    return folder.glob(f"{TEMPORARY}{pattern}.{'[0-9a-f]' * 8}")
 
 
 @contextmanager
@@ -114,18 +118,42 @@ def fsync(path: Path) -> None:
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder; on success rename it to `out`, otherwise delete it. Raises UserError like `refuse_used`."""
+    """Yield a temporary folder; on success rename it to `out`, otherwise delete it. Raises UserError like `refuse_used`.
+
+    Deletes what a killed process left of the same output.
+    """
     refuse_used(out)
     out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in _leftovers(out.parent, glob.escape(out.name)):
+        with _owned(leftover) as is_owned:
+            if is_owned:  # its process is gone
+                shutil.rmtree(leftover, ignore_errors=True)
     temporary = temporary_path(out)
     temporary.mkdir()
     try:
-        with space_errors(out):
+        with space_errors(out), _owned(temporary):
             yield temporary
             publish(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _owned(folder: Path) -> Iterator[bool]:
+    """Lock a folder, as long as this process lives. Yields whether that succeeded.
+
+    It fails if another process has locked the folder, and on NFS, which cannot lock folders.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    is_owned = False
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_owned = True
+        yield is_owned
+    finally:
+        os.close(handle)
 
 
 def refuse_used(out: Path) -> None:

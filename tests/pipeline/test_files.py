@@ -167,6 +167,29 @@ def test_new_folder_appears_only_when_it_is_complete(tmp_path):
     assert [path.name for path in out.iterdir()] == ["file"] and list(out.parent.iterdir()) == [out]
 
 
+def test_what_a_killed_process_left_of_a_folder_is_deleted_by_the_next_but_not_that_of_a_running_one(tmp_path):
+    code = """
+import sys, time
+from pathlib import Path
+from pipeline.files import new_folder
+with new_folder(Path(sys.argv[1]) / "out") as folder:
+    (folder / "file").write_text("half")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+    (tmp_path / f"{TEMPORARY}other.01234567").mkdir()
+    process = start_python(code, tmp_path)
+    with new_folder(tmp_path / "out") as folder:
+        assert len(list(tmp_path.glob(f"{TEMPORARY}out.*"))) == 2
+        (folder / "file").write_text("whole")
+    process.kill()
+    process.communicate()
+    (tmp_path / "out" / "file").unlink()
+    with new_folder(tmp_path / "out"):
+        assert len(list(tmp_path.glob(f"{TEMPORARY}out.*"))) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"out", f"{TEMPORARY}other.01234567"}
+
+
 def test_new_folder_disappears_after_an_exception(tmp_path):
     with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "out") as temporary:
         (temporary / "file").write_text("x")
