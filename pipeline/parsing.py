@@ -34,7 +34,8 @@ def run_tyro(config: type, args: Sequence[str], *, prog: str, default: Any, desc
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise OptionError(_summarize(messages.getvalue(), option_types(config))) from stop
+        names = option_types(config)
+        raise OptionError(_summarize(messages.getvalue(), names, lacks_dashes="command" in names and "--" not in args)) from stop
 
 
 @contextlib.contextmanager
@@ -118,8 +119,11 @@ def unknown_option(name: str, names: Iterable[str]) -> str:
     return f"unknown option {name}" + (f"; did you mean {close[0]}?" if close else "")
 
 
-def _summarize(box: str, names: Iterable[str] = ()) -> str:
-    """Return the message in a box that tyro drew as one line. `names` are the field names of the options."""
+def _summarize(box: str, names: Iterable[str] = (), *, lacks_dashes: bool = False) -> str:
+    """Return the message in a box that tyro drew as one line. `names` are the field names of the options.
+
+    lacks_dashes: whether the command starts another one, and no -- precedes that one and its options.
+    """
     # A box has a title and sections, separated by horizontal rules, drawn in ASCII if stdout is not UTF-8.
     lines = [line.strip("│").rstrip() for line in box.splitlines() if not line.startswith(("╭", "╰"))]
     sections = re.split(r"^ *[─-]+\n", "\n".join(lines), flags=re.MULTILINE)
@@ -132,7 +136,7 @@ def _summarize(box: str, names: Iterable[str] = ()) -> str:
         option = next((word for word in unknown if word.startswith("-")), None)
         if option is None:
             return f"unexpected argument {unknown[0]!r}"
-        if "command" in names:  # a command that starts another one
+        if lacks_dashes:
             return f"unknown option {option}; write -- before the command to start: --workers 2 -- train {option} …"
         return unknown_option(option, ["--" + name.replace("_", "-") for name in names])
     if text.startswith("Missing from"):

@@ -234,6 +234,21 @@ def test_launch_leaves_the_config_of_train_alone(tmp_path):
     assert list(parse(LaunchConfig, ["--workers", "2", "--", *inner], prog="test").command) == inner
 
 
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("--workers 2 train --records r", "unknown option --records; write -- before the command to start: --workers 2 -- train"),
+        ("--worker 2 -- train --records r", "unknown option --worker; did you mean --workers?"),
+    ],
+)
+def test_options_of_the_inner_command_without_two_dashes(args, message, capsys):
+    from trainer.distributed.config import LaunchConfig
+
+    with pytest.raises(SystemExit):
+        parse(LaunchConfig, args.split(), prog="test")
+    assert message in capsys.readouterr().err
+
+
 def test_help_shows_the_defaults_of_the_preset_and_the_file(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     (tmp_path / "c.yaml").write_text("name: filed\n")
