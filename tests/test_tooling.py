@@ -60,7 +60,7 @@ def test_ci_finds_the_test_command_in_the_readme():
     assert subprocess.run(["bash", "-n", ROOT / ".ci" / "run"]).returncode == 0 and os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
-@pytest.mark.parametrize("script", ["kill_campaign", "variants_study"])
+@pytest.mark.parametrize("script", ["kill_campaign", "leftover_campaign", "variants_study"])
 def test_studies_start(script):
     done = subprocess.run(
         [sys.executable, f"tests/studies/{script}.py", "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120
@@ -70,10 +70,10 @@ def test_studies_start(script):
 
 def test_signals_reach_commands_however_the_tests_are_started():
     """A script starts background jobs with SIGINT ignored, and child processes inherit that."""
-    test = "tests/pipeline/test_cli.py::test_a_signal_ends_a_command_with_its_code"
+    test = "tests/pipeline/test_interrupts.py::test_a_signal_ends_a_command_with_its_code"
     done = run_module(
         *("pytest", "-n", "0", "-p", "no:cacheprovider", test),
         timeout=120,
-        preexec_fn=lambda: [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)],
+        preexec_fn=lambda: [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)],
     )
-    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout
+    assert done.returncode == 0 and "3 passed" in done.stdout, done.stdout
