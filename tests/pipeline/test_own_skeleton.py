@@ -101,7 +101,10 @@ def test_the_default_skeleton_is_cocos():
         (yaml.safe_dump({**PUPPET, "name": "a\x1b[31m"}), r"printable characters, got 'a\\x1b"),
         (yaml.safe_dump({**PUPPET, "name": "a" * 101}), "1 to 100 printable characters"),
         (yaml.safe_dump({**PUPPET, "sigmas": [1e-300] * 4}), "sigmas must be numbers from 0.001 to 10"),
-        (yaml.safe_dump({**PUPPET, "derived": [*PUPPET["derived"], ["middle", "left_string", "left_hook"]]}), "derived must name different joints"),
+        (
+            yaml.safe_dump({**PUPPET, "derived": [*PUPPET["derived"], ["middle", "left_string", "left_hook"]]}),
+            "derived must name different joints",
+        ),
         (yaml.safe_dump({**PUPPET, "joints": [f"j{n}" for n in range(501)]}), "joints must be at most 500"),
     ],
 )
