@@ -189,8 +189,11 @@ class Job:
     def _failure(self, rank: int) -> str:
         lines = (self.logs / f"rank-{rank}.log").read_text(errors="replace").splitlines()
         own = [line for line in lines if line and not line.startswith(NOISE) and not _INTERNAL.search(line)]
-        errors = [line for line in own if ERROR in line] or [line for line in own if _EXCEPTION.match(line)] or own
-        return f"rank {rank} {_ending(self.ranks[rank].returncode)}" + (f": {errors[-1].split(ERROR)[-1]}" if errors else "")
+        errors = [line for line in own if ERROR in line] or [line for line in own if _EXCEPTION.match(line)]
+        code = self.ranks[rank].returncode
+        if not errors and code > 0:  # a process that was killed has written nothing about it
+            errors = own
+        return f"rank {rank} {_ending(code)}" + (f": {errors[-1].split(ERROR)[-1]}" if errors else "")
 
 
 class _Beat:
