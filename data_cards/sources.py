@@ -34,7 +34,7 @@ def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
 
 def read_card(path: Path) -> SourceCard:
     """Read the card of a source data set. Raises ValueError if its front matter is missing or incomplete."""
-    front, text = split_front_matter(Path(path).read_text())
+    front, text = split_front_matter(Path(path).read_text(encoding="utf-8"))
     parts = text.split("\n## ")[1:]
     sections = {heading.strip(): body.strip() for heading, body in (part.split("\n", 1) for part in parts)}
     return SourceCard(name=Path(path).name, front=front, sections=sections)

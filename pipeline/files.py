@@ -199,7 +199,7 @@ def locked(path: Path, busy: str) -> Iterator[None]:
 def _lock_file(path: Path, busy: str) -> IO[str]:
     attempts = 0
     while True:
-        lock = open(path, "a")  # noqa: SIM115 - the caller closes it, which releases the lock
+        lock = open(path, "a", encoding="utf-8")  # noqa: SIM115 - the caller closes it, which releases the lock
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_file(lock.fileno(), path):
@@ -216,7 +216,7 @@ def _lock_file(path: Path, busy: str) -> IO[str]:
 def is_locked(path: Path) -> bool:
     """Return whether a running process holds `locked(path)`."""
     try:
-        with open(path) as lock:
+        with open(path, encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False

@@ -61,7 +61,7 @@ def lift_limit(environment: MutableMapping[str, str]) -> None:
 
 def read_cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """Return the instruction sets of the first core as Linux lists them; empty if the file does not exist."""
-    with contextlib.suppress(OSError), cpuinfo.open() as lines:
+    with contextlib.suppress(OSError), cpuinfo.open(encoding="utf-8") as lines:
         for line in lines:
             if line.startswith("flags"):
                 return line.split(":", 1)[1]
@@ -136,7 +136,8 @@ def _installed_cann() -> str:
     """Return a remark about the CANN version that ASCEND_HOME_PATH refers to, as MindSpore finds it; empty if it finds none."""
     home = os.environ.get("ASCEND_HOME_PATH")
     with contextlib.suppress(OSError):
-        if home and (found := re.search(r"^Version=(\S+)", Path(home, "compiler", "version.info").read_text(), re.MULTILINE)):
+        text = Path(home, "compiler", "version.info").read_text(encoding="utf-8") if home else ""
+        if found := re.search(r"^Version=(\S+)", text, re.MULTILINE):
             return f" (found {found[1]} in {home})"
     return ""
 

@@ -16,7 +16,7 @@ import numpy as np
 from evaluator.export.comparison import OUTPUTS, Comparison
 from evaluator.export.config import ExportConfig
 from pipeline.errors import UserError
-from pipeline.files import publish, temporary_path
+from pipeline.files import publish, space_errors, temporary_path
 from pipeline.samples.augment import PADDING_GRAY
 from trainer.device import choose_device
 
@@ -68,9 +68,10 @@ def _write(comparison: Comparison, files: list[Path]) -> None:
     folder = temporary_path(config.out)
     folder.mkdir()
     try:
-        for temporary, file in zip(write(comparison, folder), files, strict=True):
-            temporary.chmod(0o644)  # MindSpore creates files that only their owner can read
-            publish(temporary, file)
+        with space_errors(config.out):
+            for temporary, file in zip(write(comparison, folder), files, strict=True):
+                temporary.chmod(0o644)  # MindSpore creates files that only their owner can read
+                publish(temporary, file)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

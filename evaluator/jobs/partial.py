@@ -18,7 +18,7 @@ import numpy as np
 from evaluator.decoding import People
 from pipeline.documents import read_json
 from pipeline.errors import UserError
-from pipeline.files import locked, remove_unfinished, write_json
+from pipeline.files import locked, remove_unfinished, space_errors, write_json
 
 EVALUATION, PEOPLE, LOCK = "evaluation.json", "people.jsonl", "lock"
 # Values of entries that evaluations of earlier versions lack.
@@ -129,8 +129,9 @@ class Unfinished:
     def append(self, people: dict[int, People]) -> None:
         """Add the people of images to `found` and to the file."""
         self.found.people.update(people)
-        self._file.write(self.found.lines(people))
-        self._file.flush()
+        with space_errors(self.folder / PEOPLE):
+            self._file.write(self.found.lines(people))
+            self._file.flush()
 
     def remove(self) -> None:
         """Delete the folder. Call it when the output is complete."""

@@ -112,7 +112,7 @@ class JsonList(AbstractContextManager):
     """A JSON file with a list of objects, one per line, written entry by entry."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("w")
+        self._file = path.open("w", encoding="utf-8")
         self._separator = "[\n"
 
     def append(self, entry: Any) -> None:

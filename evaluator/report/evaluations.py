@@ -51,7 +51,7 @@ def read_evaluation(folder: Path) -> Evaluated:
 
 def _read_settings(path: Path) -> dict[str, Any]:
     try:
-        settings = yaml.safe_load(path.read_text())
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"settings {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -1,5 +1,6 @@
 """Divide a build into ranges of images and run them in workers."""
 
+import re
 import shutil
 import time
 from dataclasses import replace
@@ -66,7 +67,8 @@ def build_ranges(config: BuildConfig, samples: list[Sample]) -> None:
                 progress.set_postfix_str(rates, refresh=False)
                 progress.update(built.num_samples)
     except TerminatedWorkerError as error:
+        codes = re.search(r"\{.*\}", str(error))
         raise UserError(
-            f"a worker process was killed, possibly because memory ran out: {error}; run the same command again, with fewer --jobs "
-            "if memory is short"
+            f"a worker process ended unexpectedly{f', exit codes {codes[0]}' if codes else ''}; if memory is short, use fewer --jobs; if "
+            "`ulimit -f` limits the size of files, raise the limit; then run the same command again"
         ) from error

@@ -38,7 +38,7 @@ def run(config: BenchPlanConfig) -> int:
         print(f"{counted(config.num_images, 'image')}, {counted(config.num_people, 'person')}, {size_mb:,.1f} MB of annotations")
         options = ["--annotations", str(annotations), "--images", str(folder), "--out", str(folder / "records")]
         command = [sys.executable, "-m", "pipeline", "build", *options, "--variants", "4", "--jobs", str(config.jobs)]
-        with open(folder / "messages", "w+") as messages:
+        with open(folder / "messages", "w+", encoding="utf-8") as messages:
             process = start_process(command, stdout=subprocess.DEVNULL, stderr=messages)
             try:
                 planning_s, parent, worker = _watch(process, folder / "records" / SHARDS, config.seconds)
@@ -83,7 +83,7 @@ def write_annotations(path: Path, num_images: int, num_people: int) -> None:
     rng = np.random.default_rng(0)
     people_images = np.sort(rng.integers(0, num_images, num_people))
     joints = COCO18.source_joints
-    with open(path, "w") as file:
+    with open(path, "w", encoding="utf-8") as file:
         file.write('{"licenses": [], "images": [\n')
         for image in range(num_images):
             entry = {"id": image + 1, "file_name": IMAGE, "width": 640, "height": 480, "license": 1 + image % 8}

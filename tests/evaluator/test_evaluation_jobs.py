@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -17,13 +18,14 @@ import pytest
 from job_data import SIZES, NoiseNetwork, shuffle, write_images
 from trainer_data import TINY
 
+from evaluator.decoding import People
 from evaluator.inference.augmentation import AugmentedNetwork
 from evaluator.inference.config import InferConfig
 from evaluator.inference.sizes import input_size
 from evaluator.inference.stored_fields import _single_precision
 from evaluator.jobs import merge
 from evaluator.jobs.config import MergeConfig, RunConfig
-from evaluator.jobs.partial import EVALUATION, PEOPLE
+from evaluator.jobs.partial import EVALUATION, PEOPLE, Unfinished
 from evaluator.jobs.run import choose_images, evaluate_source, plan_groups
 from pipeline.datasets.coco import CocoFile
 from pipeline.errors import UserError
@@ -366,6 +368,20 @@ def signalled(begin, out, number):
             return process
         shutil.rmtree(out)  # the process was faster than this loop
     raise AssertionError("every process ended before the signal")
+
+
+def test_people_that_cannot_be_written_are_a_named_error(tmp_path):
+    nobody = People(keypoints=np.zeros((0, 18, 3), np.float32), scores=np.zeros(0, np.float32))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Unfinished(tmp_path / "out", {"shard": [1, 1]}, 18) as work:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        try:
+            with pytest.raises(
+                UserError, match=r"out.unfinished/people.jsonl: cannot be written: File too large; raise the limit"
+            ):
+                work.append(dict.fromkeys(range(100), nobody))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.slow

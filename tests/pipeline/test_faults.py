@@ -161,6 +161,17 @@ def test_a_file_size_limit_is_an_error_and_leaves_no_partial_files(people, tmp_p
 
 
 @pytest.mark.slow
+def test_a_killed_worker_is_an_error_of_one_line(people, tmp_path):
+    config = build_config(people, tmp_path / "set", variants=40, shards=4, jobs=2)
+    process = subprocess.Popen([*PIPELINE, *words_of(config)], start_new_session=True, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: list(config.out.glob("shards/.unfinished-*")))
+    kill(process, "worker")
+    errors = process.communicate(timeout=60)[1].splitlines()
+    assert process.returncode == 1
+    assert "error: a worker process ended unexpectedly, exit codes {SIGKILL(-9)" in errors[-1], errors
+
+
+@pytest.mark.slow
 def test_two_builds_of_one_folder_do_not_run_at_once(people, tmp_path):
     config = build_config(people, tmp_path / "set", variants=8, shards=8)
     first = subprocess.Popen([*PIPELINE, *words_of(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -218,5 +218,5 @@ def _measure_in_process(config: BenchStepConfig, part: str) -> Measurement:
 def _peak_bytes() -> int:
     """Return the peak memory of this process as Linux counts it; 0 on other systems."""
     status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)

@@ -110,7 +110,7 @@ def _first_images(config: BenchStreamConfig, path: Path) -> Path:
     for new_id, sample in zip(range(config.num_images), itertools.cycle(selection.samples)):
         document["images"].append({**images[sample.image_id], "id": new_id})
         document["annotations"] += [{**entry, "image_id": new_id} for entry in people[sample.image_id]]
-    path.write_text(json.dumps(document))
+    path.write_text(json.dumps(document), encoding="utf-8")
     return path
 
 

@@ -196,7 +196,7 @@ def _records(config: CheckDeviceConfig, folder: Path) -> Path:
 
 def _run(words: list[str], config: CheckDeviceConfig) -> None:
     """Run a Python module in a process group of its own. Raises UserError, with the last line of its output, if it fails."""
-    with tempfile.TemporaryFile("w+", errors="replace") as output:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         process = start_process(
             [sys.executable, "-m", *words], stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )

@@ -83,7 +83,7 @@ def _network(config: CheckDeviceConfig, shape: NetworkConfig) -> Network:
 
 def _version(path: Path) -> str:
     """Return the version in a file of CANN or the driver; "unknown" if there is none."""
-    found = re.search(r"^Version=(\S+)", path.read_text(), re.MULTILINE) if path.exists() else None
+    found = re.search(r"^Version=(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE) if path.exists() else None
     return found[1] if found else "unknown"
 
 

@@ -69,7 +69,7 @@ class Heart:
         """Report the start of a step; 0 means that this process has met the others."""
         if self._path and self._clock() - self._written_s >= BEAT_S:
             self._written_s = self._clock()
-            with open(self._path, "w") as file:
+            with open(self._path, "w", encoding="utf-8") as file:
                 file.write(str(step))
 
 

@@ -29,7 +29,7 @@ def available_bytes(limit: Path = Path("/sys/fs/cgroup/memory.max"), used: Path 
     """Return the memory that this process can still allocate on this machine, or in its container if that has a limit."""
     available = psutil.virtual_memory().available
     with contextlib.suppress(OSError, ValueError):  # without a limit the files are missing or contain "max"
-        available = min(available, int(limit.read_text()) - int(used.read_text()))
+        available = min(available, int(limit.read_text(encoding="utf-8")) - int(used.read_text(encoding="utf-8")))
     return available
 
 
