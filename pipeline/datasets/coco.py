@@ -4,17 +4,24 @@ import copy
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 
-from pipeline.documents import read_json
+from pipeline.documents import Id, convert, read_json
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
 
 MAX_SIDE_PX = 65_535  # limit of the JPEG format
 MAX_COORDINATE_PX = 100_000
+MAX_PATH = 4_096
 INFO = ("description", "url", "version", "year", "contributor", "date_created")  # fields of `info` that are kept
+
+LicenseId = Annotated[int, Meta(ge=-(2**31), lt=2**31)]  # int32 in the rows of a record set
+Side = Annotated[int, Meta(ge=1, le=MAX_SIDE_PX)]
+Coordinate = Annotated[float, Meta(ge=-MAX_COORDINATE_PX, le=MAX_COORDINATE_PX)]
 
 Segmentation = list[list[float]] | dict[str, Any]
 """Polygons x, y, x, y, …, or a COCO run-length encoding (`size` and `counts`)."""
@@ -24,11 +31,16 @@ Segmentation = list[list[float]] | dict[str, Any]
 class Image:
     """An entry of the list `images`: an image of `width` x `height` pixels."""
 
-    id: int
-    file_name: str
-    width: int
-    height: int
-    license: int | None
+    id: Id
+    file_name: Annotated[str, Meta(min_length=1, max_length=MAX_PATH)]
+    width: Side
+    height: Side
+    license: LicenseId | None = None
+
+    def __post_init__(self) -> None:
+        path = PurePosixPath(self.file_name)
+        if path.is_absolute() or ".." in PurePosixPath(self.file_name.replace("\\", "/")).parts or "\0" in self.file_name:
+            raise ValueError(f"file_name must be a path inside the image folder, got {self.file_name[:100]!r}")
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -62,6 +74,32 @@ class Annotation:
         return not self.iscrowd and bool(self.labeled.any())
 
 
+class _License(msgspec.Struct):
+    """An entry of the list `licenses`."""
+
+    id: LicenseId
+    name: str | None = None
+    url: str | None = None
+
+
+class _Rle(msgspec.Struct):
+    """A run-length encoding, compressed or not."""
+
+    size: list[int]
+    counts: str | list[Annotated[int, Meta(ge=0)]]
+
+
+class _Entry(msgspec.Struct):
+    """An entry of the list `annotations` as the file holds it."""
+
+    image_id: int
+    area: Annotated[float, Meta(ge=0, le=MAX_SIDE_PX**2)]
+    bbox: Annotated[list[Coordinate], Meta(min_length=4, max_length=4)]
+    iscrowd: bool | Annotated[int, Meta(ge=0, le=1)] = 0
+    keypoints: list[Coordinate] | None = None
+    segmentation: list[Annotated[list[Coordinate], Meta(min_length=6)]] | _Rle | None = None
+
+
 class CocoFile:
     """A checked COCO keypoint file.
 
@@ -79,14 +117,16 @@ class CocoFile:
         self.category_id = self._category_id(document["categories"], skeleton)
         self.licenses = self._licenses(document.get("licenses") or [])
         self.info = _info(document.get("info"))
-        self.images = sorted(map(self._image, document["images"]), key=lambda image: image.id)
+        images = [self._image(number, entry) for number, entry in enumerate(document["images"])]
+        self.images = sorted(images, key=lambda image: image.id)
         sizes = {image.id: (image.height, image.width) for image in self.images}
         if len(sizes) != len(self.images):
             repeated = next(id for id, n in Counter(image.id for image in self.images).items() if n > 1)
             raise UserError(f"annotation file {path}: image id {repeated} occurs twice; ids must be unique")
         self.annotations: dict[int, list[Annotation]] = {}
-        for entry in document["annotations"]:
-            self._require(isinstance(entry, dict), "annotations", entry, "a list of objects")
+        for number, entry in enumerate(document["annotations"]):
+            document["annotations"][number] = None  # frees what is not kept, hundreds of megabytes for COCO
+            self._require(isinstance(entry, dict), f"annotations[{number}]", entry, "an object")
             if entry.get("category_id") == self.category_id:
                 annotation = self._annotation(entry, skeleton, sizes)
                 self.annotations.setdefault(annotation.image_id, []).append(annotation)
@@ -100,7 +140,7 @@ class CocoFile:
 
     def _require(self, condition: bool, where: str, value: Any, expected: str) -> None:
         if not condition:
-            raise UserError(f"annotation file {self.path}: {where} must be {expected}, got {repr(value)[:100]}")
+            raise UserError(f"annotation file {self.path}: {where} must be {expected}, got {_show(value)}")
 
     def _category_id(self, categories: list[Any], skeleton: Skeleton) -> int:
         """Find the category whose keypoints are exactly those of the skeleton, in the same order."""
@@ -116,56 +156,37 @@ class CocoFile:
         )
 
     def _licenses(self, entries: Any) -> dict[int, tuple[str, str]]:
-        self._require(isinstance(entries, list), "licenses", entries, "a list")
-        entries = [entry for entry in entries if isinstance(entry, dict) and _is_int(entry.get("id"))]
-        return {entry["id"]: (str(entry.get("name", "")), str(entry.get("url", ""))) for entry in entries}
+        licenses = convert(entries, list[_License], f"annotation file {self.path}: licenses")
+        return {entry.id: (entry.name or "", entry.url or "") for entry in licenses}
 
-    def _image(self, image: Any) -> Image:
-        good_id = isinstance(image, dict) and _is_int(image.get("id")) and image["id"] >= 0
-        self._require(good_id, "images", image, "a list of objects with an integer id, 0 or more")
-        where = f"image {image['id']}:"
-        for side in ("width", "height"):
-            good = _is_int(image.get(side)) and 0 < image[side] <= MAX_SIDE_PX
-            self._require(good, f"{where} {side}", image.get(side), f"an integer from 1 to {MAX_SIDE_PX}")
-        name = image.get("file_name")
-        self._require(isinstance(name, str) and name != "", f"{where} file_name", name, "a file name")
-        inside = not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name.replace("\\", "/")).parts
-        self._require(inside and "\0" not in name, f"{where} file_name", name, "a path inside the image folder")
-        license = image.get("license")
-        self._require(license is None or _is_int(license), f"{where} license", license, "an integer")
-        return Image(id=image["id"], file_name=name, width=image["width"], height=image["height"], license=license)
+    def _image(self, number: int, entry: Any) -> Image:
+        name = f"image {entry['id']}" if isinstance(entry, dict) and _is_int(entry.get("id")) else f"images[{number}]"
+        return convert(entry, Image, f"annotation file {self.path}: {name}")
 
     def _annotation(self, entry: dict[str, Any], skeleton: Skeleton, sizes: dict[int, tuple[int, int]]) -> Annotation:
-        where = f"annotation {entry.get('id')}:"
-        image_id: Any = entry.get("image_id")
-        self._require(_is_int(image_id) and image_id in sizes, f"{where} image_id", image_id, "the id of an image of this file")
-        crowd = entry.get("iscrowd", 0)
-        self._require(crowd in (0, 1), f"{where} iscrowd", crowd, "0 or 1")
-        area: Any = entry.get("area")
-        self._require(_is_finite(area) and area >= 0, f"{where} area", area, "a number, 0 or more")
-        box: Any = entry.get("bbox")
-        good_box = isinstance(box, list) and len(box) == 4 and all(map(_is_coordinate, box))
-        self._require(good_box, f"{where} bbox", box, f"4 numbers from {-MAX_COORDINATE_PX} to {MAX_COORDINATE_PX}")
-        segmentation = entry.get("segmentation")
-        expected = _expected_segmentation(segmentation, sizes[image_id])
-        self._require(not expected, f"{where} segmentation", segmentation, expected)
+        name = f"annotation {_show(entry.get('id'))}"
+        fields: _Entry = convert(entry, _Entry, f"annotation file {self.path}: {name}")
+        self._require(fields.image_id in sizes, f"{name}: image_id", fields.image_id, "the id of an image of this file")
+        expected = _expected_segmentation(fields.segmentation, sizes[fields.image_id])
+        self._require(not expected, f"{name}: segmentation", entry.get("segmentation"), expected)
+        x, y, width, height = fields.bbox
         return Annotation(
-            image_id=image_id,
-            iscrowd=bool(crowd),
-            area=area,
-            bbox=(box[0], box[1], box[2], box[3]),
-            keypoints=self._keypoints(entry, where, len(skeleton.source_joints), optional=bool(crowd)),
-            segmentation=segmentation or None,
+            image_id=fields.image_id,
+            iscrowd=bool(fields.iscrowd),
+            area=fields.area,
+            bbox=(x, y, width, height),
+            keypoints=self._keypoints(fields, name, len(skeleton.source_joints)),
+            segmentation=entry.get("segmentation") or None,
         )
 
-    def _keypoints(self, entry: dict[str, Any], where: str, num_joints: int, *, optional: bool) -> np.ndarray:
-        """float64 (S, 3); zeros if they are `optional` and absent."""
-        values: Any = entry.get("keypoints", [0] * 3 * num_joints if optional else None)
-        good = isinstance(values, list) and len(values) == 3 * num_joints and all(map(_is_finite, values))
-        expected = f"{3 * num_joints} finite numbers: x, y, v for each of {num_joints} joints"
-        self._require(good, f"{where} keypoints", values, expected)
+    def _keypoints(self, fields: _Entry, name: str, num_joints: int) -> np.ndarray:
+        """float64 (S, 3); zeros for a crowd without keypoints."""
+        values = [0.0] * 3 * num_joints if fields.iscrowd and fields.keypoints is None else fields.keypoints
+        good = values is not None and len(values) == 3 * num_joints
+        self._require(good, f"{name}: keypoints", values, f"{3 * num_joints} numbers: x, y, v for each of {num_joints} joints")
         points = np.array(values, np.float64).reshape(-1, 3)
-        self._require(bool(np.isin(points[:, 2], (0, 1, 2)).all()), f"{where} v of keypoints", points[:, 2].tolist(), "0, 1 or 2")
+        visibilities = set(points[:, 2].tolist())
+        self._require(visibilities <= {0, 1, 2}, f"{name}: v of keypoints", sorted(visibilities), "0, 1 or 2")
         points[points[:, 2] == 0] = 0
         return points
 
@@ -179,29 +200,22 @@ def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
+def _show(value: Any) -> str:
+    return repr(value)[:100]
 
 
-def _is_coordinate(value: Any) -> bool:
-    return _is_finite(value) and abs(value) <= MAX_COORDINATE_PX
-
-
-def _expected_segmentation(segmentation: Any, size: tuple[int, int]) -> str:
+def _expected_segmentation(segmentation: list[list[float]] | _Rle | None, size: tuple[int, int]) -> str:
     """Return what was expected instead of an invalid segmentation; empty for valid polygons, a valid RLE, and no segmentation.
 
-    Checks everything, because pycocotools crashes or hangs on invalid polygons and run lengths.
+    Checks everything that the type leaves open, because pycocotools crashes or hangs on invalid polygons and run lengths.
     """
-    if not segmentation:
-        return ""
-    if isinstance(segmentation, list):
-        good = all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 and all(map(_is_coordinate, p)) for p in segmentation)
-        return "" if good else f"polygons x, y, x, y, … of at least 3 points, no coordinate beyond {MAX_COORDINATE_PX}"
-    if not isinstance(segmentation, dict) or segmentation.get("size") != list(size):
+    if not isinstance(segmentation, _Rle):
+        good = all(len(polygon) % 2 == 0 for polygon in segmentation or ())
+        return "" if good else "polygons x, y, x, y, …, with as many x as y"
+    if segmentation.size != list(size):
         return f"polygons or an RLE of the image's size, {list(size)}"
-    counts = segmentation.get("counts")
-    runs = _decompress_rle(counts) if isinstance(counts, str) else counts
-    good = isinstance(runs, list) and all(_is_int(run) and run >= 0 for run in runs) and sum(runs) == size[0] * size[1]
+    runs = _decompress_rle(segmentation.counts) if isinstance(segmentation.counts, str) else segmentation.counts
+    good = runs is not None and all(run >= 0 for run in runs) and sum(runs) == size[0] * size[1]
     return "" if good else f"an RLE whose counts add up to {size[0] * size[1]} pixels"
 
 
