@@ -95,15 +95,15 @@ class Optimizer(nn.Cell):
         if self.decay:
             gradients = self.decayed(gradients, rates, finite)
         if self.adapts:
-            self.adapt(gradients, rates, finite)
+            done = self.adapt(gradients, rates, finite)
         else:
             momentum = _if_finite(finite, MOMENTUM, 1.0)
+            done = ()
             for i in range(len(self.weights)):
-                self.update(self.weights[i], self.velocity[i], rates[self.group_of[i]], gradients[i], momentum)
-        done = True
+                done += (self.update(self.weights[i], self.velocity[i], rates[self.group_of[i]], gradients[i], momentum),)
         if self.averaged:
             share = _if_finite(finite, self.ema_share, 0.0)
-            done = self.each(ops.partial(_follow, share), self.average, self.averaged)
+            done = done, self.each(ops.partial(_follow, share), self.average, self.averaged)
         return done
 
     def adapt(self, gradients: Sequence[ms.Tensor], rates: ms.Tensor, finite: ms.Tensor) -> None:
@@ -112,13 +112,16 @@ class Optimizer(nn.Cell):
         # Always below 1, for Adam divides by 1 - power.
         beta1_power = self.beta1_power * BETA1
         beta2_power = self.beta2_power * BETA2
+        done = ()
         for i in range(len(self.weights)):
-            self.update(
+            update = self.update(
                 self.weights[i], self.moment1[i], self.moment2[i], beta1_power, beta2_power,
                 rates[self.group_of[i]], beta1, beta2, EPSILON, gradients[i],
             )  # fmt: skip
-        ops.assign(self.beta1_power, ops.select(finite, beta1_power, self.beta1_power))
-        ops.assign(self.beta2_power, ops.select(finite, beta2_power, self.beta2_power))
+            done += (update,)
+        done += (ops.assign(self.beta1_power, ops.select(finite, beta1_power, self.beta1_power)),)
+        done += (ops.assign(self.beta2_power, ops.select(finite, beta2_power, self.beta2_power)),)
+        return done
 
     def decayed(self, gradients: Sequence[ms.Tensor], rates: ms.Tensor, finite: ms.Tensor) -> Sequence[ms.Tensor]:
         """Decay the weights (AdamW), or add the L2 penalty to the gradients."""
