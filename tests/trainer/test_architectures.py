@@ -150,7 +150,7 @@ def test_an_unfolded_network_predicts_the_same_fields_for_images_of_any_size():
 
 
 def test_only_wide_networks_in_which_every_convolution_unfolds_are_unfolded():
-    assert [name for name in TrainConfig.PRESETS if preset(name).unfolds] == ["openpose", "openpose-2019"]
+    assert [name for name in TrainConfig.PRESETS if preset(name).unfolds] == ["openpose", "openpose-8p", "openpose-2019"]
     for name in ("openpose", "openpose-2019"):
         network = Network(preset(name), 19, 38)
         unfold(network)
@@ -215,4 +215,5 @@ def test_from_records_to_ap(name, records, tmp_path):
 
 def test_presets_are_valid_and_have_the_architecture_of_their_name():
     for name in TrainConfig.PRESETS:
-        assert preset(name).architecture == ("openpose" if name == "small" else name)
+        assert preset(name).architecture == ("openpose" if name in ("small", "openpose-8p") else name)
+    assert preset("openpose-8p") == preset("openpose"), "only the optimizer differs"
