@@ -2,13 +2,11 @@
 
 Bounded in size, depth and time, whatever the file contains. Refuses text that is not UTF-8, lone surrogates, and duplicate keys, of
 which other readers silently take the last. A document's schema is a type: a dataclass, a TypedDict, or anything else that msgspec
-(https://jcristharif.com/msgspec) converts to. `Annotated[int, Meta(ge=1)]` limits a value. Imports only `pipeline.errors` and
-`pipeline.wording`.
+(https://jcristharif.com/msgspec) converts to. `Annotated[int, Meta(ge=1)]` limits a value. Imports only
+`pipeline.errors`, `pipeline.files` and `pipeline.wording`.
 """
 
-import os
 import re
-import stat
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +16,7 @@ import yaml
 from msgspec import Meta
 
 from pipeline.errors import UserError
+from pipeline.files import read_regular
 from pipeline.wording import printable
 
 MAX_JSON_BYTES = 4 << 30  # annotation files of large data sets; jiter refuses more than 200 levels
@@ -107,21 +106,9 @@ def convert(value: Any, schema: Any, where: str) -> Any:
 def read_bytes(path: Path, what: str, max_bytes: int) -> bytes:
     """Read a regular file of at most `max_bytes`. Raises UserError with the path; never waits for a pipe or a device."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        raise UserError(f"{what} {path}: {getattr(error, 'strerror', None) or error}") from error
-    facts = os.fstat(handle)
-    if not stat.S_ISREG(facts.st_mode):
-        os.close(handle)
-        kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "a pipe, socket or device"
-        raise UserError(f"{what} {path}: is {kind}, not a file")
-    with open(handle, "rb") as file:
-        if facts.st_size > max_bytes:
-            raise UserError(f"{what} {path}: {facts.st_size:,} bytes, at most {max_bytes:,} are read")
-        try:
-            return file.read(max_bytes)
-        except OSError as error:
-            raise UserError(f"{what} {path}: {error.strerror}") from error
+        return read_regular(path, max_bytes)
+    except OSError as error:
+        raise UserError(f"{what} {path}: {error.strerror or error}") from error
 
 
 class _Loader(yaml.SafeLoader):

@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -166,6 +167,32 @@ def require_folder(path: Path, what: str) -> None:
     """Raise UserError, naming the path, unless it is a folder. `what` says what was expected there."""
     if not path.is_dir():
         raise UserError(f"{what} {path}: {'is a file, not a folder' if path.exists() else 'no such folder'}")
+
+
+def read_regular(path: Path, max_bytes: int) -> bytes:
+    """Read a regular file of at most `max_bytes`; never wait for a pipe or a device.
+
+    Raises OSError, whose `strerror` is the reason, without the path.
+    """
+    try:
+        _require_regular(os.stat(path))  # opening a device can have effects
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:  # a null character in the path
+        raise OSError(errno.EINVAL, str(error)) from error
+    with open(handle, "rb") as file:
+        facts = os.fstat(handle)
+        _require_regular(facts)
+        if facts.st_size > max_bytes:
+            raise OSError(errno.EFBIG, f"{facts.st_size:,} bytes, at most {max_bytes:,} are read")
+        return file.read(max_bytes)
+
+
+def _require_regular(facts: os.stat_result) -> None:
+    if stat.S_ISREG(facts.st_mode):
+        return
+    if stat.S_ISDIR(facts.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "is a folder, not a file")
+    raise OSError(errno.EINVAL, "is a pipe, socket or device, not a file")
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -1,11 +1,21 @@
 """Read image files and report exactly why one cannot be used."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
+import simplejpeg
+
+from pipeline.files import read_regular
 
 FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # keypoints refer to the stored pixels, not to the EXIF view
+MAX_BYTES = 1 << 30
+MAX_PIXELS = 1 << 30  # OpenCV's limit
+_JPEG, _PNG = b"\xff\xd8", b"\x89PNG"
+# Decodes the image on stdin; libjpeg writes its warnings to stderr.
+_DECODE_STDIN = "import sys, cv2, numpy; cv2.imdecode(numpy.frombuffer(sys.stdin.buffer.read(), numpy.uint8), cv2.IMREAD_COLOR)"
 
 
 class UnreadableImage(Exception):
@@ -16,40 +26,72 @@ def read_image(path: Path, expected_size: tuple[int, int] | None = None) -> np.n
     """Read a JPEG, PNG or any other file that OpenCV supports as uint8 (H, W, 3) RGB.
 
     `expected_size` is (width, height) from the annotation file. Raises UnreadableImage if the file is missing, empty, truncated,
-    not an image, or of another size.
+    damaged, not an image, not a regular file, or of another size.
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_regular(Path(path), MAX_BYTES)
     except OSError as error:
         raise UnreadableImage(error.strerror or str(error)) from error
     if not data:
         raise UnreadableImage("the file is empty")
     if _is_truncated(data):
         raise UnreadableImage("the file is truncated")
-    image = _decode(data)
-    if image is None:
-        raise UnreadableImage("not an image that can be decoded")
-    height, width = image.shape[:2]
-    if expected_size is not None and (width, height) != tuple(expected_size):
-        raise UnreadableImage(f"{width} x {height} pixels, annotated as {expected_size[0]} x {expected_size[1]}")
+    image = _decode_jpeg(data, expected_size) if data.startswith(_JPEG) else _decode(data)
+    _require_size(image.shape[1], image.shape[0], expected_size)
     return image
 
 
-def _decode(data: bytes) -> np.ndarray | None:
+def _decode_jpeg(data: bytes, expected_size: tuple[int, int] | None) -> np.ndarray:
+    """Decode a JPEG; every warning of the decoder is an error.
+
+    libjpeg fills what it cannot decode with gray or noise and only warns. OpenCV hides the warnings, simplejpeg returns them. Both
+    contain libjpeg-turbo and return the same pixels.
+    """
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), FLAGS)
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+    except ValueError:  # not a JPEG, or one with a subsampling that simplejpeg does not support, such as that of some CMYK images
+        image = _decode(data)
+        if warnings := _warnings(data):
+            raise UnreadableImage(warnings[0]) from None
+        return image
+    _require_size(width, height, expected_size)
+    if width * height > MAX_PIXELS:
+        raise UnreadableImage(f"{width} x {height} pixels, at most {MAX_PIXELS:,} pixels are read")
+    try:
+        return simplejpeg.decode_jpeg(data, "RGB")
+    except ValueError as error:
+        raise UnreadableImage(str(error)) from error
+
+
+def _decode(data: bytes) -> np.ndarray:
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), FLAGS)
     except cv2.error:  # for example more pixels than OpenCV allows
-        return None
+        image = None
+    if image is None:
+        raise UnreadableImage("not an image that can be decoded")
+    return image
+
+
+def _warnings(data: bytes) -> list[str]:
+    """Return what OpenCV's decoder writes to stderr, from another process: this one's stderr belongs to all of its threads."""
+    done = subprocess.run([sys.executable, "-c", _DECODE_STDIN], input=data, stderr=subprocess.PIPE)
+    return done.stderr.decode(errors="replace").splitlines()
+
+
+def _require_size(width: int, height: int, expected_size: tuple[int, int] | None) -> None:
+    if expected_size is not None and (width, height) != tuple(expected_size):
+        raise UnreadableImage(f"{width} x {height} pixels, annotated as {expected_size[0]} x {expected_size[1]}")
 
 
 def _is_truncated(data: bytes) -> bool:
-    """Check the end of the file, because decoders silently fill missing data with gray.
+    """Check the end of the file, because a decoder may fill missing data with gray, or explain less.
 
     In a JPEG's entropy-coded data, 0xFF is always followed by 0 or a restart marker. An end marker after the last start of scan
     therefore belongs to the image itself; that of an embedded thumbnail comes before it.
     """
-    if data.startswith(b"\xff\xd8"):
+    if data.startswith(_JPEG):
         return data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda")
-    if data.startswith(b"\x89PNG"):
+    if data.startswith(_PNG):
         return b"IEND" not in data[-4096:]
     return False

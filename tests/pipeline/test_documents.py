@@ -120,7 +120,7 @@ def test_files_that_are_not_read(tmp_path):
         listener.bind(str(unix))
         for path, problem in [
             (fifo, "is a pipe, socket or device, not a file"),
-            (unix, "No such device or address"),
+            (unix, "is a pipe, socket or device, not a file"),
             (tmp_path, "is a folder, not a file"),
             (tmp_path / "missing", "No such file or directory"),
             (tmp_path / "missing\0", "null"),

@@ -1,0 +1,46 @@
+"""How many unreadable images a command accepts: one option, one rule. Imports only `pipeline.errors` and `pipeline.wording`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.errors import UserError
+from pipeline.wording import counted, printable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """The option --max-unreadable."""
+
+    max_unreadable: float = 0.01
+    """Largest share of the images, from 0 to 1, that may be unreadable. Such images are skipped and listed; if there are more, the
+    command fails."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_unreadable <= 1:
+            raise ValueError(f"max_unreadable must be from 0 to 1, got {self.max_unreadable}")
+
+    def allows(self, num_unreadable: int, num_images: int) -> bool:
+        """Return whether so few of the images are unreadable that the command may succeed. At least one must be readable."""
+        return not num_unreadable or (num_unreadable <= self.max_unreadable * num_images and num_unreadable < num_images)
+
+    def require(self, unreadable: Sequence[tuple[str, str]], num_images: int, where: str) -> None:
+        """Raise UserError, which begins with `where`, unless `allows`. unreadable: file name and reason of each unreadable image."""
+        if not self.allows(len(unreadable), num_images):
+            raise UserError(self.explain(len(unreadable), num_images, unreadable[0], where))
+
+    def explain(self, num_unreadable: int, num_images: int, first: tuple[str, str], where: str) -> str:
+        """Return the message of `require`. first: file name and reason of an unreadable image."""
+        name, reason = (printable(text) for text in first)
+        verb = "is" if num_unreadable == 1 else "are"
+        advice = "restore the images"
+        if num_unreadable < num_images:
+            advice += f", or accept them with --max-unreadable {_rounded_up(num_unreadable / num_images)}"
+        return (
+            f"{where}: {num_unreadable:,} of {counted(num_images, 'image')} {verb} unreadable, more than --max-unreadable "
+            f"{self.max_unreadable:g} allows; first: {name}: {reason}; {advice}"
+        )
+
+
+def _rounded_up(share: float) -> str:
+    """Return a share as text with two digits, not smaller than it is."""
+    return next(text for digits in range(2, 18) if float(text := f"{share + 0.5 * 10.0**-digits:.{digits}f}") >= share)
