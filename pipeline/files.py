@@ -37,16 +37,16 @@ def remove_unfinished(folder: Path, name: str | None = None) -> None:
 
     No other process may be writing these files.
     """
-    for leftover in _leftovers(folder, "*" if name is None else glob.escape(name)):
+    for leftover in leftovers(folder, name):
         if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
 
 
-def _leftovers(folder: Path, pattern: str) -> Iterator[Path]:
-    """Yield the temporary files and folders of all files whose name matches."""
-    return folder.glob(f"{TEMPORARY}{pattern}.{'[0-9a-f]' * 8}")
+def leftovers(folder: Path, name: str | None = None) -> Iterator[Path]:
+    """Yield the temporary files and folders in `folder`, of all files or of the file `name`."""
+    return folder.glob(f"{TEMPORARY}{'*' if name is None else glob.escape(name)}.{'[0-9a-f]' * 8}")
 
 
 @contextmanager
@@ -115,52 +115,6 @@ def fsync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder; on success rename it to `out`, otherwise delete it. Raises UserError like `refuse_used`.
-
-    Deletes what a killed process left of the same output.
-    """
-    refuse_used(out)
-    out = out.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in _leftovers(out.parent, glob.escape(out.name)):
-        with _owned(leftover) as is_owned:
-            if is_owned:  # its process is gone
-                shutil.rmtree(leftover, ignore_errors=True)
-    temporary = temporary_path(out)
-    temporary.mkdir()
-    try:
-        with space_errors(out), _owned(temporary):
-            yield temporary
-            publish(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextmanager
-def _owned(folder: Path) -> Iterator[bool]:
-    """Lock a folder, as long as this process lives. Yields whether that succeeded.
-
-    It fails if another process has locked the folder, and on NFS, which cannot lock folders.
-    """
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    is_owned = False
-    try:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_owned = True
-        yield is_owned
-    finally:
-        os.close(handle)
-
-
-def refuse_used(out: Path) -> None:
-    """Raise UserError unless `out` is absent or an empty folder. Call it before the work starts."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"output folder {out}: not an empty folder; choose an empty or new folder")
 
 
 def require_folder(path: Path, what: str) -> None:

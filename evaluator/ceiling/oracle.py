@@ -14,7 +14,8 @@ from pipeline import geometry
 from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile
 from pipeline.datasets.selection import true_keypoints
-from pipeline.files import new_folder, refuse_used, write_json
+from pipeline.files import write_json
+from pipeline.folders import new_folder, require_usable
 from pipeline.progress import progress_bar
 from pipeline.samples.targets import (
     TargetConfig,
@@ -32,7 +33,7 @@ from pipeline.skeletons import read_skeleton
 def run(config: OracleConfig) -> int:
     """Run the command. Raises UserError for a bad annotation file or an output folder that is not empty."""
     if config.out:
-        refuse_used(config.out)
+        require_usable(config.out)
     skeleton = read_skeleton(config.skeleton)
     document = CocoFile(config.annotations, skeleton)
     results, milliseconds = decode_targets(config, document, skeleton)
@@ -77,7 +78,7 @@ def _write(
         "decode_ms": decode_ms,
         "settings": flatten(config),
     }
-    with new_folder(out) as folder:
+    with new_folder(out, last="metrics.json") as folder:
         write_json(folder / "results.json", results)
         write_json(folder / "metrics.json", metrics)
         save_config(config, folder / "config.yaml")

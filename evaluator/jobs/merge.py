@@ -11,7 +11,8 @@ from evaluator.jobs.run import choose_images
 from pipeline.datasets.coco import CocoFile
 from pipeline.documents import read_json
 from pipeline.errors import UserError
-from pipeline.files import file_facts, refuse_used, require_folder
+from pipeline.files import file_facts, require_folder
+from pipeline.folders import require_usable, unfinished_folder
 from pipeline.skeleton import Skeleton
 
 OF_THE_SHARD = ("shard", "people")  # entries of an identity that differ between the shards of one evaluation
@@ -19,7 +20,7 @@ OF_THE_SHARD = ("shard", "people")  # entries of an identity that differ between
 
 def run(config: MergeConfig) -> int:
     """Run the command. Raises UserError naming shards that are missing, given twice, damaged, or of another evaluation."""
-    refuse_used(config.out)
+    require_usable(config.out)
     if config.images is not None:
         require_folder(config.images, "image folder")
     parts = {part: _read_identity(part) for part in config.parts}
@@ -42,7 +43,7 @@ def run(config: MergeConfig) -> int:
 
 def _read_identity(part: Path) -> dict[str, Any]:
     path = part / EVALUATION
-    if not path.is_file() and part.with_name(part.name + ".unfinished").is_dir():
+    if not path.is_file() and unfinished_folder(part).is_dir():
         raise UserError(f"shard {part}: not finished; repeat its command")
     about = read_json(path, "shard of an evaluation")
     if not isinstance(about, dict) or not {"shard", "people", "skeleton", "annotations", "max_images"} <= about.keys():

@@ -14,7 +14,8 @@ from evaluator.metrics.results import Results, to_results
 from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile, Image
 from pipeline.datasets.selection import true_keypoints
-from pipeline.files import new_folder, write_json
+from pipeline.files import write_json
+from pipeline.folders import new_folder
 from pipeline.images import read_image
 from pipeline.skeleton import Skeleton
 from pipeline.wording import counted
@@ -61,7 +62,7 @@ def score(document: CocoFile, skeleton: Skeleton, images: list[Image], found: Fo
 def publish(outcome: Outcome, config: RunConfig | MergeConfig, identity: dict[str, Any], clock: Clock) -> int:
     """Write the output folder, print the metrics, and return the exit code."""
     speed, speed_line = clock.figures(), clock.line()
-    with new_folder(config.out) as folder:
+    with new_folder(config.out, last=EVALUATION) as folder:
         write_json(folder / "results.json", outcome.results)
         write_json(folder / "metrics.json", _metrics(outcome, config, speed))
         write_json(folder / EVALUATION, identity)

@@ -1,4 +1,6 @@
-"""The results of an unfinished evaluation on disk, in the folder OUT.unfinished beside OUT, so that a killed run can continue.
+"""The results of an unfinished evaluation on disk, so that a killed run can continue.
+
+The folder is OUT.unfinished; if OUT exists already, which may be a volume, it is in OUT.
 
 `evaluation.json` is the identity of the evaluation: the annotations and the checkpoint or fields by their SHA-256, the settings,
 and RESULTS_VERSION. `people.jsonl` has one line per image and is extended batch by batch; a truncated line is dropped, and its
@@ -19,6 +21,7 @@ from evaluator.decoding import People
 from pipeline.documents import read_json
 from pipeline.errors import UserError
 from pipeline.files import locked, remove_unfinished, space_errors, write_json
+from pipeline.folders import unfinished_folder
 
 EVALUATION, PEOPLE, LOCK = "evaluation.json", "people.jsonl", "lock"
 # Values of entries that evaluations of earlier versions lack.
@@ -90,7 +93,7 @@ class Unfinished:
     """The work folder of an evaluation, locked while the context is open. `found`: the results so far, of earlier runs too."""
 
     def __init__(self, out: Path, identity: dict[str, Any], num_joints: int) -> None:
-        self.folder = out.resolve().with_name(out.resolve().name + ".unfinished")
+        self.folder = unfinished_folder(out)
         self.identity, self.num_joints = identity, num_joints
         self.found = Found()
         self._stack = ExitStack()

@@ -27,7 +27,8 @@ from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile, Image
 from pipeline.documents import read_json
 from pipeline.errors import UserError
-from pipeline.files import file_facts, new_folder, refuse_used, require_folder, write_json
+from pipeline.files import file_facts, require_folder, write_json
+from pipeline.folders import new_folder, require_usable
 from pipeline.images import UnreadableImage, read_image
 from pipeline.progress import progress_bar
 from pipeline.skeleton import Skeleton
@@ -43,7 +44,7 @@ STORED_GROUP_SIZE = 8  # images with stored fields between two writes to OUT.unf
 def run(config: RunConfig) -> int:
     """Run the command. Raises UserError for invalid inputs and for an output folder that is in use."""
     if not (config.out / EVALUATION).exists():
-        refuse_used(config.out)
+        require_usable(config.out)
     if config.images is not None:
         require_folder(config.images, "image folder")
     if config.checkpoint is None:
@@ -149,7 +150,7 @@ def _report_complete(config: RunConfig, identity: dict[str, Any]) -> int:
     """
     out, about = config.out, read_json(config.out / EVALUATION, "evaluation")
     if not isinstance(about, dict) or "results_version" not in about:
-        refuse_used(out)
+        require_usable(out)
     about.pop("people", None)
     metrics = read_json(out / "metrics.json", "metrics") if (out / "metrics.json").exists() else None  # a shard has none
     changed = differences(about, identity)
@@ -226,7 +227,7 @@ def _find_all(groups: list[Group], source: Source, work: Unfinished, config: Run
 def _publish_shard(config: RunConfig, identity: dict[str, Any], groups: list[Group], found: Found) -> int:
     """Write the output of a shard for `merge`. Metrics of a shard would be misleading, so it has none."""
     ids = sorted(image.id for group in groups for image in group)
-    with new_folder(config.out) as folder:
+    with new_folder(config.out, last=EVALUATION) as folder:
         (folder / PEOPLE).write_bytes(found.lines(ids))
         write_json(folder / EVALUATION, {**identity, "people": file_facts(folder / PEOPLE)})
         save_config(config, folder / "config.yaml")

@@ -15,7 +15,7 @@ from evaluator.predict.video import SUFFIXES as VIDEO_SUFFIXES
 from evaluator.predict.video import Video, VideoWriter
 from pipeline.cli import save_config
 from pipeline.errors import UserError
-from pipeline.files import new_folder, refuse_used
+from pipeline.folders import new_folder, require_usable
 from pipeline.images import UnreadableImage
 from pipeline.wording import counted
 
@@ -25,7 +25,7 @@ FRAMES_AHEAD = 4
 
 def run(config: PredictConfig) -> int:
     """Run the command. Raises UserError for invalid inputs and for an output folder that is in use."""
-    refuse_used(config.out)
+    require_usable(config.out)
     files = list_files(config.images)
     network, device = load_checkpoint(config.checkpoint, config.device, config.inference)
     return predict(config, files, network, device)
@@ -58,7 +58,7 @@ def is_video(file: Path) -> bool:
 def predict(config: PredictConfig, files: list[Path], network: FieldNetwork, device: str = "CPU") -> int:
     """Find people in `files` with `network`, write the output folder, and return the exit code."""
     named = list(zip(files, unique_names(files), strict=True))
-    with new_folder(config.out) as folder:
+    with new_folder(config.out, last="results.json") as folder:
         with Output(folder, config, network, device) as output:
             for video, group in itertools.groupby(named, key=lambda pair: is_video(pair[0])):
                 if video:

@@ -6,7 +6,7 @@ import numpy as np
 from pipeline import draw
 from pipeline.commands.config import PreviewConfig
 from pipeline.errors import UserError
-from pipeline.files import new_folder
+from pipeline.folders import new_folder
 from pipeline.geometry import resizing, transform_keypoints
 from pipeline.records.codec import Decoded, RecordFormat
 from pipeline.records.manifest import SHARDS, check_files, read_manifest

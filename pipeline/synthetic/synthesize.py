@@ -12,7 +12,7 @@ import cv2
 import joblib
 import numpy as np
 
-from pipeline.files import new_folder
+from pipeline.folders import new_folder
 from pipeline.processes import local_workers
 from pipeline.progress import progress_bar
 from pipeline.synthetic.annotations import CocoEntry, annotate
@@ -47,7 +47,7 @@ _COCO_LIMBS = (
 
 def run(config: SynthesizeConfig) -> None:
     """Write the data set. Raises UserError if `out` is not empty."""
-    with new_folder(config.out) as folder:
+    with new_folder(config.out, last="annotations") as folder:
         (folder / config.image_folder).mkdir()
         (folder / "annotations").mkdir()
         ids = range(FIRST_IDS[config.split], FIRST_IDS[config.split] + config.num_images)

@@ -23,9 +23,7 @@ from pipeline.files import (
     is_locked,
     link_or_copy,
     locked,
-    new_folder,
     publish,
-    refuse_used,
     remove_unfinished,
     require_folder,
     temporary_path,
@@ -113,16 +111,6 @@ def test_appending_without_space_or_folder_is_a_named_error(tmp_path):
         append(tmp_path / "gone" / "log", "text")
 
 
-def test_a_new_folder_without_space_is_named_and_removed(tmp_path):
-    with (
-        pytest.raises(UserError, match="out: cannot be written: No space left on device"),
-        new_folder(tmp_path / "out") as folder,
-    ):
-        (folder / "file").write_text("text")
-        raise OSError(errno.ENOSPC, "No space left on device")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_killed_process_keeps_the_old_file(tmp_path):
     write_atomic(tmp_path / "file", "old")
     code = """
@@ -157,57 +145,6 @@ def test_everything_in_a_folder_is_flushed_before_the_rename(tmp_path, flushed):
     mark = flushed.index(0)
     assert set(flushed[:mark]) == {path.stat().st_ino for path in inside} and len(inside) == 3
     assert flushed[mark:] == [0, tmp_path.stat().st_ino]
-
-
-def test_new_folder_appears_only_when_it_is_complete(tmp_path):
-    out = tmp_path / "a" / "out"
-    with new_folder(out) as temporary:
-        (temporary / "file").write_text("x")
-        assert not out.exists()
-    assert [path.name for path in out.iterdir()] == ["file"] and list(out.parent.iterdir()) == [out]
-
-
-def test_what_a_killed_process_left_of_a_folder_is_deleted_by_the_next_but_not_that_of_a_running_one(tmp_path):
-    code = """
-import sys, time
-from pathlib import Path
-from pipeline.files import new_folder
-with new_folder(Path(sys.argv[1]) / "out") as folder:
-    (folder / "file").write_text("half")
-    print("ready", flush=True)
-    time.sleep(60)
-"""
-    (tmp_path / f"{TEMPORARY}other.01234567").mkdir()
-    process = start_python(code, tmp_path)
-    with new_folder(tmp_path / "out") as folder:
-        assert len(list(tmp_path.glob(f"{TEMPORARY}out.*"))) == 2
-        (folder / "file").write_text("whole")
-    process.kill()
-    process.communicate()
-    (tmp_path / "out" / "file").unlink()
-    with new_folder(tmp_path / "out"):
-        assert len(list(tmp_path.glob(f"{TEMPORARY}out.*"))) == 1
-    assert {path.name for path in tmp_path.iterdir()} == {"out", f"{TEMPORARY}other.01234567"}
-
-
-def test_new_folder_disappears_after_an_exception(tmp_path):
-    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "out") as temporary:
-        (temporary / "file").write_text("x")
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_empty_folder_is_accepted_and_a_used_one_is_refused(tmp_path):
-    (tmp_path / "out").mkdir()
-    with new_folder(tmp_path / "out") as temporary:
-        (temporary / "file").write_text("x")
-    for used in (tmp_path / "out", tmp_path / "out" / "file"):
-        with pytest.raises(UserError, match="not an empty folder"), new_folder(used):
-            pass
-        with pytest.raises(UserError, match="not an empty folder"):
-            refuse_used(used)
-    refuse_used(tmp_path / "absent")
-    assert (tmp_path / "out" / "file").read_text() == "x"
 
 
 def test_remove_unfinished_keeps_other_files(tmp_path):

@@ -1,0 +1,138 @@
+"""Output folders: complete or absent, written by one process at a time, and refused before the work starts if they cannot be.
+
+An absent folder appears by a single rename. An existing empty folder is never replaced, because it may be a mounted volume, a
+link, or the current folder of a shell: its files are written to a temporary folder inside it, and then moved up one by one.
+"""
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.documents import read_json
+from pipeline.errors import UserError
+from pipeline.files import TEMPORARY, leftovers, locked, publish, space_errors, temporary_path, write_json
+
+LOST_AND_FOUND = "lost+found"  # at the top of every volume with an ext file system
+_INSIDE = "output"
+_ENTRIES = "entries.json"  # the names that are being moved up, in order
+
+
+@contextmanager
+def new_folder(out: Path, last: str | None = None) -> Iterator[Path]:
+    """Yield a temporary folder; on success its files become the folder `out`, otherwise it is deleted.
+
+    last: the file or folder that appears after all others if `out` is an existing empty folder.
+    Raises UserError like `require_usable`, and if another process is writing the same output. Deletes what a killed process left.
+    """
+    require_usable(out)
+    path = out.resolve()
+    place, name = (path, _INSIDE) if path.is_dir() else (path.parent, path.name)
+    place.mkdir(parents=True, exist_ok=True)
+    with locked(place / f"{TEMPORARY}{name}.lock", f"output folder {out}: another command is writing to it"):
+        for leftover in leftovers(place, name):
+            _discard(leftover, path)
+        require_usable(out)  # another process may have completed it in the meantime
+        temporary = temporary_path(place / name)
+        temporary.mkdir()
+        try:
+            with space_errors(out):
+                yield temporary
+                _publish(temporary, path, last)
+        finally:
+            _discard(temporary, path)
+
+
+def _publish(temporary: Path, path: Path, last: str | None) -> None:
+    if temporary.parent == path:
+        entries = sorted(os.listdir(temporary), key=lambda name: (name == last, name))
+        write_json(temporary / _ENTRIES, entries)
+        for name in entries:
+            publish(temporary / name, path / name)
+        return
+    try:
+        publish(temporary, path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ENOTDIR):
+            raise
+        kept = path.with_name(f"{path.name}-{secrets.token_hex(4)}")
+        publish(temporary, kept)
+        raise UserError(
+            f"output folder {path}: was created by something else in the meantime; the output is in {kept}"
+        ) from error
+
+
+def _discard(temporary: Path, path: Path) -> None:
+    """Delete a temporary folder, and what has been moved from it to `path` if that is incomplete."""
+    for entry in _half_published(temporary):
+        if (path / entry).is_dir():
+            shutil.rmtree(path / entry)
+        else:
+            (path / entry).unlink(missing_ok=True)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _half_published(temporary: Path) -> set[str]:
+    """Return the names that have been moved up if others have not; they are no complete output."""
+    if not (temporary / _ENTRIES).exists():
+        return set()
+    entries = {Path(name).name for name in read_json(temporary / _ENTRIES, "list of entries")}
+    left = entries & set(os.listdir(temporary))
+    return entries - left if left else set()
+
+
+def foreign_entries(out: Path) -> list[str]:
+    """Return the names in the folder `out`, if it exists, without temporary files and what the file system itself puts there."""
+    if not out.is_dir():
+        return []
+    own = {name for leftover in leftovers(out, _INSIDE) for name in _half_published(leftover)} | {LOST_AND_FOUND}
+    return sorted(name for name in os.listdir(out) if not name.startswith(TEMPORARY) and name not in own)
+
+
+def require_usable(out: Path) -> None:
+    """Raise UserError unless `out` is absent or an empty folder, and can be written. Call it before the work starts."""
+    what = f"output folder {out}"
+    require_writable(out, what)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{what}: is a file, not an empty folder; choose an empty or new folder")
+    if names := foreign_entries(out):
+        raise UserError(f"{what}: not an empty folder (contains {names[0]!r}); choose an empty or new folder")
+
+
+def require_writable(path: Path, what: str) -> None:
+    """Raise UserError, beginning with `what`, unless a file or folder `path` can be written, or files in the folder `path`."""
+    try:
+        path = path.resolve()
+        if path.is_file() and path in _mounts():
+            raise OSError(errno.EBUSY, "it is mounted, so it cannot be replaced")
+        place = path if path.is_dir() else path.parent
+        name = _INSIDE if place == path else path.name
+        while not place.exists():
+            place = place.parent
+        temporary = temporary_path(place / name)
+        temporary.mkdir()
+        temporary.rmdir()
+    except RuntimeError as error:  # what `resolve` raises for links in a circle
+        raise UserError(f"{what}: its symbolic links form a circle; choose another --out") from error
+    except OSError as error:
+        raise UserError(f"{what}: cannot be written: {error.strerror}; choose another --out") from error
+
+
+def _mounts() -> set[Path]:
+    """Return the paths of everything that is mounted; none where Linux's /proc is not."""
+    table = Path("/proc/self/mountinfo")
+    lines = table.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if table.exists() else []
+    return {Path(line.split()[4].replace("\\040", " ")) for line in lines}  # a space is written as an octal number
+
+
+def unfinished_folder(out: Path) -> Path:
+    """Return where a command that can be continued keeps its work until `out` is complete.
+
+    That is OUT.unfinished; if `out` exists already, which may be a volume, a folder inside it.
+    """
+    path = out.resolve()
+    beside = path.parent / f"{path.name}.unfinished"
+    return path / f"{TEMPORARY}evaluation" if path.is_dir() and not beside.is_dir() else beside
