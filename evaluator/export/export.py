@@ -17,6 +17,7 @@ from evaluator.export.comparison import OUTPUTS, Comparison
 from evaluator.export.config import ExportConfig
 from pipeline.errors import UserError
 from pipeline.files import publish, space_errors, temporary_path
+from pipeline.folders import require_writable
 from pipeline.samples.augment import PADDING_GRAY
 from trainer.device import choose_device
 
@@ -36,6 +37,7 @@ def run(config: ExportConfig) -> int:
     for file in files:
         if file.exists():
             raise UserError(f"output file {file}: already exists; choose another --out")
+        require_writable(file, f"output file {file}")
     if config.format == "ONNX":
         _require_onnx()
     from trainer.run.load import load_network

@@ -23,6 +23,7 @@ from pipeline.cli import flatten, save_config
 from pipeline.documents import read_json
 from pipeline.errors import UserError
 from pipeline.files import file_facts, is_locked, link_or_copy, locked, remove_unfinished, require_folder, write_json
+from pipeline.folders import foreign_entries, require_writable
 from pipeline.processes import run_process
 from trainer.run import layout
 from trainer.run.checkpoint import list_checkpoints, read_checkpoint, read_info
@@ -79,7 +80,8 @@ class Watch:
     def claimed(self) -> Iterator[None]:
         """Own the output folder. Raises UserError if it contains something else or another `watch` is running."""
         out, board = self.config.out, self.config.out / LEADERBOARD
-        if out.exists() and any(out.iterdir()) and not board.exists():
+        require_writable(out, f"output folder {out}")
+        if foreign_entries(out) and not board.exists():
             raise UserError(f"output folder {out}: not empty, and not the output of `watch`; choose an empty or new folder")
         if board.exists():
             self._read_board(read_json(board, "leaderboard"))

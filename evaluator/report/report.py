@@ -29,6 +29,7 @@ from evaluator.report.gallery import choose, describe_image, pictures_of
 from pipeline.datasets.coco import CocoFile
 from pipeline.errors import UserError
 from pipeline.files import require_folder, write_atomic
+from pipeline.folders import require_writable
 from pipeline.skeleton import Skeleton
 from pipeline.wording import counted
 
@@ -38,6 +39,7 @@ MARK = "<!doctype html><!-- openpose-mindspore report -->"
 def run(config: ReportConfig) -> int:
     """Run the command. Raises UserError for folders, annotations and images that are invalid or do not belong together."""
     out = config.out or config.evaluations[0] / "report.html"
+    require_writable(out, f"output file {out}")
     if out.exists() and not _is_report(out):
         raise UserError(f"output file {out}: exists and is not a report; choose another --out")
     if config.images is not None:

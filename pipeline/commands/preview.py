@@ -1,5 +1,9 @@
 """The command `preview`: draw samples of a record set."""
 
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
 import cv2
 import numpy as np
 
@@ -8,9 +12,9 @@ from pipeline.commands.config import PreviewConfig
 from pipeline.errors import UserError
 from pipeline.folders import new_folder
 from pipeline.geometry import resizing, transform_keypoints
-from pipeline.records.codec import Decoded, RecordFormat
-from pipeline.records.manifest import SHARDS, check_files, read_manifest
-from pipeline.records.reader import read_rows
+from pipeline.records.codec import DamagedRow, Decoded, RecordFormat, Row
+from pipeline.records.manifest import SHARDS, Manifest, check_files, read_manifest
+from pipeline.records.reader import ShardReader
 from pipeline.wording import counted
 
 
@@ -19,22 +23,33 @@ def run(config: PreviewConfig) -> int:
     manifest = read_manifest(config.records)
     if faults := check_files(config.records, manifest, hashes=False):
         raise UserError(f"{config.records}: {faults[0]}; run `python -m pipeline verify {config.records}` for all faults")
-    wanted = set(np.linspace(0, manifest.num_samples - 1, min(config.num_samples, manifest.num_samples)).round().astype(int))
     with new_folder(config.out) as folder:
-        start = 0
-        for shard in manifest.shards:
-            chosen = {number - start for number in wanted if start <= number < start + shard.num_rows}
-            rows = read_rows(config.records / SHARDS / shard.name) if chosen else ()
-            for number, row in enumerate(rows):
-                if number in chosen:
-                    name = f"{row['image_id']:012d}-v{row['variant']:03d}.png"
-                    sample = manifest.format.decode(row)
-                    title = f"image {row['image_id']}, {counted(len(sample.keypoints), 'person')}"
-                    picture = sample_picture(sample, manifest.format, title)
-                    cv2.imwrite(str(folder / name), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-            start += shard.num_rows
-    print(f"{config.out}: {counted(len(wanted), 'picture')}")
+        num_pictures = 0
+        for row, sample in spread_samples(config.records, manifest, config.num_samples):
+            title = f"image {row['image_id']}, {counted(len(sample.keypoints), 'person')}"
+            name = f"{row['image_id']:012d}-v{row['variant']:03d}.png"
+            draw.write_picture(folder / name, sample_picture(sample, manifest.format, title))
+            num_pictures += 1
+    print(f"{config.out}: {counted(num_pictures, 'picture')}")
     return 0
+
+
+def spread_samples(records: Path, manifest: Manifest, count: int) -> Iterator[tuple[Row, Decoded]]:
+    """Yield up to `count` samples spread evenly over the set, with their rows. Raises UserError if one is damaged."""
+    chosen = np.unique(np.linspace(0, manifest.num_samples - 1, min(count, manifest.num_samples)).round().astype(int))
+    start = 0
+    for shard in manifest.shards:
+        numbers = [int(number) - start for number in chosen if start <= number < start + shard.num_rows]
+        start += shard.num_rows
+        if not numbers:
+            continue
+        try:
+            with closing(ShardReader(records / SHARDS / shard.name)) as reader:
+                rows = [reader.read(number) for number in numbers]
+            samples = [manifest.format.decode(row) for row in rows]
+        except (DamagedRow, OSError) as error:
+            raise UserError(f"{records}: {error}; run `python -m pipeline verify {records}` for all faults") from error
+        yield from zip(rows, samples, strict=True)
 
 
 def sample_picture(sample: Decoded, row_format: RecordFormat, title: str, *, halved: bool = False) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Checkpoints are complete or refused, and restore the network without further options."""
 
 import dataclasses
+import os
 import resource
 import shutil
 from pathlib import Path
@@ -13,9 +14,16 @@ from trainer_data import TINY, make_info, small_tensors
 from pipeline.cli import flatten
 from pipeline.errors import UserError
 from pipeline.skeletons import COCO18
+from trainer.config import TrainConfig
+from trainer.networks.config import NetworkConfig
 from trainer.run import checkpoint
 from trainer.run.checkpoint import read_checkpoint, save_checkpoint
 from trainer.run.load import load_network
+
+
+def network_of(preset):
+    fields = {name: v for name, v in TrainConfig.PRESETS.get(preset, {}).items() if name in NetworkConfig.__dataclass_fields__}
+    return NetworkConfig(**fields)
 
 
 @pytest.fixture(scope="module")
@@ -181,12 +189,71 @@ def test_tensors_of_another_network_are_refused_by_name(saved_network, tmp_path)
             load_network(tmp_path / "c.safetensors")
 
 
-@pytest.mark.parametrize("fields", [{"group_channels": 8}, {"num_stages": 0}])
-def test_a_network_of_another_version_is_refused(tmp_path, fields):
+@pytest.mark.parametrize(
+    "changes, problem",
+    [
+        ({"step": "seven"}, "step: expected an integer, got 'seven'"),
+        ({"step": -1}, "step: expected an integer >= 0, got -1"),
+        ({"step": 10**30}, "step: [Ii]nteger|step: expected an integer"),
+        ({"position": None}, "position: expected an integer, got None"),
+        ({"loss_scale": float("nan")}, "loss_scale: expected a number"),
+        ({"seed": 1.5}, "seed: expected an integer, got 1.5"),
+        ({"config": ["lr"]}, "config: expected an object, got"),
+        ({"skeleton": None}, "skeleton: expected an object, got None"),
+        ({"skeleton": {**COCO18.to_dict(), "limbs": []}}, "skeleton: limbs must have at least one"),
+        ({"targets": {"insize": 64, "stride_px": 0}}, "targets: stride_px must divide insize, got 0"),
+        ({"targets": {"insize": 64}}, "targets: stride_px: expected an integer, got None"),
+        ({"targets": {"insize": 64, "stride_px": 4}}, "targets: stride_px must be 8, got 4"),
+        ({"normalization": {"mean": "gray"}}, "normalization"),
+        ({"network": {"group_channels": 8}}, "network: this version has no option 'group_channels'"),
+        ({"network": {"\x1b[31m": 8}}, r"network: this version has no option '\\\\x1b\[31m'"),
+        ({"network": {"num_stages": 0}}, "network: num_stages must be 1 to 100, got 0"),
+        ({"network": {"num_stages": 1_000_000}}, "network: num_stages must be 1 to 100, got 1000000"),
+        ({"network": {"stage_channels": 10_000_000}}, "network: stage_channels must be 1 to 16,384, got 10000000"),
+        ({"network": {"architecture": "resnet"}}, "network: architecture: invalid enum value 'resnet'"),
+        ({"network": {"kernel_size": 10**6 + 1}}, "network: kernel_size must be odd"),
+        (
+            {"network": {"backbone_channels": [1] * 10_000, "residual": True}},
+            "network: backbone_channels must be 1 to 100 numbers",
+        ),
+        ({"network": {"backbone_channels": [16_384] * 10}}, "network: needs at least .* weights, the file has 6"),
+        ({"network": {"num_stages": 100, "stage_channels": 16_384}}, "network: needs at least .* weights, the file has 6"),
+        ({"network": {"kernel_size": 99, "stage_channels": 500}}, "network: needs at least .* weights, the file has 6"),
+    ],
+)
+def test_a_crafted_description_is_refused_by_the_name_of_its_field(tmp_path, changes, problem):
+    """The CRC32 is right. Nothing is allocated for the network: each case takes milliseconds."""
     path = tmp_path / "step.safetensors"
-    save_checkpoint(path, make_info(network={**dataclasses.asdict(TINY), **fields}), small_tensors())
-    with pytest.raises(UserError, match=f"{path}: this version has no such network.*{next(iter(fields))}"):
+    if "network" in changes:
+        changes = {"network": {**dataclasses.asdict(TINY), **changes["network"]}}
+    save_checkpoint(path, make_info(**changes), small_tensors())
+    with pytest.raises(UserError, match=f"checkpoint {path}: .*{problem}.*; use another checkpoint") as error:
         load_network(path)
+    assert str(error.value).isprintable() and len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("config", [TINY, *map(network_of, ("openpose", *TrainConfig.PRESETS))], ids=str)
+def test_the_lower_bound_of_the_weights_holds(config):
+    from trainer.networks.network import Network, count_parameters
+
+    num_weights = sum(count_parameters(Network(config, COCO18.num_heatmaps, COCO18.num_pafs)).values())
+    assert num_weights / 20 <= config.min_weights <= num_weights
+
+
+def test_tensors_of_another_type_are_refused_by_name(saved_network, tmp_path):
+    info, tensors = read_checkpoint(saved_network[1])
+    name = next(iter(tensors))
+    for dtype in (np.float64, np.int32, np.bool_):
+        save_checkpoint(tmp_path / "c.safetensors", info, {**tensors, name: tensors[name].astype(dtype)})
+        with pytest.raises(UserError, match=f"{name.removeprefix('network.')} is {np.dtype(dtype)}, expected Float32"):
+            load_network(tmp_path / "c.safetensors")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "c.safetensors")
+    for read in (checkpoint.read_info, load_network):
+        with pytest.raises(UserError, match="is a pipe, socket or device, not a file"):
+            read(tmp_path / "c.safetensors")
 
 
 def test_network_settings_that_an_older_checkpoint_lacks_take_their_defaults(saved_network, tmp_path):

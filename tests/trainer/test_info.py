@@ -1,5 +1,6 @@
 """`trainer info` prints what a checkpoint contains, marks changes to the preset, and names damaged files."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from trainer_data import make_info
 
 from pipeline.cli import flatten, main, parse
 from pipeline.skeletons import COCO18
@@ -122,3 +124,23 @@ def test_the_command_imports_no_mindspore(tmp_path):
     write(tmp_path / "a.safetensors", 7)
     code = f"import sys\nfrom trainer.commands.info import *\nrun(InfoConfig(checkpoint=Path({str(tmp_path)!r})))\nsys.exit('mindspore' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_strings_of_a_checkpoint_are_printed_without_terminal_escapes(tmp_path, capsys):
+    path = tmp_path / "step-00000012.safetensors"
+    evil = "\x1b]0;title\x07\n\u202e"
+    config = {"preset": ["small"], "out": "--help", "records": evil, evil: evil}
+    tensors = {
+        f"network.{evil}": np.ones(3, np.float32),
+        evil: np.ones(2, np.float32),
+        "loss_scale.scale": np.ones(2, np.float32),
+    }
+    fields = make_info(config=config, records_digest=evil, normalization={evil: [1]})
+    save_checkpoint(path, fields, tensors)
+    for place in (path, tmp_path):
+        code, text = info(capsys, place)
+        assert code == 0 and "\\x1b]0;title\\x07\\n\\u202e: " in text
+        assert all(line.isprintable() for line in text.splitlines() if "checking" not in line)
+    save_checkpoint(path, dataclasses.replace(fields, config={"preset": "small", "out": "--help", "records": None}), tensors)
+    code, text = info(capsys, path)
+    assert code == 0 and "settings (* differs from preset small)" in text

@@ -97,6 +97,14 @@ def test_an_incomplete_last_line_is_ignored(tmp_path):
     assert plot(run) == 0 and len(read_curves(run)["loss/all"][0]) == 4
 
 
+def test_a_damaged_line_is_named_and_left_out(tmp_path, capsys):
+    run = make_run(tmp_path / "run")
+    lines = (run / "log.jsonl").read_bytes().split(b"\n")
+    (run / "log.jsonl").write_bytes(b"\n".join([lines[0], lines[1][:-9] + b"\xff" + lines[1][-8:], *lines[2:]]))
+    assert plot(run) == 0 and len(read_curves(run)["loss/all"][0]) == 3
+    assert f"warning: log {run / 'log.jsonl'} line 2: not JSON" in capsys.readouterr().err
+
+
 def test_folders_without_curves_are_refused(tmp_path, capsys):
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "log.jsonl").write_text('{"step": 1}\n')

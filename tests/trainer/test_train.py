@@ -19,6 +19,7 @@ import pytest
 from trainer_data import TINY_OPTIONS, make_records
 
 from pipeline.cli import main, parse
+from pipeline.errors import UserError
 from pipeline.files import TEMPORARY
 from pipeline.records.manifest import read_manifest
 from pipeline.skeletons import COCO18
@@ -30,7 +31,7 @@ from trainer.loop.state import State
 from trainer.run import checkpoint
 from trainer.run.formatting import format_rate, format_rates
 from trainer.run.load import load_network
-from trainer.run.log import TrainingLog, cut_log
+from trainer.run.log import LOSS_SUM, NORMS, NUM_STEPS, TrainingLog, cut_log, log_faults, read_log
 
 
 @pytest.fixture(scope="module")
@@ -373,8 +374,11 @@ def test_a_damaged_newest_checkpoint_is_skipped(records, whole_run, tmp_path, ca
     content = bytearray(paths[0].read_bytes())
     content[-5] ^= 1
     paths[0].write_bytes(content)
+    log = (run / "log.jsonl").read_bytes()
+    (run / "log.jsonl").write_bytes(log[:-20] + b"\xff" + log[-19:])  # does not keep the run from continuing
     assert train(records, run, "--max-steps", "9", "--resume") == 0
     out = capsys.readouterr().out
+    assert f"warning: log {run / 'log.jsonl'} line 3: not JSON" in out
     assert "skipped checkpoint" in out and "step-00000006" in out and f"resuming from {paths[1]}" in out
     assert_same_run(run, whole_run)
 
@@ -485,7 +489,34 @@ def test_speed_and_data_wait_exclude_compilation(tmp_path, capsys):
     assert capsys.readouterr().out.strip() == line
 
 
-def test_the_log_is_cut_where_the_run_resumes(tmp_path):
-    (tmp_path / "log.jsonl").write_text('{"step": 2}\n{"step": 4}\n{"step": 6}\n{"ste')
-    cut_log(tmp_path, 4)
-    assert (tmp_path / "log.jsonl").read_text() == '{"step": 2}\n{"step": 4}\n'
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"step": 3\xff}',
+        b"\x00" * 500,
+        b"[]",
+        b'"step"',
+        b'{"epoch": 1}',
+        b'{"step": "3"}',
+        b'{"step": -1}',
+        b'{"step": 3, "step": 4}',
+        b'{"step": 3, "loss": [1]}',
+        b'{"step": 3, "stage_losses": [[1]]}',
+        b"[" * 100_000,
+    ],
+)
+def test_the_log_is_cut_where_the_run_resumes_and_damaged_lines_are_named(tmp_path, line):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"step": 2}\n' + line + b'\n{"step": 4}\n{"step": 6}\n{"ste')
+    assert [entry["step"] for entry in read_log(tmp_path)] == [2, 4, 6]
+    assert log_faults(tmp_path) == cut_log(tmp_path, 4)
+    assert path.read_text() == '{"step": 2}\n{"step": 4}\n'
+    path.write_bytes(line + b"\n")
+    (fault,) = cut_log(tmp_path, 4)
+    assert fault.startswith(f"log {path} line 1: ") and fault.isprintable() and path.read_bytes() == b""
+
+
+@pytest.mark.parametrize("name, tensor", [(LOSS_SUM, np.zeros((3, 2))), (NUM_STEPS, np.array(-1)), (NORMS, np.full(2, np.nan))])
+def test_an_open_log_interval_of_another_shape_is_refused(tmp_path, name, tensor):
+    with pytest.raises(UserError, match=f"tensor {name} must hold numbers of shape"):
+        TrainingLog(tmp_path, num_stages=2, restored={name: tensor})

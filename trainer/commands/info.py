@@ -12,7 +12,7 @@ from pipeline.cli import flatten, parse
 from pipeline.errors import UserError
 from pipeline.progress import progress_bar
 from pipeline.skeleton import Skeleton
-from pipeline.wording import counted
+from pipeline.wording import counted, printable
 from trainer.config import TrainConfig
 from trainer.run.checkpoint import (
     AVERAGE,
@@ -54,7 +54,7 @@ def run(config: InfoConfig) -> int:
     if path.is_dir():
         return _run_folder(path)
     info, (tensors, fault) = read_info(path), _read_or_fault(path)
-    print("\n".join(describe(path, info, tensors, fault)))
+    print("\n".join(map(printable, describe(path, info, tensors, fault))))
     return 1 if fault else 0
 
 
@@ -80,11 +80,11 @@ def _run_folder(folder: Path) -> int:
         if tensors is not None and (newest is None or info.step > newest[1].step):
             newest = file, info, tensors
     print(f"{'file':<32}{'step':>10}{'epoch':>7}{'position':>10}{'size':>12}  checksum")
-    print("\n".join(line for _, line in sorted(rows, reverse=True)))
+    print("\n".join(printable(line) for _, line in sorted(rows, reverse=True)))
     if faults:
-        print("\n" + "\n".join(faults))
+        print("\n" + "\n".join(map(printable, faults)))
     if newest is not None:
-        print("\n" + "\n".join(describe(*newest, fault=None)))
+        print("\n" + "\n".join(map(printable, describe(*newest, fault=None))))
     return 1 if faults else 0
 
 
@@ -94,7 +94,9 @@ def describe(path: Path, info: CheckpointInfo, tensors: Tensors | None, fault: s
     if fault:
         yield f"  {fault}"
     scale = (tensors or {}).get(SCALER + "scale")
-    loss_scale = f"loss scale {info.loss_scale:g}" + (f" at the start, now {scale.item():g}" if scale is not None else "")
+    loss_scale = f"loss scale {info.loss_scale:g}" + (
+        f" at the start, now {scale.item():g}" if scale is not None and scale.size == 1 else ""
+    )
     yield f"step {info.step:,}, epoch {info.epoch:,}, {counted(info.position, 'sample')} into the epoch"
     yield f"seed {info.seed}, {loss_scale}"
     if info.skipped:
@@ -116,10 +118,11 @@ def describe(path: Path, info: CheckpointInfo, tensors: Tensors | None, fault: s
 def preset_settings(config: dict[str, Any]) -> dict[str, Any]:
     """Return the settings, flat, of the preset that a run used; empty for a preset that this version does not have."""
     preset = config.get("preset")
-    if preset not in TrainConfig.PRESETS:
+    if not isinstance(preset, str) or preset not in TrainConfig.PRESETS:
         return {}
-    words = ["--preset", preset, "--records", str(config.get("records", "")), "--out", str(config.get("out", ""))]
-    return flatten(parse(TrainConfig, words, prog="python -m trainer train"))
+    words = ["--preset", preset, "--records", "records", "--out", "out"]
+    paths = {name: config.get(name) for name in ("records", "out")}
+    return flatten(parse(TrainConfig, words, prog="python -m trainer train")) | paths
 
 
 def _settings(title: str, values: dict[str, Any], config: dict[str, Any]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The command `plot`: the curves of runs as one picture. Imports matplotlib only to draw."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ import tyro
 from pipeline.files import write_atomic
 from trainer.run.curves import draw_curves
 from trainer.run.layout import CURVES
+from trainer.run.log import log_faults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,5 +41,7 @@ def run(config: PlotConfig) -> int:
     """Run the command `plot`. Raises UserError for a run without a log."""
     out = config.out or config.runs[0] / CURVES
     write_atomic(out, draw_curves(list(config.runs)))
+    for fault in (fault for folder in config.runs for fault in log_faults(folder)):
+        print(f"warning: {fault}; line left out", file=sys.stderr)
     print(out)
     return 0

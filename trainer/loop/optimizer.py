@@ -89,38 +89,40 @@ class Optimizer(nn.Cell):
         self.averaged = ms.ParameterTuple([*weights, *running_averages(network)] if config.ema_decay else [])
         self.average = self.averaged.clone(prefix="ema", init="same") if config.ema_decay else ()
 
-    def construct(self, gradients: Sequence[ms.Tensor], rates: ms.Tensor, finite: ms.Tensor) -> ms.Tensor:
-        """Update the weights; the result only makes the compiled step depend on the update."""
+    def construct(self, gradients: Sequence[ms.Tensor], rates: ms.Tensor, finite: ms.Tensor) -> Sequence[ms.Tensor]:
+        """Update the weights. What depends on the results is computed after the update."""
         rates = ops.select(finite, rates, ops.zeros_like(rates))
         if self.decay:
             gradients = self.decayed(gradients, rates, finite)
-        if self.adapts:
-            done = self.adapt(gradients, rates, finite)
-        else:
-            momentum = _if_finite(finite, MOMENTUM, 1.0)
-            done = ()
-            for i in range(len(self.weights)):
-                done += (self.update(self.weights[i], self.velocity[i], rates[self.group_of[i]], gradients[i], momentum),)
+        done = self.adapt(gradients, rates, finite) if self.adapts else self.accelerate(gradients, rates, finite)
         if self.averaged:
             share = _if_finite(finite, self.ema_share, 0.0)
-            done = done, self.each(ops.partial(_follow, share), self.average, self.averaged)
+            done = ops.depend(self.each(ops.partial(_follow, share), self.average, self.averaged), done)
         return done
 
-    def adapt(self, gradients: Sequence[ms.Tensor], rates: ms.Tensor, finite: ms.Tensor) -> None:
+    def adapt(self, gradients: Sequence[ms.Tensor], rates: ms.Tensor, finite: ms.Tensor) -> Sequence[ms.Tensor]:
         """Do one step of Adam."""
         beta1, beta2 = _if_finite(finite, BETA1, 1.0), _if_finite(finite, BETA2, 1.0)
         # Always below 1, for Adam divides by 1 - power.
         beta1_power = self.beta1_power * BETA1
         beta2_power = self.beta2_power * BETA2
-        done = ()
+        done = []
         for i in range(len(self.weights)):
             update = self.update(
                 self.weights[i], self.moment1[i], self.moment2[i], beta1_power, beta2_power,
                 rates[self.group_of[i]], beta1, beta2, EPSILON, gradients[i],
             )  # fmt: skip
-            done += (update,)
-        done += (ops.assign(self.beta1_power, ops.select(finite, beta1_power, self.beta1_power)),)
-        done += (ops.assign(self.beta2_power, ops.select(finite, beta2_power, self.beta2_power)),)
+            done.append(update)
+        done.append(ops.assign(self.beta1_power, ops.select(finite, beta1_power, self.beta1_power)))
+        done.append(ops.assign(self.beta2_power, ops.select(finite, beta2_power, self.beta2_power)))
+        return done
+
+    def accelerate(self, gradients: Sequence[ms.Tensor], rates: ms.Tensor, finite: ms.Tensor) -> Sequence[ms.Tensor]:
+        """Do one step of momentum."""
+        momentum = _if_finite(finite, MOMENTUM, 1.0)
+        done = []
+        for i in range(len(self.weights)):
+            done.append(self.update(self.weights[i], self.velocity[i], rates[self.group_of[i]], gradients[i], momentum))
         return done
 
     def decayed(self, gradients: Sequence[ms.Tensor], rates: ms.Tensor, finite: ms.Tensor) -> Sequence[ms.Tensor]:

@@ -100,6 +100,8 @@ class State:
         path, info, tensors, faults = found
         self.notes += [f"skipped {fault}" for fault in faults]
         _refuse_other_run(path, info, self._info())
+        if info.position > self.manifest.num_images:
+            raise UserError(f"checkpoint {path}: position is {info.position}, an epoch has {self.manifest.num_images} samples")
         load_tensors(self.network.parameters_dict(), tensors, prefix=NETWORK, source=path)
         load_tensors(self.optimizer.state(), tensors, prefix=OPTIMIZER, source=path)
         for prefix, parameters in ((AVERAGE, self.optimizer.averages()), (SCALER, scaler_state(self.scaler))):

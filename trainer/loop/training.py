@@ -13,6 +13,7 @@ import mindspore as ms
 import numpy as np
 
 from pipeline.errors import UserError
+from pipeline.wording import printable
 from trainer.config import TrainConfig
 from trainer.data.jitter import Jitter, Tensors, device_tensor
 from trainer.data.order import BLANK
@@ -133,7 +134,8 @@ class Training:
     def _open_outputs(self) -> None:
         """Print the plan, draw the schedule, and open log, events and pictures."""
         config, step = self.config, self.state.progress.step
-        cut_log(config.out, step)
+        for fault in cut_log(config.out, step):
+            print(f"warning: {printable(fault)}; line removed", flush=True)
         print("\n".join(self.plan().lines()), flush=True)
         points = break_points(config.optim, self.total_steps)
         write_picture(config.out / SCHEDULE, lambda: draw_schedule(self.rates, self.total_steps, points))

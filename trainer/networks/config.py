@@ -1,5 +1,6 @@
 """Options of the network. Imports nothing heavy."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,6 +9,7 @@ STRIDE_PX = 2**NUM_HALVINGS
 NUM_VGG_CONVOLUTIONS = 10
 NUM_MOBILENET_LAYERS = 12
 MIN_UNFOLDED_CHANNELS = 64
+MAX_CHANNELS, MAX_LAYERS, MAX_STAGES, MAX_KERNEL_SIZE = 16_384, 100, 100, 99
 Precision = Literal["O0", "O2", "O3"]
 
 
@@ -43,18 +45,21 @@ class NetworkConfig:
     strided convolutions instead of pooling, and residual blocks."""
 
     def __post_init__(self) -> None:
+        for name in ("backbone_channels", "neck_channels"):
+            if not 1 <= len(getattr(self, name)) <= MAX_LAYERS:
+                raise ValueError(f"{name} must be 1 to {MAX_LAYERS} numbers, got {len(getattr(self, name))}")
         self._check_architecture()
         for name in ("stage_channels", "stage1_hidden_channels", "num_stages", "stage1_channels", "hidden_channels"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if not self.neck_channels:
-            raise ValueError("neck_channels must have at least one number")
+            value, limit = getattr(self, name), MAX_STAGES if name == "num_stages" else MAX_CHANNELS
+            if value is not None and not 1 <= value <= limit:
+                raise ValueError(f"{name} must be 1 to {limit:,}, got {value}")
         for name in ("backbone_channels", "neck_channels"):
-            if min(getattr(self, name)) < 1:
-                raise ValueError(f"{name} must be at least 1 each, got {getattr(self, name)}")
-        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd so that the fields keep their size, got {self.kernel_size}")
+            if not all(1 <= channels <= MAX_CHANNELS for channels in getattr(self, name)):
+                raise ValueError(f"{name} must be 1 to {MAX_CHANNELS:,} each, got {getattr(self, name)}")
+        if not 1 <= self.kernel_size <= MAX_KERNEL_SIZE or self.kernel_size % 2 == 0:
+            raise ValueError(
+                f"kernel_size must be odd, so that the fields keep their size, and at most {MAX_KERNEL_SIZE}, got {self.kernel_size}"
+            )
 
     def _check_architecture(self) -> None:
         """Check the number of layers, and the options that only some architectures have."""
@@ -88,6 +93,19 @@ class NetworkConfig:
     def later_hidden_channels(self) -> int:
         """Channels of the next-to-last convolution in the later stages."""
         return self.hidden_channels or self.stage_channels
+
+    @property
+    def min_weights(self) -> int:
+        """A lower bound of the number of weights, known before the network takes memory."""
+        backbone_kernel = 1 if self.architecture == "lightweight" else 3
+        chain = (3, *self.backbone_channels, *self.neck_channels)
+        num_weights = backbone_kernel**2 * sum(before * after for before, after in itertools.pairwise(chain))
+        features, first, later = self.neck_channels[-1], self.first_channels, self.stage_channels
+        num_weights += first * (features + self.stage1_hidden_channels)
+        num_first, num_branches = (1, 2) if self.architecture == "openpose" else (2, 1)
+        kernel = self.kernel_size if self.architecture == "openpose" else 1
+        stage = kernel**2 * later * (features + 4 * later) + later * self.later_hidden_channels
+        return num_weights + max(self.num_stages - num_first, 0) * num_branches * stage
 
     @property
     def unfolds(self) -> bool:

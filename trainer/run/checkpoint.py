@@ -18,8 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from pipeline.cli import flatten
+from pipeline.documents import Count, Finite, convert, parse_json
 from pipeline.errors import UserError
 from pipeline.files import atomic_file
+from pipeline.samples.targets import TargetConfig
+from pipeline.skeleton import Skeleton
+from pipeline.wording import printable
 from trainer.networks.config import NetworkConfig
 from trainer.run.layout import CHECKPOINT_SUFFIX, checkpoint_files
 
@@ -34,12 +38,12 @@ Tensors = dict[str, np.ndarray]
 class CheckpointInfo:
     """Everything in a checkpoint but its tensors."""
 
-    step: int
-    epoch: int
-    position: int
+    step: Count
+    epoch: Count
+    position: Count
     """Samples of the epoch that all ranks together have seen."""
-    seed: int
-    loss_scale: float
+    seed: Count
+    loss_scale: Finite
     config: dict[str, Any]
     """Configuration of the run, flat, by option name."""
     network: dict[str, Any]
@@ -51,7 +55,7 @@ class CheckpointInfo:
     """Mean and standard deviation of RGB in 0..255. The network applies them itself; stored for other readers."""
     records_digest: str
     """Digest in the record set's manifest."""
-    skipped: int = 0
+    skipped: Count = 0
     """Number of steps that a dynamic loss scale skipped."""
 
 
@@ -89,14 +93,17 @@ def read_checkpoint(path: Path) -> tuple[CheckpointInfo, Tensors]:
     info, metadata = _open(path)
     try:
         tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"checkpoint {path}: cannot be read ({error}); use another checkpoint") from error
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:  # KeyError: a type that NumPy lacks
+        raise UserError(f"checkpoint {path}: cannot be read ({printable(str(error))}); use another checkpoint") from error
     if str(_crc32(metadata["info"], tensors)) != metadata.get("crc32"):
         raise UserError(f"checkpoint {path}: damaged, CRC32 does not match; use another checkpoint")
     return info, tensors
 
 
 def _open(path: Path) -> tuple[CheckpointInfo, dict[str, str]]:
+    path = Path(path)
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise UserError(f"checkpoint {path}: is a pipe, socket or device, not a file")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -104,22 +111,35 @@ def _open(path: Path) -> tuple[CheckpointInfo, dict[str, str]]:
         raise UserError(f"checkpoint {path}: {error.strerror or 'no such file'}") from error
     except SafetensorError as error:
         raise UserError(
-            f"checkpoint {path}: truncated, damaged or not a checkpoint of this trainer ({error}); use another checkpoint"
+            f"checkpoint {path}: truncated, damaged or not a checkpoint of this trainer ({printable(str(error))}); use another checkpoint"
         ) from error
     if metadata.get("format") != FORMAT:
         raise UserError(
             f"checkpoint {path}: not a checkpoint of this trainer; use a file or a run folder that `python -m trainer train` wrote"
         )
     if metadata.get("version") != str(FORMAT_VERSION):
+        version = printable(str(metadata.get("version"))[:20])
         raise UserError(
-            f"checkpoint {path}: format version is {metadata.get('version')}, expected {FORMAT_VERSION}; use a checkpoint of this version"
+            f"checkpoint {path}: format version is {version}, expected {FORMAT_VERSION}; use a checkpoint of this version"
         )
     try:
-        info = json.loads(metadata["info"])
-        info["network"] = flatten(NetworkConfig()) | info["network"]  # fields added after it was written
-        return CheckpointInfo(**info), metadata
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"checkpoint {path}: damaged description ({error}); use another checkpoint") from error
+        return _parse_info(metadata.get("info", ""), f"checkpoint {path}"), metadata
+    except UserError as error:
+        raise UserError(f"{error}; use another checkpoint") from error
+
+
+def _parse_info(text: str, where: str) -> CheckpointInfo:
+    """Parse and check a description. Raises UserError, which begins with `where`, naming the field."""
+    fields = parse_json(text.encode(), f"{where}: damaged description", dict[str, Any], allow_nan=True)
+    info: CheckpointInfo = convert(fields, CheckpointInfo, where)
+    if unknown := sorted(info.network.keys() - NetworkConfig.__dataclass_fields__.keys()):
+        raise UserError(f"{where}: network: this version has no option {printable(unknown[0][:60])!r}")
+    network: NetworkConfig = convert(info.network, NetworkConfig, f"{where}: network")
+    Skeleton.from_dict(info.skeleton, f"{where}: skeleton")
+    convert(dict.fromkeys(("insize", "stride_px")) | info.targets, TargetConfig, f"{where}: targets")
+    convert(info.normalization, dict[str, list[Finite]], f"{where}: normalization")
+    # Fields that were added after the checkpoint was written have their defaults.
+    return dataclasses.replace(info, network=flatten(network))
 
 
 def _crc32(text: str, tensors: Tensors) -> int:

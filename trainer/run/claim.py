@@ -6,13 +6,17 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.files import locked, remove_unfinished
+from pipeline.folders import foreign_entries, require_writable
 from trainer.run.checkpoint import list_checkpoints
 from trainer.run.layout import CONFIG, LOCK
 
 
 def refuse_foreign(out: Path, *, resume: bool) -> None:
     """Raise UserError unless `out` is absent, empty, or a run folder to be resumed."""
-    if not out.exists() or all(path.name == LOCK for path in out.iterdir()):
+    require_writable(out, f"output folder {out}")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file, not a folder; choose another --out")
+    if not [name for name in foreign_entries(out) if name != LOCK]:
         return
     if not resume:
         effect = "continue that run" if list_checkpoints(out) else "start in it (it has no checkpoint)"

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.documents import convert
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
-from trainer.networks.config import NetworkConfig, Precision
+from pipeline.wording import counted, printable
+from trainer.networks.config import STRIDE_PX, NetworkConfig, Precision
 from trainer.run.checkpoint import AVERAGE, NETWORK, Tensors, read_path
 
 if TYPE_CHECKING:
@@ -34,12 +36,8 @@ class LoadedNetwork:
         self.insize: int = self.info.targets["insize"]
         self.stride_px: int = self.info.targets["stride_px"]
         self.config = self.info.config
-        try:
-            config = NetworkConfig(**_tuples(self.info.network))
-        except (TypeError, ValueError) as error:
-            raise UserError(
-                f"checkpoint {self.path}: this version has no such network ({error}); use another checkpoint"
-            ) from error
+        config = convert(self.info.network, NetworkConfig, f"checkpoint {self.path}: network")
+        self._refuse_other_sizes(config, tensors)
         self.network = inference.build(config, self.skeleton)
         weights = averaged(tensors) if average else tensors
         if weights is not tensors:
@@ -47,6 +45,19 @@ class LoadedNetwork:
         load_tensors(self.network.parameters_dict(), weights, prefix=NETWORK, source=self.path)
         self.network.set_precision(precision)
         self._last_stage = inference.LastStage(self.network)
+
+    def _refuse_other_sizes(self, config: NetworkConfig, tensors: Tensors) -> None:
+        """Raise UserError, before the network takes memory, unless the file holds at least as many weights as it needs."""
+        if self.stride_px != STRIDE_PX:
+            raise UserError(
+                f"checkpoint {self.path}: targets: stride_px must be {STRIDE_PX}, got {self.stride_px}; use another checkpoint"
+            )
+        num_weights = sum(tensor.size for name, tensor in tensors.items() if name.startswith(NETWORK))
+        if num_weights < config.min_weights:
+            raise UserError(
+                f"checkpoint {self.path}: network: needs at least {counted(config.min_weights, 'weight')}, the file has "
+                f"{num_weights:,}; use another checkpoint"
+            )
 
     def fields(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the fields of the last stage.
@@ -98,6 +109,10 @@ def load_tensors(parameters: Mapping[str, "ms.Parameter"], tensors: Tensors, *, 
                 f"checkpoint {source}: {name} has shape {tensor.shape}, this network needs {parameters[name].shape}; "
                 "the checkpoint belongs to another network or skeleton"
             )
+        if tensor.dtype != np.dtype(ms.dtype_to_nptype(parameters[name].dtype)):
+            raise UserError(
+                f"checkpoint {source}: {name} is {tensor.dtype}, expected {parameters[name].dtype}; use another checkpoint"
+            )
     for name, tensor in selected.items():
         # Not set_data, which does not reach a graph that is already compiled.
         ms.ops.assign(parameters[name], ms.Tensor(tensor))
@@ -106,8 +121,4 @@ def load_tensors(parameters: Mapping[str, "ms.Parameter"], tensors: Tensors, *, 
 def _listed(names: Iterable[str]) -> str:
     ordered = sorted(names)
     rest = len(ordered) - MAX_NAMES
-    return ", ".join(ordered[:MAX_NAMES]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return printable(", ".join(ordered[:MAX_NAMES])) + (f" and {rest} more" if rest > 0 else "")

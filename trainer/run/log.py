@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Required, TypedDict
 
 import numpy as np
+from msgspec import Meta
 
+from pipeline.documents import Count, Finite, convert, parse_json, read_bytes
+from pipeline.errors import UserError
 from pipeline.files import append, write_atomic
 from pipeline.wording import counted
 from trainer.run.formatting import format_rates
@@ -20,6 +23,7 @@ if TYPE_CHECKING:  # imports mindspore, which reading a log does not need
 
 RATES = {"vgglr": "lr/backbone", "baselr": "lr/neck", "stagelr": "lr/stages"}
 """Keys of the learning rates, named as in the reference and ordered as `LearningRates`, and the names of their curves."""
+MAX_LOG_BYTES = 1 << 30
 LOSS_SUM, NUM_STEPS, NORMS = "log.loss_sum", "log.num_steps", "log.gradient_norms"
 
 Entry = dict[str, Any]
@@ -52,11 +56,13 @@ def scalars(entry: Entry) -> dict[str, float]:
 
 
 def read_log(folder: Path) -> list[Entry]:
-    """Return the entries of RUN/log.jsonl without an incomplete last line; empty if there is no such file."""
-    path = Path(folder) / LOG
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines() if _step_of(line) is not None]
+    """Return the entries of RUN/log.jsonl without damaged lines (see `log_faults`); empty if there is no such file."""
+    return [entry for _, entry in _read(folder)[0]]
+
+
+def log_faults(folder: Path) -> list[str]:
+    """Return what is wrong with each damaged line of RUN/log.jsonl. An incomplete last line, of a killed process, is none."""
+    return _read(folder)[1]
 
 
 class Meter:
@@ -98,7 +104,7 @@ class TrainingLog:
     The state of the open interval goes into checkpoints (`tensors`): number of steps, sum of losses float64 (S, 2), sum and
     number of gradient norms float64 (2,). So a line is the same whether or not its interval was interrupted. The first step of a
     process includes compilation and does not count in the speed. Among the processes of a distributed run only one has
-    `writes`; the others only count.
+    `writes`; the others only count. Raises UserError for a restored state of another shape.
     """
 
     def __init__(
@@ -112,9 +118,9 @@ class TrainingLog:
     ) -> None:
         self.path, self._writes, self._clock = Path(folder) / LOG, writes, clock
         restored = restored or {}
-        self._loss_sum = restored.get(LOSS_SUM, np.zeros((num_stages, 2)))
-        self._num_steps = int(restored.get(NUM_STEPS, 0))
-        self._norms = restored.get(NORMS, np.zeros(2))
+        self._loss_sum = _restored(restored, LOSS_SUM, (num_stages, 2))
+        self._num_steps = int(_restored(restored, NUM_STEPS, ()))
+        self._norms = _restored(restored, NORMS, (2,))
         self.loss: float | None = None
         self._compile_s: float | None = None
         self._interval, self._total = Meter(clock), Meter(clock)
@@ -198,18 +204,54 @@ class TrainingLog:
         return f"{loss}{speed['imgs_per_sec']:.2f} imgs/sec, data wait {speed['data_wait']:.1%}, host {speed['host_wait']:.1%}"
 
 
-def cut_log(folder: Path, step: int) -> None:
-    """Remove the lines after `step` from RUN/log.jsonl: a run that continues from there writes them again."""
-    path = Path(folder) / LOG
-    if not path.exists():
-        return
-    kept = [line for line in path.read_text().splitlines() if (number := _step_of(line)) is not None and number <= step]
-    write_atomic(path, "".join(line + "\n" for line in kept))
+def _restored(tensors: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a tensor of the open interval, zeros if the checkpoint has none."""
+    tensor = tensors.get(name, np.zeros(shape))
+    if tensor.shape != shape or tensor.dtype.kind not in "fiu" or not (np.isfinite(tensor) & (tensor >= 0)).all():
+        raise UserError(f"checkpoint: tensor {name} must hold numbers of shape {shape}, 0 or more; use another checkpoint")
+    return tensor
 
 
-def _step_of(line: str) -> int | None:
-    """Return the step of a line of log.jsonl; None for a line that a killed process left incomplete."""
-    try:
-        return json.loads(line)["step"]
-    except ValueError:
-        return None
+def cut_log(folder: Path, step: int) -> list[str]:
+    """Remove the lines after `step` from RUN/log.jsonl: a run that continues from there writes them again.
+
+    Removes damaged lines too, and returns what is wrong with each: a log that was damaged does not keep a run from continuing.
+    """
+    if not (path := Path(folder) / LOG).exists():
+        return []
+    entries, faults = _read(folder)
+    write_atomic(path, b"".join(line + b"\n" for line, entry in entries if entry["step"] <= step))
+    return faults
+
+
+def _read(folder: Path) -> tuple[list[tuple[bytes, Entry]], list[str]]:
+    """Return the lines of RUN/log.jsonl with their entries, and the faults of its damaged lines."""
+    if not (path := Path(folder) / LOG).exists():
+        return [], []
+    entries, faults = [], []
+    *lines, incomplete = read_bytes(path, "log", MAX_LOG_BYTES).split(b"\n")
+    for number, line in enumerate([*lines, *([incomplete] if incomplete else [])], start=1):
+        try:
+            entry = parse_json(line, f"log {path} line {number}", Entry)
+            convert(entry, _Fields, f"log {path} line {number}")
+            entries.append((line, entry))
+        except UserError as error:
+            if number <= len(lines):
+                faults.append(str(error))
+    return entries, faults
+
+
+class _Fields(TypedDict, total=False):
+    """The types of an entry's values. Logs of other versions may lack some, and have more."""
+
+    step: Required[Count]
+    epoch: Annotated[int, Meta(ge=-1, le=2**53)]
+    loss: Finite
+    imgs_per_sec: Finite
+    data_wait: Finite
+    host_wait: Finite
+    vgglr: Finite
+    baselr: Finite
+    stagelr: Finite
+    gradient_norm: Finite | None
+    stage_losses: list[tuple[Finite | None, Finite | None]]
