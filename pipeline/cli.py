@@ -23,6 +23,7 @@ from pipeline.files import write_atomic
 from pipeline.interrupts import STOPPING, raised_signals
 from pipeline.parsing import OptionError, convert, option_types, run_tyro, unknown_option, with_defaults
 from pipeline.streams import LastingFile, lasting_streams
+from pipeline.wording import printable
 
 CONFIG_HELP = "--config FILE.yaml reads the same options from a file. Options on the command line override the file."
 STDOUT_CLOSED = 128 + signal.SIGPIPE  # as the shell reports a program that ends because its reader has gone
@@ -80,7 +81,7 @@ def parse(config: type, args: Sequence[str], *, prog: str) -> Any:
         default = with_defaults(config, values)
         return run_tyro(config, args, prog=prog, default=default, description="\n\n".join(description))
     except OptionError as error:
-        print(f"{prog}: error: {error}; see '{prog} --help'", file=sys.stderr)
+        print(f"{prog}: error: {printable(str(error))}; see '{prog} --help'", file=sys.stderr)
         sys.exit(2)
 
 
@@ -115,13 +116,13 @@ def _split_option(args: Sequence[str], option: str) -> tuple[list[str], str | No
 
 def _read_config_file(path: Path, config: type) -> dict[str, Any]:
     """Return the options of a `--config` file by field name, converted to their types. Raises OptionError naming file and key."""
+    from pipeline.documents import read_yaml  # imports msgspec and YAML, which commands without a file do not need
+
     where = f"--config {path}"
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise OptionError(f"{where}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise OptionError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
+        values = read_yaml(path, "--config")
+    except UserError as error:
+        raise OptionError(str(error)) from error
     values = {} if values is None else values  # an empty file
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise OptionError(f"{where}: expected a mapping of option names to values, such as 'batch_size: 10'")
@@ -129,11 +130,11 @@ def _read_config_file(path: Path, config: type) -> dict[str, Any]:
     for key, value in values.items():
         name = key.replace("-", "_")
         if name not in types:
-            raise OptionError(f"{where}: {unknown_option(name, types)}")
+            raise OptionError(f"{where}: {printable(unknown_option(name[:100], types))}")
         try:
             converted[name] = convert(value, types[name], name)
         except OptionError as error:
-            raise OptionError(f"{where}: {key}: {error}") from error
+            raise OptionError(f"{where}: {key}: {printable(str(error))}") from error
     return converted
 
 
@@ -205,7 +206,7 @@ def _reported(prog: str, work: Callable[[], int | None], stdout: LastingFile) ->
         with raised_signals():
             return work() or 0
     except UserError as error:
-        print(f"{prog}: error: {error}", file=sys.stderr)
+        print(f"{prog}: error: {printable(str(error))}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, Terminated) as stop:
         number = stop.number if isinstance(stop, Terminated) else signal.SIGINT
@@ -216,7 +217,7 @@ def _reported(prog: str, work: Callable[[], int | None], stdout: LastingFile) ->
     except OSError as error:
         if error is stdout.failure:
             raise
-        print(f"{prog}: error: {error}", file=sys.stderr)
+        print(f"{prog}: error: {printable(str(error))}", file=sys.stderr)
         return 1
 
 

@@ -16,6 +16,7 @@ from unittest import mock
 import tyro
 from docstring_parser import attrdoc
 
+MAX_SHOWN = 100  # characters of a value in a message
 _TYRO_SETTINGS = (tyro.conf.OmitArgPrefixes,)
 
 
@@ -65,7 +66,13 @@ def convert(value: Any, kind: Any, name: str) -> Any:
         raise OptionError(f"{str(value).lower()} is not allowed; quote the value if you mean a text")
     if value is not None and not isinstance(value, (bool, int, float, str, list)):
         raise OptionError(f"expected a value or a list of values, got {type(value).__name__}")
-    args = [str(item) for item in value] if isinstance(value, list) else [str(value)]
+    items = value if isinstance(value, list) else [value]
+    for item in items if isinstance(value, list) else ():
+        if isinstance(item, bool) or not isinstance(item, (int, float, str)):
+            raise OptionError(f"expected a list of values, got {item!r} in it; quote it if you mean a text")
+    if any("\0" in item for item in items if isinstance(item, str)):
+        raise OptionError("null characters are not allowed")
+    args = [str(item) for item in items]
     # As a positional argument after "--", a value may begin with a dash, and a flag is spelled True or False.
     positional: Any = tyro.conf.Positional  # subscripted with a type that is known only now
     single = dataclasses.make_dataclass("Option", [(name, positional[kind])], kw_only=True)
@@ -73,7 +80,12 @@ def convert(value: Any, kind: Any, name: str) -> Any:
         with contextlib.redirect_stderr(io.StringIO()) as messages:
             return getattr(tyro.cli(single, args=["--", *args], prog=""), name)
     except SystemExit as error:
-        raise OptionError(f"cannot use {value!r} ({_summarize(messages.getvalue())})") from error
+        raise OptionError(f"cannot use {_show(value)} ({_summarize(messages.getvalue())})") from error
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
 
 def _without_annotation(kind: Any) -> Any:
