@@ -41,7 +41,7 @@ class QuickstartConfig:
     """Number of evaluation images."""
     variants: int = 4
     """Augmented variants of every training image."""
-    num_steps: int = 2000
+    num_steps: int = 2500
     """Number of training steps, with 8 samples per step."""
     seed: int = 0
     """Random seed of images, augmentation and training."""
@@ -122,9 +122,10 @@ def build_command(people: Path, out: Path, variants: int, seed: int) -> list[str
 
 
 def train_command(records: Path, out: Path, num_steps: int, seed: int) -> list[str]:
-    """Return the command that trains the network `small`."""
+    """Return the command that trains the network `small`, with narrower stages: more steps in the same time give a higher AP."""
     return [
-        *(sys.executable, "-m", "trainer", "train", "--preset", "small", "--records", str(records), "--out", str(out)),
+        *(sys.executable, "-m", "trainer", "train", "--preset", "small", "--stage-channels", "32"),
+        *("--records", str(records), "--out", str(out)),
         *("--seed", str(seed), "--max-epoch", "1000", "--max-steps", str(num_steps), "--resume"),
     ]
 
