@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,8 @@ from data_cards.index import read_index
 from data_cards.sources import source_card
 from pipeline import draw
 from pipeline.commands import preview
-from pipeline.errors import UserError
 from pipeline.files import publish, remove_unfinished, temporary_path
-from pipeline.records import codec
-from pipeline.records.manifest import CARD, SHARDS, Manifest
-from pipeline.records.reader import ShardReader
+from pipeline.records.manifest import CARD, Manifest
 
 CROISSANT = "croissant.json"
 PICTURES = "pictures"
@@ -70,19 +66,9 @@ def _write_files(out: Path, folder: Path, facts: Facts) -> None:
 
 def contact_sheet(folder: Path, manifest: Manifest) -> np.ndarray:
     """Draw samples spread evenly over the set, two per row, uint8 RGB. Raises UserError if a row is damaged."""
-    chosen = np.unique(np.linspace(0, manifest.num_samples - 1, _CONTACT_SHEET_SAMPLES).round().astype(int))
-    row_format, start, pictures = manifest.format, 0, []
+    row_format, pictures = manifest.format, []
     halved = row_format.targets.insize >= _HALVED_FROM_PX
-    for shard in manifest.shards:
-        numbers = [int(number) - start for number in chosen if start <= number < start + shard.num_rows]
-        if numbers:
-            try:
-                with closing(ShardReader(folder / SHARDS / shard.name)) as reader:
-                    rows = [reader.read(number) for number in numbers]
-                for row in rows:
-                    title = f"image {row['image_id']}, license {row['license']}"
-                    pictures.append(preview.sample_picture(row_format.decode(row), row_format, title, halved=halved))
-            except (codec.DamagedRow, OSError) as error:
-                raise UserError(f"{folder}: {error}; run `python -m pipeline verify` for details") from error
-        start += shard.num_rows
+    for row, sample in preview.spread_samples(folder, manifest, _CONTACT_SHEET_SAMPLES):
+        title = f"image {row['image_id']}, license {row['license']}"
+        pictures.append(preview.sample_picture(sample, row_format, title, halved=halved))
     return draw.sheet(pictures, num_columns=2)

@@ -1,13 +1,9 @@
 """Pictures of an evaluation: predictions beside ground truth. Images are uint8 RGB."""
 
-from pathlib import Path
-
-import cv2
 import numpy as np
 
 from evaluator.decoding import People
 from pipeline.draw import draw_people, label, sheet
-from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
 
 
@@ -40,11 +36,3 @@ def compare(
     )
     true = label(draw_people(image, ground_truth, skeleton), f"ground truth: {len(ground_truth)}")
     return sheet([predicted, true], 2)
-
-
-def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Encode a picture by the suffix of the path and write it. Raises UserError if it cannot be encoded."""
-    done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    if not done:
-        raise UserError(f"picture {path}: cannot be encoded; use another file name extension, such as .jpg")
-    path.write_bytes(data.tobytes())

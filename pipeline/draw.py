@@ -1,12 +1,23 @@
 """Draw skeletons, ignore masks, heatmaps and PAFs over an image. Images are uint8 RGB."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 
+from pipeline.errors import UserError
 from pipeline.geometry import cells_to_pixels
 from pipeline.skeleton import Skeleton
 
 _SUBPIXEL_BITS = 4  # cv2 takes coordinates in 1/16 pixel with shift=4
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Encode a picture by the suffix of the path and write it. Raises UserError if it cannot be encoded."""
+    done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise UserError(f"picture {path}: cannot be encoded; use another file name extension, such as .jpg")
+    path.write_bytes(data.tobytes())
 
 
 def draw_people(image: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, *, thickness_px: int | None = None) -> np.ndarray:

@@ -11,6 +11,7 @@ from evaluator.jobs.config import MergeConfig, RunConfig
 from evaluator.jobs.partial import EVALUATION, Found
 from evaluator.metrics.coco_eval import Evaluation, evaluate_twice, labeled_images
 from evaluator.metrics.results import Results, to_results
+from pipeline import draw
 from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile, Image
 from pipeline.datasets.selection import true_keypoints
@@ -109,7 +110,7 @@ def _write_pictures(outcome: Outcome, config: RunConfig | MergeConfig, folder: P
         truth = true_keypoints(outcome.document.annotations[image_id], outcome.skeleton)
         oks = image_oks[image_id]
         picture = drawings.compare(image, people[image_id], truth, outcome.skeleton, config.draw_min_score, oks)
-        drawings.write_picture(folder / f"{name}.jpg", picture)
+        draw.write_picture(folder / f"{name}.jpg", picture)
     return len(chosen)
 
 

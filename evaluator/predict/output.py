@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from evaluator.decoding import People
-from evaluator.drawings import draw_found, write_picture
+from evaluator.drawings import draw_found
 from evaluator.inference.augmentation import AugmentedNetwork
 from evaluator.inference.clock import Clock
 from evaluator.inference.fields import Fields, find_people_or_fail
@@ -22,6 +22,7 @@ from evaluator.options import choose_batch_size
 from evaluator.predict import openpose_json
 from evaluator.predict.config import PredictConfig
 from evaluator.predict.video import VideoWriter
+from pipeline.draw import write_picture
 from pipeline.images import UnreadableImage, read_image
 from pipeline.progress import progress_bar
 

@@ -45,6 +45,8 @@ def spread_samples(records: Path, manifest: Manifest, count: int) -> Iterator[tu
             continue
         try:
             with closing(ShardReader(records / SHARDS / shard.name)) as reader:
+                if len(reader) <= max(numbers):
+                    raise DamagedRow(f"{shard.name}: lists {counted(len(reader), 'row')}, the manifest {shard.num_rows}")
                 rows = [reader.read(number) for number in numbers]
             samples = [manifest.format.decode(row) for row in rows]
         except (DamagedRow, OSError) as error:

@@ -11,7 +11,6 @@ import json
 import os
 import sqlite3
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,15 +99,6 @@ class ShardReader:
         if outside := np.flatnonzero((starts < header_bytes) | (starts > ends) | (ends > os.fstat(self._file).st_size)).tolist():
             raise ValueError(f"row {outside[0]} is outside the file")
         return spans, table[:, 3:]
-
-
-def read_rows(folder: Path) -> Iterator[Row]:
-    """Yield the rows of a shard in order, blocks as uint8 arrays. Raises DamagedRow at the first damaged row."""
-    if not pq.read_metadata(Path(folder) / SHARD_ROWS).num_rows:
-        return
-    with contextlib.closing(ShardReader(folder)) as reader:
-        for number in range(len(reader)):
-            yield reader.read(number)
 
 
 def shard_faults(folder: Path, row_format: RecordFormat | None = None) -> list[str]:

@@ -25,7 +25,7 @@ SETUP_CFG = Path(__file__).parents[2] / "setup.cfg"
 @pytest.fixture(scope="module")
 def rows(records) -> list[tuple[dict, dict, object]]:
     """Of every sample: row of samples.parquet, row of the shard, decoded row."""
-    from pipeline.records.reader import read_rows
+    from pipeline_data import read_rows
 
     manifest = read_manifest(records)
     found = [row for shard in manifest.shards for row in read_rows(records / "shards" / shard.name)]

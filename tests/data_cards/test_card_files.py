@@ -129,7 +129,7 @@ def test_a_damaged_row_is_reported(records, tmp_path, capsys):
     data = bytearray(shard.read_bytes())
     data[data.find(b"\xff\xd9") - 1] ^= 1
     shard.write_bytes(data)
-    assert run(tmp_path / "set") == 1 and "CRC32 does not match; run `python -m pipeline verify`" in capsys.readouterr().err
+    assert run(tmp_path / "set") == 1 and "CRC32 does not match; run `python -m pipeline verify " in capsys.readouterr().err
 
 
 def test_a_set_of_an_older_builder_is_refused(records, tmp_path):

@@ -20,8 +20,6 @@ from pipeline.__main__ import build
 from pipeline.build import claim
 from pipeline.build.build import summary
 from pipeline.commands import info
-from pipeline.commands.preview import PreviewConfig
-from pipeline.commands.preview import run as preview
 from pipeline.datasets.selection import PersonFilter
 from pipeline.errors import UserError
 from pipeline.records import verify
@@ -47,7 +45,7 @@ def test_a_record_set_matches_its_manifest(records, annotations):
 
 
 def test_keypoints_are_the_annotated_ones_transformed_by_the_stored_matrix(records, annotations):
-    from pipeline.records.reader import read_rows
+    from pipeline_data import read_rows
 
     manifest = read_manifest(records)
     truth = {}
@@ -315,13 +313,3 @@ def test_wrong_options_exit_with_2(people, tmp_path, words):
     done = subprocess.run([*PIPELINE, *words_of(config), *words], capture_output=True, text=True)
     named = words[0].strip("-")
     assert done.returncode == 2 and named in done.stderr and "Traceback" not in done.stderr and not config.out.exists()
-
-
-def test_preview_draws_pictures(records, tmp_path):
-    import cv2
-
-    assert preview(PreviewConfig(records=records, out=tmp_path / "pictures", num_samples=3)) == 0
-    pictures = [cv2.imread(str(path)) for path in (tmp_path / "pictures").iterdir()]
-    assert len(pictures) == 3 and all(p.shape[1] >= 4 * 128 and p.std() > 10 for p in pictures)
-    with pytest.raises(UserError, match="not an empty folder"):
-        preview(PreviewConfig(records=records, out=tmp_path / "pictures"))

@@ -1,10 +1,14 @@
 """A small build of a synthetic data set, and helpers for the commands of `pipeline`."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pipeline.build.config import BuildConfig
+from pipeline.records.codec import Row
+from pipeline.records.reader import ShardReader
 from pipeline.samples.config import AugmentConfig
 from pipeline.samples.targets import TargetConfig
 
@@ -14,6 +18,13 @@ PIPELINE = [sys.executable, "-m", "pipeline"]
 def tree(folder: Path) -> dict[str, bytes]:
     """Return the content of every file in `folder` by relative path."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def read_rows(folder: Path) -> Iterator[Row]:
+    """Yield the rows of a shard, which must have some, in order. Raises DamagedRow at the first damaged row."""
+    with contextlib.closing(ShardReader(folder)) as reader:
+        for number in range(len(reader)):
+            yield reader.read(number)
 
 
 def words_of(config: BuildConfig) -> list[str]:

@@ -8,11 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from pipeline_data import read_rows
 from trainer_data import TINY, make_records, train
 
 from pipeline.errors import UserError
 from pipeline.records.manifest import SHARDS, read_manifest
-from pipeline.records.reader import read_rows
 from trainer.loop.optimizer import LearningRates
 from trainer.networks.inference import build
 from trainer.networks.network import initialize

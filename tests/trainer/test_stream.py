@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pipeline_data import read_rows
 from trainer_data import make_records
 
 from pipeline.errors import UserError
 from pipeline.records.manifest import SHARD_FILE, SHARDS, read_manifest
-from pipeline.records.reader import read_rows
 from trainer.data.config import JitterConfig
 from trainer.data.order import BLANK, order
 from trainer.data.stream import Stream
