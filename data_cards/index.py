@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from pipeline.build import measures
 from pipeline.errors import UserError
-from pipeline.records.manifest import SAMPLES, Manifest, check_files, read_manifest
+from pipeline.records.manifest import Manifest, check_files, index_path, read_manifest
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -126,7 +126,7 @@ def read_index(folder: Path, manifest: Manifest) -> Index:
 
     Raises UserError if the file cannot be read, or if it was written by an older builder that did not measure all columns.
     """
-    path = Path(folder) / SAMPLES
+    path = index_path(folder, manifest)
     try:
         table = pq.read_table(path).combine_chunks()
     except (OSError, pa.ArrowException) as error:

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from pipeline.interrupts import STOPPED
+from pipeline.wording import counted
 
 _PR_SET_PDEATHSIG = 1
 
@@ -67,3 +68,18 @@ def local_workers() -> AbstractContextManager[Any]:
     import joblib
 
     return joblib.parallel_config("loky", initializer=end_with_parent, initargs=(os.getpid(),))
+
+
+def num_workers(jobs: int, num_tasks: int, task: str) -> int:
+    """Return the number of worker processes to start on this machine for --jobs: at most one per core and one per task.
+
+    Prints a line if `jobs` asks for more. task: what a worker does at a time, for that line, such as "shard".
+    """
+    import joblib
+
+    most = max(1, min(joblib.cpu_count(), num_tasks))
+    if jobs > most:
+        print(
+            f"--jobs {jobs}: {counted(most, 'worker')} for {counted(num_tasks, task)} and {counted(joblib.cpu_count(), 'core')}"
+        )
+    return most if jobs == -1 else min(jobs, most)

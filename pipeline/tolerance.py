@@ -1,5 +1,6 @@
 """How many unreadable images a command accepts: one option, one rule. Imports only `pipeline.errors` and `pipeline.wording`."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ class Tolerance:
 
     def allows(self, num_unreadable: int, num_images: int) -> bool:
         """Return whether so few of the images are unreadable that the command may succeed. At least one must be readable."""
-        return not num_unreadable or (num_unreadable <= self.max_unreadable * num_images and num_unreadable < num_images)
+        return not num_unreadable or (num_unreadable / num_images <= self.max_unreadable and num_unreadable < num_images)
 
     def require(self, unreadable: Sequence[tuple[str, str]], num_images: int, where: str) -> None:
         """Raise UserError, which begins with `where`, unless `allows`. unreadable: file name and reason of each unreadable image."""
@@ -34,13 +35,8 @@ class Tolerance:
         verb = "is" if num_unreadable == 1 else "are"
         advice = "restore the images"
         if num_unreadable < num_images:
-            advice += f", or accept them with --max-unreadable {_rounded_up(num_unreadable / num_images)}"
+            advice += f", or accept them with --max-unreadable {math.ceil(100 * num_unreadable / num_images) / 100:g}"
         return (
             f"{where}: {num_unreadable:,} of {counted(num_images, 'image')} {verb} unreadable, more than --max-unreadable "
             f"{self.max_unreadable:g} allows; first: {name}: {reason}; {advice}"
         )
-
-
-def _rounded_up(share: float) -> str:
-    """Return a share as text with two digits, not smaller than it is."""
-    return next(text for digits in range(2, 18) if float(text := f"{share + 0.5 * 10.0**-digits:.{digits}f}") >= share)

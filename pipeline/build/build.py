@@ -4,6 +4,8 @@ A range of images is one unit of work: its worker decodes each image once and wr
 on (seed, image id, variant), so the record set has the same bytes for any number of jobs and after any interruption.
 """
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,16 @@ from pipeline.build.backends import engine
 from pipeline.build.claim import LOCK, PLAN, claimed, locked_build, require_same_plan
 from pipeline.build.config import BuildConfig
 from pipeline.build.gather import SKIPPED, CardWriter, gather
+from pipeline.build.growth import finish_growth, publish_growth, unfinished_growth
 from pipeline.build.ranges import build_ranges
+from pipeline.build.shards import Shards
 from pipeline.build.worker import BUILDER_VERSION
 from pipeline.datasets.selection import Selection, read_annotations
 from pipeline.errors import UserError
-from pipeline.files import file_facts, require_folder
+from pipeline.files import file_facts, require_folder, write_atomic
 from pipeline.progress import progress_bar
 from pipeline.records.codec import SCHEMA_VERSION
-from pipeline.records.manifest import CARD, MANIFEST, Manifest, count_lines, read_manifest
+from pipeline.records.manifest import CARD, GROWING, MANIFEST, Manifest, check_files, count_lines, read_manifest
 from pipeline.wording import counted
 
 MAX_SKIPPED_LINES = 10
@@ -31,18 +35,26 @@ def run(config: BuildConfig, write_card: CardWriter | None = None) -> int:
     """
     selection = _select(config)
     plan = _plan(config, selection)
-    if (config.out / MANIFEST).exists():
-        existing = read_manifest(config.out)
-        _require_compatible(config, plan, existing)
-        if config.variants == existing.num_variants:
-            _repair(config.out, existing, write_card)
+    complete = read_manifest(config.out) if (config.out / MANIFEST).exists() else None
+    if complete is not None:
+        _require_compatible(config, plan, complete)
+        if config.variants == complete.num_variants:
+            _repair(config.out, complete, write_card)
             print(f"{config.out}: already complete")
             return 0
-        print(f"{config.out}: growing from {counted(existing.num_variants, 'variant')} to {config.variants}")
+        _require_intact(config.out, complete)
+        print(f"{config.out}: growing from {counted(complete.num_variants, 'variant')} to {config.variants}")
+    shards = Shards(out=config.out, plan=_fingerprint(plan), complete=complete)
     shared = (config.images.resolve(), config.out.resolve() / LOCK)
-    with claimed(config.out, plan), engine(config.backend, config.scheduler, shared):
-        build_ranges(config, selection.samples)
-        manifest = gather(config, selection, plan, write_card)
+    with claimed(config.out, plan, complete), engine(config.backend, config.scheduler, shared):
+        folders = build_ranges(config, selection.samples, shards)
+        work = shards.folder.parent
+        manifest = gather(config, selection, plan, folders, work)
+        if complete is None and write_card:
+            write_card(config.out, manifest)
+        write_atomic(work / MANIFEST, manifest.to_json())
+        if complete is not None:
+            publish_growth(config.out, manifest, write_card)
     print("\n".join(summary(config.out, manifest)))
     return 0
 
@@ -81,8 +93,28 @@ def _require_compatible(config: BuildConfig, plan: dict[str, Any], existing: Man
     require_same_plan(plan, grown, config.out)
 
 
+def _require_intact(out: Path, manifest: Manifest) -> None:
+    """Raise UserError unless all files of a record set are as they were written."""
+    total_bytes = sum(facts["bytes"] for shard in manifest.shards for facts in shard.files.values())
+    with progress_bar(total=1, desc=f"checking {total_bytes / 1e6:,.0f} MB", unit="set"):
+        faults = check_files(out, manifest, hashes=True)
+    if faults:
+        raise UserError(f"{out}: {faults[0]}; run `python -m pipeline verify {out}` for all faults")
+
+
+def _fingerprint(plan: dict[str, Any]) -> str:
+    """Return a hash of what determines the rows of a shard: everything but the number of variants."""
+    determining = {**plan, "config": {**plan["config"], "variants": None}}
+    return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
+
+
 def _repair(out: Path, manifest: Manifest, write_card: CardWriter | None) -> None:
-    """Write a missing card, and delete the files of a build that was killed just before it ended."""
+    """Write a missing card, and do what is left of a build that was killed just before it ended."""
+    if note := unfinished_growth(out, manifest):
+        print(note)
+    elif (out / GROWING).is_dir():
+        with locked_build(out):
+            finish_growth(out, manifest, write_card)
     if write_card and not (out / CARD).exists():
         write_card(out, manifest)
     if any((out / name).exists() for name in (PLAN, LOCK)):

@@ -1,50 +1,95 @@
-"""Ownership of the output folder during a build: lock, plan, what to resume and what to refuse."""
+"""Ownership of the output folder during a build: lock, plan, what to resume and what to refuse.
+
+A new build works in the output folder itself. A build that adds variants to a complete record set works in its folder growing/
+(`growth`), so that the set stays complete.
+"""
 
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pipeline.build.shards import has_rows
 from pipeline.documents import read_json
 from pipeline.errors import UserError
-from pipeline.files import TEMPORARY, locked, remove_unfinished, write_json
-from pipeline.records.manifest import CARD, MANIFEST, SHARDS
+from pipeline.files import locked, remove_unfinished, write_json
+from pipeline.folders import foreign_entries, require_writable
+from pipeline.records.manifest import GROWING, MANIFEST, SHARD_NAME, SHARDS, Manifest, contents, read_manifest
 
 PLAN = "build.json"
 LOCK = "build.lock"
 
 
 @contextmanager
-def claimed(out: Path, plan: dict[str, Any]) -> Iterator[None]:
-    """Own the folder during a build. On failure, keep finished shards so the build can be resumed; if there are none, delete it.
+def claimed(out: Path, plan: dict[str, Any], complete: Manifest | None = None) -> Iterator[None]:
+    """Own the folder during a build. On failure, keep finished shards so the build can be resumed; if there are none, delete all.
 
-    A complete record set that grows becomes an unfinished one of the new plan. Raises UserError if another build is running, or
-    if the folder has other content or belongs to a build with other settings.
+    complete: the record set that gets more variants; None for a new build. Raises UserError if another build is running, if the
+    folder has other content, belongs to a build with other settings, or cannot be written.
     """
-    # A build that was killed right at the start leaves only its lock and temporary files.
-    fresh = not out.exists() or all(path.name == LOCK or path.name.startswith(TEMPORARY) for path in out.iterdir())
-    complete = (out / MANIFEST).exists()
-    if not fresh and not complete and not (out / PLAN).exists():
+    require_writable(out, f"output folder {out}")
+    is_new = not out.exists()
+    used = {path.name for path in contents(out)}.intersection(foreign_entries(out)) - {LOCK}
+    if complete is None and used and PLAN not in used:
         raise UserError(f"{out}: not empty and not an unfinished build; choose an empty or new folder")
+    work = out if complete is None else out / GROWING
     out.mkdir(parents=True, exist_ok=True)
-    with locked_build(out):
-        remove_unfinished(out)
-        if fresh or complete:
-            write_json(out / PLAN, plan)
-            for outdated in (MANIFEST, CARD):
-                (out / outdated).unlink(missing_ok=True)
-        else:
-            require_same_plan(plan, read_json(out / PLAN, "build plan"), out)
-        shards = out / SHARDS
-        try:
-            yield
-        finally:
-            remove_unfinished(shards)
-            if not (shards.exists() and any(shards.iterdir())):
-                shutil.rmtree(out)
-        (out / PLAN).unlink()
+    try:
+        with locked_build(out):
+            _require_unchanged(out, complete)
+            _start(work, plan, out)
+            with _kept_if_resumable(out, work, complete):
+                yield
+            if complete is None:
+                (out / PLAN).unlink()
+    finally:
+        if is_new:
+            with suppress(OSError):  # it has shards, so the build can be resumed
+                out.rmdir()
+
+
+def _start(work: Path, plan: dict[str, Any], out: Path) -> None:
+    """Write the plan, or check that the unfinished build has the same one. Deletes temporary files."""
+    work.mkdir(exist_ok=True)
+    for folder in (out, work, work / SHARDS):
+        remove_unfinished(folder)
+    if (work / PLAN).exists():
+        found = read_json(work / PLAN, "build plan")
+        if work != out:
+            found = _with_variants(found, plan["config"]["variants"])
+            for path in contents(work / SHARDS):  # of a larger number of variants
+                if (match := SHARD_NAME.fullmatch(path.name)) and int(match[1]) >= plan["config"]["variants"]:
+                    shutil.rmtree(path)
+        require_same_plan(plan, found, out)
+    write_json(work / PLAN, plan)
+
+
+@contextmanager
+def _kept_if_resumable(out: Path, work: Path, complete: Manifest | None) -> Iterator[None]:
+    """Delete everything that a build made if it fails before it has a shard with rows. Never hides why it failed."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            remove_unfinished(work / SHARDS)
+            kept = any(has_rows(folder) for folder in contents(work / SHARDS))
+            if complete is not None:  # a build that was killed may have moved its shards already
+                kept |= len(contents(out / SHARDS)) > len(complete.shards)
+            if not kept and (work / PLAN).exists():  # without a plan, the new record set is complete
+                shutil.rmtree(work / SHARDS, ignore_errors=True)
+                (work / PLAN).unlink(missing_ok=True)
+                if work.name == GROWING:
+                    work.rmdir()
+        raise
+
+
+def _require_unchanged(out: Path, complete: Manifest | None) -> None:
+    """Raise UserError if another build has completed the record set since this one looked."""
+    now = read_manifest(out) if (out / MANIFEST).exists() else None
+    if (now and now.digest) != (complete and complete.digest):
+        raise UserError(f"{out}: another build has completed a record set here in the meantime; run the same command again")
 
 
 def locked_build(out: Path) -> AbstractContextManager[None]:
@@ -52,10 +97,15 @@ def locked_build(out: Path) -> AbstractContextManager[None]:
     return locked(out / LOCK, f"{out}: another build is writing to this folder; wait for it or choose another --out")
 
 
-def require_same_plan(plan: dict[str, Any], found: dict[str, Any], out: Path) -> None:
+def _with_variants(plan: Any, variants: int) -> dict[str, Any]:
+    config = plan.get("config") if isinstance(plan, dict) else None
+    return {**plan, "config": {**config, "variants": variants}} if isinstance(config, dict) else {}
+
+
+def require_same_plan(plan: dict[str, Any], found: Any, out: Path) -> None:
     """Raise UserError naming the options or inputs in which the plan in the folder differs from `plan`."""
     for part in ("builder_version", "schema_version", "config", "skeleton", "sources"):
-        wanted, existing = json.loads(json.dumps(plan[part])), found.get(part)
+        wanted, existing = json.loads(json.dumps(plan[part])), found.get(part) if isinstance(found, dict) else None
         if wanted == existing:
             continue
         difference = f"{part}: was {existing}, now {wanted}"

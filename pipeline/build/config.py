@@ -12,10 +12,12 @@ from pipeline.datasets.selection import PersonFilter
 from pipeline.samples.config import AugmentConfig
 from pipeline.samples.targets import TargetConfig
 from pipeline.skeletons import read_skeleton
+from pipeline.tolerance import Tolerance
 
 if TYPE_CHECKING:
     from pipeline.records.codec import RecordFormat
 
+MAX_VARIANTS = 1_000  # of a manifest and of the names of shards
 Backend = Literal["loky", "dask"]
 
 
@@ -70,13 +72,14 @@ class BuildConfig:
     """JPEG quality of the crops, 1 to 100."""
     strict: bool = False
     """Stop at the first unreadable image instead of skipping, counting and listing it."""
+    tolerance: Annotated[Tolerance, tyro.conf.arg(name="")] = field(default_factory=Tolerance)
     targets: Annotated[TargetConfig, tyro.conf.arg(name="")] = field(default_factory=TargetConfig)
     people: Annotated[PersonFilter, tyro.conf.arg(name="")] = field(default_factory=PersonFilter)
     augmentation: Annotated[AugmentConfig, tyro.conf.arg(name="")] = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
-        if self.variants < 1:
-            raise ValueError(f"variants must be at least 1, got {self.variants}")
+        if not 1 <= self.variants <= MAX_VARIANTS:
+            raise ValueError(f"variants must be from 1 to {MAX_VARIANTS:,}, got {self.variants}")
         if self.shards is not None and self.shards < 1:
             raise ValueError(f"shards must be at least 1, got {self.shards}")
         if self.backend == "dask" and self.scheduler is None:
@@ -99,5 +102,5 @@ class BuildConfig:
 
     def content(self) -> dict[str, Any]:
         """Return the options that determine the samples: all except inputs, output and how the build runs."""
-        outside = ("annotations", "images", "out", "skeleton", "jobs", "backend", "scheduler", "strict")
+        outside = ("annotations", "images", "out", "skeleton", "jobs", "backend", "scheduler", "strict", "max_unreadable")
         return {name: value for name, value in flatten(self).items() if name not in outside}

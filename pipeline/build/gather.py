@@ -1,7 +1,6 @@
-"""Complete a record set whose shards are all present: index, skipped images, data card, manifest."""
+"""Describe a record set whose shards are all present: index, skipped images, manifest."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ import pyarrow.parquet as pq
 from pipeline.build.config import BuildConfig
 from pipeline.datasets.selection import Selection
 from pipeline.errors import UserError
-from pipeline.files import atomic_file, file_facts, remove_unfinished, write_atomic
-from pipeline.records.manifest import MANIFEST, SAMPLES, SHARD_ROWS, SHARDS, Manifest, SkippedImage, content_digest
+from pipeline.files import atomic_file, file_facts, write_atomic
+from pipeline.records.manifest import SAMPLES, SHARD_ROWS, Manifest, SkippedImage, content_digests
 from pipeline.records.reader import shard_facts
 
 SKIPPED = "skipped.tsv"
@@ -26,26 +25,22 @@ Skipped = dict[int, SkippedImage]
 """Unreadable images by image id: image_id, file_name, reason."""
 
 
-def gather(config: BuildConfig, selection: Selection, plan: dict[str, Any], write_card: CardWriter | None) -> Manifest:
-    """Write samples.parquet, skipped.tsv and the card, then the manifest, which makes the record set complete.
+def gather(config: BuildConfig, selection: Selection, plan: dict[str, Any], folders: list[Path], work: Path) -> Manifest:
+    """Write samples.parquet and skipped.tsv of these shards, those of variant 0 first, into `work`; return the manifest.
 
-    Raises UserError if no image is readable, or if images changed between variants.
+    Raises UserError if images changed between variants, or too many are unreadable.
     """
-    remove_unfinished(config.out / SHARDS)  # left by workers that died
-    folders = sorted((config.out / SHARDS).iterdir())
     samples, skipped = _read_index(folders)
-    if not len(samples):
-        shutil.rmtree(config.out / SHARDS)
-        first = next(iter(skipped.values()))
-        raise UserError(
-            f"image folder {config.images}: none of {len(skipped)} images is readable; first: {first['file_name']}: {first['reason']}"
-        )
-    _require_same_images(config, samples, skipped)
-    with atomic_file(config.out / SAMPLES) as temporary:
+    unreadable = [(entry["file_name"], entry["reason"]) for entry in skipped.values()]
+    config.tolerance.require(unreadable, len(selection.samples), f"image folder {config.images}")
+    _require_same_images(config, samples)
+    with atomic_file(work / SAMPLES) as temporary:
         pq.write_table(samples, temporary, compression="zstd")
-    _write_skipped(config.out / SKIPPED, skipped)
-    rows = zip(*(samples[name].to_pylist() for name in ("image_id", "variant", "bytes", "crc32")), strict=True)
-    manifest = Manifest(
+    _write_skipped(work / SKIPPED, skipped)
+    digests = content_digests(
+        zip(*(samples[name].to_pylist() for name in ("image_id", "variant", "bytes", "crc32")), strict=True)
+    )
+    return Manifest(
         **plan,
         seed=config.seed,
         num_variants=config.variants,
@@ -54,14 +49,11 @@ def gather(config: BuildConfig, selection: Selection, plan: dict[str, Any], writ
         counts={**selection.counts, "images_skipped": len(skipped)},
         licenses={str(id): name for id, name in selection.licenses.items()},
         skipped=list(skipped.values()),
-        digest=content_digest(rows),
-        samples_file=file_facts(config.out / SAMPLES),
+        digest=digests[-1],
+        digests=digests,
+        samples_file=file_facts(work / SAMPLES),
         shards=[shard_facts(folder, variant=int(folder.name[1:4])) for folder in folders],
     )
-    if write_card:
-        write_card(config.out, manifest)
-    write_atomic(config.out / MANIFEST, manifest.to_json())
-    return manifest
 
 
 def _read_index(folders: list[Path]) -> tuple[pa.Table, Skipped]:
@@ -76,13 +68,14 @@ def _write_skipped(path: Path, skipped: Skipped) -> None:
     write_atomic(path, "\n".join(lines) + "\n")
 
 
-def _require_same_images(config: BuildConfig, samples: pa.Table, skipped: Skipped) -> None:
-    """Check that all variants have the same images: one may have become readable or unreadable between two runs."""
-    images = [set(samples.filter(pc.field("variant") == v)["image_id"].to_pylist()) for v in range(config.variants)]
-    if changed := set.union(*images) - set.intersection(*images):
-        image_id = min(changed)
-        reason = skipped[image_id]["reason"] if image_id in skipped else "unknown"
-        raise UserError(
-            f"image folder {config.images}: image {image_id} is readable for some variants but not for others ({reason}); restore "
-            f"the image, delete {config.out} and rebuild the records"
-        )
+def _require_same_images(config: BuildConfig, samples: pa.Table) -> None:
+    """Check that all variants were made from the same images, in the same order."""
+    variants = [samples.filter(pc.field("variant") == v).select(["image_id", "pixels"]) for v in range(config.variants)]
+    for number, variant in enumerate(variants):
+        if not variant.equals(variants[0]):
+            pairs = zip(variant.to_pylist(), variants[0].to_pylist(), strict=False)
+            changed = next((row["image_id"] for row, first in pairs if row != first), None)
+            raise UserError(
+                f"{config.out}: variant {number} was made from other images than variant 0"
+                f"{f'; the first is image {changed}' if changed is not None else ''}; delete the folder and rebuild the records"
+            )

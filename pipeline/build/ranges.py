@@ -1,69 +1,91 @@
 """Divide a build into ranges of images and run them in workers."""
 
+import itertools
 import re
-import shutil
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import joblib
 import numpy as np
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from pipeline.build.config import BuildConfig
-from pipeline.build.worker import Range, build_range, shard_name
+from pipeline.build.shards import Shards, shard_name
+from pipeline.build.worker import Range, build_range
 from pipeline.datasets.selection import Sample
 from pipeline.errors import UserError
-from pipeline.files import remove_unfinished
+from pipeline.processes import num_workers
 from pipeline.progress import progress_bar
-from pipeline.records.manifest import SHARDS
-from pipeline.records.reader import shard_faults
+from pipeline.records.manifest import SkippedImage
 
 IMAGES_PER_SHARD = 256
 MAX_SHARDS = 64
 
 
-def plan_ranges(config: BuildConfig, samples: list[Sample]) -> list[Range]:
-    """Return the ranges that lack a shard. Reads existing shards completely and deletes damaged ones."""
+def divide(config: BuildConfig, samples: list[Sample]) -> list[list[Sample]]:
+    """Return the ranges of a build: consecutive samples, as many ranges as shards per variant."""
     default = min(MAX_SHARDS, -(-len(samples) // IMAGES_PER_SHARD))
     num_ranges = min(config.shards or default, len(samples))
     bounds = np.linspace(0, len(samples), num_ranges + 1).round().astype(int)
-    ranges = []
-    for number in range(num_ranges):
-        missing = []
-        for variant in range(config.variants):
-            folder = config.out / SHARDS / shard_name(variant, number)
-            if folder.exists() and shard_faults(folder, config.format):
-                shutil.rmtree(folder)
-            if not folder.exists():
-                missing.append(variant)
+    return [samples[start:end] for start, end in itertools.pairwise(bounds)]
+
+
+def build_ranges(config: BuildConfig, samples: list[Sample], shards: Shards) -> list[Path]:
+    """Build all missing shards and return the folders of all of them, those of variant 0 first.
+
+    Raises UserError if a worker is killed, an image has changed since other variants were made from it, or more images are
+    unreadable than `config` allows.
+    """
+    shards.folder.mkdir(exist_ok=True)
+    parts = divide(config, samples)
+    names = [shard_name(variant, number) for variant in range(config.variants) for number in range(len(parts))]
+    shards.require_known(set(names))
+    ranges, skipped = [], _Skipped(config, len(samples))
+    for number, part in enumerate(parts):
+        missing, made = shards.of_range(config, number, part)
+        skipped.add(made.skipped if made else [])
         if missing:
-            part = samples[bounds[number] : bounds[number + 1]]
-            ranges.append(Range(number=number, samples=part, variants=missing))
-    return ranges
+            ranges.append(Range(number=number, samples=part, variants=missing, made=made, plan=shards.plan))
+    _run(config, ranges, shards.folder, total=len(samples) * config.variants, skipped=skipped)
+    return [path for name in names if (path := shards.find(name)) is not None]
 
 
-def build_ranges(config: BuildConfig, samples: list[Sample]) -> None:
-    """Build all missing shards. Raises UserError if a worker is killed or `config.strict` finds an unreadable image."""
-    shards = config.out / SHARDS
-    shards.mkdir(exist_ok=True)
-    remove_unfinished(shards)
-    ranges = plan_ranges(config, samples)
-    total = len(samples) * config.variants
+class _Skipped:
+    """The unreadable images. Stops the build as soon as there are too many, such as with a wrong image folder."""
+
+    def __init__(self, config: BuildConfig, num_images: int) -> None:
+        self._config, self._num_images = config, num_images
+        self._entries: dict[int, SkippedImage] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, entries: list[SkippedImage]) -> None:
+        """Count the skipped images of a range; an image counts once. Raises UserError for too many."""
+        self._entries |= {entry["image_id"]: entry for entry in entries}
+        unreadable = [(entry["file_name"], entry["reason"]) for entry in self._entries.values()]
+        self._config.tolerance.require(unreadable, self._num_images, f"image folder {self._config.images}")
+
+
+def _run(config: BuildConfig, ranges: list[Range], folder: Path, *, total: int, skipped: _Skipped) -> None:
+    """Build ranges in workers, with a progress bar over all `total` samples."""
     done = total - sum(len(part.samples) * len(part.variants) for part in ranges)
     # The workers of a cluster have other working directories.
     absolute = replace(config, images=config.images.resolve(), out=config.out.resolve())
-    work = (joblib.delayed(build_range)(absolute, part, shards.resolve()) for part in ranges)
-    parallel = joblib.Parallel(n_jobs=config.jobs, return_as="generator_unordered", pre_dispatch="2*n_jobs")
-    num_images = num_skipped = num_bytes = 0
+    work = (joblib.delayed(build_range)(absolute, part, folder.resolve()) for part in ranges)
+    jobs = num_workers(config.jobs, len(ranges), "range of images") if config.backend == "loky" else config.jobs
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="2*n_jobs")
+    num_images = num_bytes = 0
     start_s = time.monotonic()
     try:
         with progress_bar(total=total, initial=done, desc="building", unit="sample") as progress:
             for built in parallel(work):
                 num_images += built.num_images
-                num_skipped += built.num_skipped
                 num_bytes += built.num_bytes
+                skipped.add(built.skipped)
                 seconds = time.monotonic() - start_s
-                rates = f"{num_images / seconds:.0f} images/s, {num_bytes / seconds / 1e6:.1f} MB/s, {num_skipped} skipped"
+                rates = f"{num_images / seconds:.0f} images/s, {num_bytes / seconds / 1e6:.1f} MB/s, {len(skipped)} skipped"
                 progress.set_postfix_str(rates, refresh=False)
                 progress.update(built.num_samples)
     except TerminatedWorkerError as error:

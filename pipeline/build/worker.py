@@ -14,10 +14,12 @@ import pyarrow as pa
 
 from pipeline.build import measures
 from pipeline.build.config import BuildConfig
+from pipeline.build.shards import Made, shard_name
 from pipeline.datasets.selection import Sample
 from pipeline.errors import UserError
 from pipeline.images import UnreadableImage, read_image
 from pipeline.records.codec import Row
+from pipeline.records.manifest import SkippedImage
 from pipeline.samples import masks
 from pipeline.samples.augment import Crop, Transform, apply_transform, plan_transform
 from pipeline.samples.targets import render_targets
@@ -44,16 +46,16 @@ SAMPLES_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """A unit of work: consecutive samples, and the variants whose shard is missing."""
+    """A unit of work: consecutive samples, and the variants whose shard is missing.
+
+    made: what the shards of other variants were made from; None if there are none. plan: see `Shards`.
+    """
 
     number: int
     samples: list[Sample]
     variants: list[int]
-
-
-def shard_name(variant: int, number: int) -> str:
-    """Return the folder name of a shard, such as v000-s00000."""
-    return f"v{variant:03d}-s{number:05d}"
+    made: Made | None = None
+    plan: str = ""
 
 
 class Built(NamedTuple):
@@ -61,42 +63,57 @@ class Built(NamedTuple):
 
     num_images: int
     num_samples: int
-    num_skipped: int
     num_bytes: int
+    skipped: list[SkippedImage]
 
 
 def build_range(config: BuildConfig, part: Range, folder: Path) -> Built:
     """Make the rows of a range and publish its missing shards in `folder`. Decodes each image once.
 
-    Raises UserError for an unreadable image if `config.strict`.
+    Raises UserError for an unreadable image if `config.strict`, and for an image that is not the one that the shards of other
+    variants were made from.
     """
     from pipeline.records.writer import ShardWriter  # loads mindspore
 
     cv2.setNumThreads(1)
     page_bytes = config.format.page_bytes
     writers = {v: ShardWriter(folder / shard_name(v, part.number), page_bytes=page_bytes) for v in part.variants}
-    skipped, num_bytes = [], 0
+    skipped: list[SkippedImage] = list(part.made.skipped) if part.made else []
+    num_bytes = 0
     try:
         for sample in part.samples:
+            if part.made and sample.image_id not in part.made.pixels:
+                continue  # it was unreadable
             try:
                 image, ignore = read_sample(config, sample)
             except UnreadableImage as error:
+                if part.made:
+                    raise _changed(config, sample, str(error)) from error
                 if config.strict:
                     raise UserError(f"image {config.images / sample.file_name}: {error} (--strict stops here)") from error
                 skipped.append({"image_id": sample.image_id, "file_name": sample.file_name, "reason": str(error)})
                 continue
             shared = measures.of_image(sample, image)
+            if part.made and shared["pixels"] != part.made.pixels[sample.image_id]:
+                raise _changed(config, sample, "its pixels are different")
             for variant, writer in writers.items():
                 row, entry = make_row(config, sample, image, ignore, variant)
                 writer.write(row, {**shared, **entry, "shard": writer.folder.name})
                 num_bytes += entry["bytes"]
-        schema = SAMPLES_SCHEMA.with_metadata({"skipped": json.dumps(skipped)})
+        schema = SAMPLES_SCHEMA.with_metadata({"skipped": json.dumps(skipped), "plan": part.plan})
         for writer in writers.values():
             writer.publish(schema)
     finally:
         for writer in writers.values():
             writer.discard()
-    return Built(len(part.samples), len(part.samples) * len(part.variants), len(skipped), num_bytes)
+    return Built(len(part.samples), len(part.samples) * len(part.variants), num_bytes, skipped)
+
+
+def _changed(config: BuildConfig, sample: Sample, reason: str) -> UserError:
+    return UserError(
+        f"image {config.images / sample.file_name}: {reason}, but it was readable and the same when shards of other variants were "
+        f"made from it; restore the image, then run the same command again"
+    )
 
 
 def read_sample(config: BuildConfig, sample: Sample, timed: Timed = untimed) -> tuple[np.ndarray, np.ndarray | None]:

@@ -1,15 +1,19 @@
 """The files of a record set, its manifest, and checks that all files are present.
 
 A record set consists of manifest.json (written last), samples.parquet (one row per sample), shards/v000-s00000/ with
-part.mindrecord, part.mindrecord.db and rows.parquet, and the data card: CARD.md, croissant.json, pictures/.
+part.mindrecord, part.mindrecord.db and rows.parquet, and the data card: CARD.md, croissant.json, pictures/. While variants are
+added, the folder growing/ holds the new files; the set stays complete.
 """
 
 import functools
 import hashlib
+import itertools
 import json
+import operator
+import re
 import struct
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
@@ -29,6 +33,10 @@ SHARDS = "shards"
 ADVICE = "choose the --out folder of a `python -m pipeline build`"
 SHARD_FILE = "part.mindrecord"
 SHARD_ROWS = "rows.parquet"
+GROWING = "growing"  # only while variants are added
+MAX_VARIANTS = 1_000
+# What file managers, NFS and file systems put into folders.
+_LITTER = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\.directory|\._.*|\.nfs.*|\.fuse_hidden.*|@eaDir|lost\+found")
 
 
 FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]  # no path leaves its folder
@@ -83,8 +91,9 @@ class Manifest:
     """The contents of manifest.json.
 
     config: options of `build` that determine the samples. skeleton: fields of `Skeleton`. counts: images and people by selection
-    rule, see `count_rules`. licenses: name by id. digest: `content_digest` of all samples. samples_file: size and SHA-256 of
-    samples.parquet. shards: in the order in which samples are numbered, variant 0 first.
+    rule, see `count_rules`. licenses: name by id. digest: of all samples. digests: of the samples of the first 1, 2, … variants, see
+    `content_digests`; empty in sets of older builders. samples_file: size and SHA-256 of samples.parquet. shards: in the order in
+    which samples are numbered, variant 0 first.
     """
 
     schema_version: int
@@ -92,7 +101,7 @@ class Manifest:
     config: dict[str, Any]
     skeleton: dict[str, Any]
     seed: Count
-    num_variants: Annotated[int, Meta(ge=1, le=1_000)]
+    num_variants: Annotated[int, Meta(ge=1, le=MAX_VARIANTS)]
     num_images: Count
     num_samples: Count
     sources: Sources
@@ -102,6 +111,7 @@ class Manifest:
     digest: Sha256
     samples_file: FileFacts
     shards: list[Shard]
+    digests: list[Sha256] = field(default_factory=list)
 
     @functools.cached_property
     def format(self) -> RecordFormat:
@@ -114,6 +124,21 @@ class Manifest:
             "skeleton": asdict(Skeleton.from_dict(self.skeleton)),
         }
         return convert(row_format, RecordFormat, "config")
+
+    def as_before(self, digest: str) -> "Manifest | None":
+        """Return the manifest of the set with this digest that this one has grown from; None if it has not grown from it."""
+        if digest not in self.digests:
+            return None
+        num_variants = self.digests.index(digest) + 1
+        return replace(
+            self,
+            config={**self.config, "variants": num_variants},
+            num_variants=num_variants,
+            num_samples=self.num_images * num_variants,
+            digest=digest,
+            digests=self.digests[:num_variants],
+            shards=[shard for shard in self.shards if shard.variant < num_variants],
+        )
 
     def to_json(self) -> str:
         """Serialize the manifest with a checksum of all other fields, which reveals damage and edits."""
@@ -184,9 +209,9 @@ def _checksum(fields: dict[str, Any]) -> str:
 def check_files(records: Path, manifest: Manifest, *, hashes: bool) -> list[str]:
     """List files that are missing, changed or unknown, one line each; empty if there are none.
 
-    Always compares sizes; compares SHA-256 only with `hashes`, which reads every file.
+    Always compares sizes; compares SHA-256 only with `hashes`, which reads every file. Ignores the files of file managers.
     """
-    expected = {SAMPLES: manifest.samples_file}
+    expected = {str(index_path(records, manifest).relative_to(records)): manifest.samples_file}
     for shard in manifest.shards:
         expected |= {f"{SHARDS}/{shard.name}/{name}": facts for name, facts in shard.files.items()}
     faults = []
@@ -198,14 +223,45 @@ def check_files(records: Path, manifest: Manifest, *, hashes: bool) -> list[str]
             faults.append(f"{name}: {path.stat().st_size} bytes, expected {facts['bytes']}")
         elif hashes and file_facts(path) != facts:
             faults.append(f"{name}: SHA-256 does not match the manifest")
-    present = (path for path in (Path(records) / SHARDS).rglob("*") if path.is_file())
-    unknown = sorted(str(path.relative_to(records)) for path in present if str(path.relative_to(records)) not in expected)
-    return faults + [f"{name}: not in the manifest" for name in unknown]
+    return faults + [f"{name}: {UNKNOWN}" for name in _unknown_files(Path(records), manifest)]
 
 
-def content_digest(rows: Iterable[tuple[int, int, int, int]]) -> str:
-    """Return the SHA-256 of (image_id, variant, bytes, crc32) of all rows in order; record sets with equal rows have equal digests."""
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(struct.pack("<qiqq", *row))
-    return digest.hexdigest()
+UNKNOWN = "not in the manifest"  # how a fault ends that harms nothing but is not part of the set
+
+
+def index_path(records: Path, manifest: Manifest) -> Path:
+    """Return the path of samples.parquet. If a build that added variants was killed at its very end, it has not been moved yet."""
+    paths = [Path(records) / SAMPLES, Path(records) / GROWING / SAMPLES]
+    return next((path for path in paths if path.is_file() and path.stat().st_size == manifest.samples_file["bytes"]), paths[0])
+
+
+def contents(folder: Path) -> list[Path]:
+    """Return what is in a folder, sorted, without the files of file managers; nothing if there is no such folder."""
+    return sorted(path for path in folder.iterdir() if not _LITTER.fullmatch(path.name)) if folder.is_dir() else []
+
+
+def _unknown_files(records: Path, manifest: Manifest) -> Iterator[str]:
+    """Yield the paths in the folder of shards that are not part of the set, nor of variants that are being added."""
+    files = {shard.name: shard.files for shard in manifest.shards}
+    is_growing = (records / GROWING).is_dir()
+    for path in contents(records / SHARDS):
+        if path.name in files and path.is_dir():
+            yield from (f"{SHARDS}/{path.name}/{inner.name}" for inner in contents(path) if inner.name not in files[path.name])
+        elif not (is_growing and (match := SHARD_NAME.fullmatch(path.name)) and int(match[1]) >= manifest.num_variants):
+            yield f"{SHARDS}/{path.name}"
+
+
+SHARD_NAME = re.compile(r"v(\d{3})-s(\d{5})")
+
+
+def content_digests(rows: Iterable[tuple[int, int, int, int]]) -> list[str]:
+    """Return the SHA-256 of (image_id, variant, bytes, crc32) of the rows of the first 1, 2, … variants, in order.
+
+    rows: those of variant 0 first. Record sets with equal rows have equal digests.
+    """
+    digest, digests = hashlib.sha256(), []
+    for _, variant in itertools.groupby(rows, key=operator.itemgetter(1)):
+        for row in variant:
+            digest.update(struct.pack("<qiqq", *row))
+        digests.append(digest.hexdigest())
+    return digests

@@ -6,11 +6,22 @@ import joblib
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.processes import local_workers
+from pipeline.processes import local_workers, num_workers
 from pipeline.progress import progress_bar
 from pipeline.records.codec import RecordFormat
 from pipeline.records.config import VerifyConfig
-from pipeline.records.manifest import MANIFEST, SAMPLES, SHARD_ROWS, SHARDS, Manifest, check_files, content_digest, read_manifest
+from pipeline.records.manifest import (
+    MANIFEST,
+    SAMPLES,
+    SHARD_ROWS,
+    SHARDS,
+    UNKNOWN,
+    Manifest,
+    check_files,
+    content_digests,
+    index_path,
+    read_manifest,
+)
 from pipeline.records.reader import shard_faults
 from pipeline.wording import counted
 
@@ -19,24 +30,30 @@ def run(config: VerifyConfig) -> int:
     """Run `verify`. Raises UserError unless the folder is a complete record set."""
     manifest = read_manifest(config.records)
     faults = check_files(config.records, manifest, hashes=True)
-    folders = [config.records / SHARDS / shard.name for shard in manifest.shards]
+    folders = [folder for shard in manifest.shards if (folder := config.records / SHARDS / shard.name).is_dir()]
     check = joblib.delayed(_check_shard)
     with local_workers(), progress_bar(total=manifest.num_samples, desc="verifying", unit="sample") as progress:
-        parallel = joblib.Parallel(n_jobs=config.jobs, return_as="generator")
-        for found, num_rows in parallel(check(folder, manifest.format) for folder in folders if folder.is_dir()):
+        parallel = joblib.Parallel(n_jobs=num_workers(config.jobs, len(folders), "shard"), return_as="generator")
+        for found, num_rows in parallel(check(folder, manifest.format) for folder in folders):
             faults += found
             progress.update(num_rows)
     faults += _index_faults(config.records, manifest)
     for fault in faults:
         print(f"FAULT {fault}")
     if faults:
-        print(f"{config.records}: {counted(len(faults), 'fault')}; delete the folder and rebuild the records")
+        print(f"{config.records}: {counted(len(faults), 'fault')}; {_advice(faults)}")
         return 1
     print(
         f"{config.records}: no faults in {counted(manifest.num_samples, 'sample')} and {counted(len(manifest.shards), 'shard')}, "
         f"digest {manifest.digest[:16]}"
     )
     return 0
+
+
+def _advice(faults: list[str]) -> str:
+    if all(fault.endswith(UNKNOWN) for fault in faults):
+        return "the records themselves are intact; move what is not part of them out of the folder"
+    return "restore these files from a copy, or delete the folder and rebuild the records"
 
 
 def _check_shard(folder: Path, row_format: RecordFormat) -> tuple[list[str], int]:
@@ -49,11 +66,12 @@ def _index_faults(folder: Path, manifest: Manifest) -> list[str]:
     """List the faults of samples.parquet and of the numbers in the manifest."""
     faults = []
     try:
-        index = pq.read_table(folder / SAMPLES)
+        index = pq.read_table(index_path(folder, manifest))
         tables = [pq.read_table(folder / SHARDS / shard.name / SHARD_ROWS) for shard in manifest.shards]
         names = ("image_id", "variant", "bytes", "crc32")
         rows = zip(*(index[name].to_pylist() for name in names), strict=True)
-        if content_digest(rows) != manifest.digest:
+        digests = content_digests(rows)
+        if digests[-1:] != [manifest.digest] or manifest.digests not in ([], digests):
             faults.append(f"{SAMPLES}: digest of its rows does not match the manifest")
         if not pa.concat_tables([table.replace_schema_metadata() for table in tables]).equals(index.replace_schema_metadata()):
             faults.append(f"{SAMPLES}: rows differ from those of the shards")

@@ -55,6 +55,6 @@ def test_bench_build_times_the_stages_of_the_builder(people, annotations, tmp_pa
 
 @pytest.mark.slow
 def test_bench_plan_watches_a_real_build(capsys):
-    assert bench_plan.run(BenchPlanConfig(num_images=60, num_people=120, seconds=0.5)) == 0
+    assert bench_plan.run(BenchPlanConfig(num_images=600, num_people=1200, seconds=0.5)) == 0
     parent, worker = map(float, re.findall(r"([\d.]+) GB", capsys.readouterr().out))
     assert 0.05 < parent < 3 and 0.05 < worker < 1

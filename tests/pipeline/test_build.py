@@ -27,6 +27,7 @@ from pipeline.records.manifest import MANIFEST, check_files, count_rules, read_m
 from pipeline.records.verify import VerifyConfig
 from pipeline.samples.config import AugmentConfig
 from pipeline.samples.targets import TargetConfig
+from pipeline.tolerance import Tolerance
 
 
 def test_a_record_set_matches_its_manifest(records, annotations):
@@ -91,32 +92,6 @@ def test_adding_variants_gives_the_bytes_of_a_new_build(records, people, tmp_pat
     assert (tmp_path / "grown/shards/v000-s00000/part.mindrecord").stat().st_mtime_ns == before, "existing shards are kept"
     with pytest.raises(UserError, match="variants: was 3, now 2"):
         build(build_config(people, tmp_path / "grown", variants=2))
-
-
-@pytest.mark.slow
-def test_adding_variants_resumes_after_a_kill(records, people, tmp_path):
-    shutil.copytree(records, tmp_path / "grown")
-    config = build_config(people, tmp_path / "grown", variants=5)
-    process = subprocess.Popen([*PIPELINE, *words_of(config)], start_new_session=True, stdout=subprocess.DEVNULL)
-    while (config.out / MANIFEST).exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    with pytest.raises(UserError, match="unfinished build"):
-        read_manifest(config.out)
-    assert build(config) == 0
-    build(build_config(people, tmp_path / "whole", variants=5))
-    assert tree(config.out) == tree(tmp_path / "whole")
-
-
-def test_an_image_that_is_missing_when_variants_are_added_is_an_error(records, people, tmp_path):
-    shutil.copytree(records, tmp_path / "grown")
-    shutil.copytree(people, tmp_path / "people")
-    first = pq.read_table(records / "samples.parquet").to_pylist()[0]
-    (tmp_path / "people" / "train2017" / first["file_name"]).unlink()
-    with pytest.raises(UserError, match=f"image {first['image_id']} is readable for some variants.*No such file"):
-        build(build_config(tmp_path / "people", tmp_path / "grown", variants=3))
 
 
 @pytest.mark.parametrize(
@@ -272,7 +247,7 @@ def test_an_unreadable_image_is_skipped_and_listed(records, people, tmp_path, ki
     with pytest.raises(UserError, match=f"{victim}: .*{reason}"):
         build(build_config(tmp_path / "people", tmp_path / "strict", strict=True, shards=1))
     assert not (tmp_path / "strict").exists()
-    build(build_config(tmp_path / "people", tmp_path / "set"))
+    build(build_config(tmp_path / "people", tmp_path / "set", tolerance=Tolerance(max_unreadable=0.05)))
     manifest = read_manifest(tmp_path / "set")
     assert manifest.counts["images_skipped"] == 1 and manifest.num_images == read_manifest(records).num_images - 1
     assert (tmp_path / "set" / "skipped.tsv").read_text().splitlines()[1].split("\t")[1] == victim

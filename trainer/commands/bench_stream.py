@@ -23,7 +23,7 @@ from pipeline.datasets.selection import PersonFilter, read_annotations
 from pipeline.documents import read_json
 from pipeline.errors import UserError
 from pipeline.images import UnreadableImage, read_image
-from pipeline.records.manifest import SAMPLES
+from pipeline.records.manifest import index_path
 from pipeline.samples import masks
 from pipeline.samples.targets import TargetConfig, render_targets
 from pipeline.skeletons import read_skeleton
@@ -125,7 +125,7 @@ def _measure_stream(config: BenchStreamConfig, records: Path) -> Rate:
         count += next(batches).num_samples
     wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
     batches.close()
-    sizes = pq.read_table(records / SAMPLES, columns=["bytes"])["bytes"].to_numpy()
+    sizes = pq.read_table(index_path(records, stream.manifest), columns=["bytes"])["bytes"].to_numpy()
     return Rate(num_samples=count, wall_s=wall_s, cpu_s=cpu_s, sample_bytes=sizes.mean())
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.build.worker import BUILDER_VERSION, shard_name
+from pipeline.build.shards import shard_name
+from pipeline.build.worker import BUILDER_VERSION
 from pipeline.datasets.selection import PersonFilter
 from pipeline.files import file_facts
 from pipeline.progress import progress_bar
