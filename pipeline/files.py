@@ -24,6 +24,7 @@ from pipeline.errors import UserError
 
 TEMPORARY = ".unfinished-"
 _NO_SPACE = {errno.ENOSPC: "free space", errno.EDQUOT: "free space", errno.EFBIG: "raise the limit of the file size"}
+_MIN_READ_BYTES = 1 << 16  # the size of some files is stated as 0
 _LOCK_ATTEMPTS, _LOCK_PAUSE_S = 20, 0.01
 
 
@@ -129,7 +130,7 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
     Raises OSError, whose `strerror` is the reason, without the path.
     """
     try:
-        _require_regular(os.stat(path))  # opening a device can have effects
+        require_regular(path)  # opening a device can have effects
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except ValueError as error:  # a null character in the path
         raise OSError(errno.EINVAL, str(error)) from error
@@ -138,7 +139,12 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
         _require_regular(facts)
         if facts.st_size > max_bytes:
             raise OSError(errno.EFBIG, f"{facts.st_size:,} bytes, at most {max_bytes:,} are read")
-        return file.read(max_bytes)
+        return file.read(min(max(facts.st_size + 1, _MIN_READ_BYTES), max_bytes))  # Python reserves as much memory
+
+
+def require_regular(path: Path) -> None:
+    """Raise OSError, whose `strerror` is the reason, unless the path is that of a regular file."""
+    _require_regular(os.stat(path))
 
 
 def _require_regular(facts: os.stat_result) -> None:

@@ -285,3 +285,9 @@ def test_a_file_in_place_of_a_folder_is_called_a_file(tmp_path):
     for name, problem in (("file", "is a file, not a folder"), ("absent", "no such folder")):
         with pytest.raises(UserError, match=f"image folder {tmp_path / name}: {problem}"):
             require_folder(tmp_path / name, "image folder")
+
+
+def test_a_large_limit_takes_no_memory(tmp_path):
+    (tmp_path / "file").write_bytes(b"text")
+    assert files.read_regular(tmp_path / "file", 1 << 50) == b"text"
+    assert files.read_regular(Path("/proc/self/status"), 1 << 50).startswith(b"Name:")  # its size is stated as 0
