@@ -48,6 +48,7 @@ class State:
     Continues from the newest complete checkpoint in --out if the run is resumed; otherwise starts with pretrained or random
     weights. Raises UserError, naming the file, for weights of another network, skeleton or run.
 
+    manifest: of the record set with the variants that the run started with; more may have been added since.
     notes: lines that the command reports to its user.
     log_tensors: open log interval of the checkpoint, for `TrainingLog`; empty for a new run.
     """
@@ -99,6 +100,13 @@ class State:
         """Load a checkpoint of this run. Of its tensors only those of the log are kept: the others are in the parameters now."""
         path, info, tensors, faults = found
         self.notes += [f"skipped {fault}" for fault in faults]
+        before = self.manifest.as_before(info.records_digest)
+        if before is not None and before.num_variants < self.manifest.num_variants:
+            self.notes.append(
+                f"the records have {self.manifest.num_variants} variants now; this run continues with the first "
+                f"{before.num_variants}, with which it started"
+            )
+            self.manifest = before
         _refuse_other_run(path, info, self._info())
         if info.position > self.manifest.num_images:
             raise UserError(f"checkpoint {path}: position is {info.position}, an epoch has {self.manifest.num_images} samples")

@@ -58,6 +58,7 @@ class Training:
     def __init__(self, config: TrainConfig, stream: Stream, world: World, device: str) -> None:
         self.config, self.stream, self.world, self.device = config, stream, world, device
         self.state = State(config, stream.manifest, world)
+        stream.manifest = self.state.manifest  # with the variants that the run started with
         self.unfolds = device == "CPU" and config.unfolds
         if self.unfolds:
             unfold(self.state.network)
