@@ -6,6 +6,7 @@ import tyro
 
 from evaluator.decoding import DecodeConfig
 from evaluator.inference.config import InferConfig
+from pipeline.tolerance import Tolerance
 from trainer.device import DeviceConfig
 
 ACCELERATOR_BATCH_SIZE = 8
@@ -29,12 +30,7 @@ Pictures = Annotated[int, tyro.conf.arg(help="Number of best and of worst images
 DrawMinScore = Annotated[
     float, tyro.conf.arg(help="Draw only predicted people with at least this score. results.json always lists all of them.")
 ]
-AllowUnreadable = Annotated[
-    bool,
-    tyro.conf.arg(
-        help="Exit with 0 even if some images cannot be read. They are listed, and are scored as images without predictions."
-    ),
-]
+Unreadable = Annotated[Tolerance, tyro.conf.arg(name="")]
 
 
 def require_batch_size(batch_size: int | None) -> None:

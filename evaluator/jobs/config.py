@@ -9,7 +9,6 @@ import tyro
 from evaluator.decoding import DecodeConfig
 from evaluator.inference.config import InferConfig
 from evaluator.options import (
-    AllowUnreadable,
     BatchSize,
     Decoding,
     Device,
@@ -17,8 +16,10 @@ from evaluator.options import (
     Inference,
     MaxImages,
     Pictures,
+    Unreadable,
     require_batch_size,
 )
+from pipeline.tolerance import Tolerance
 from trainer.device import DeviceConfig
 
 Metric = Literal["AP", "AP .5", "AP .75", "AP (M)", "AP (L)", "AR", "AR .5", "AR .75", "AR (M)", "AR (L)"]
@@ -34,7 +35,7 @@ class RunConfig:
 
     With --fields instead of --checkpoint, the command decodes and scores stored fields; it needs no network and no images.
     To continue a run that was stopped or killed, repeat the command. Until the run is complete, its results are in
-    OUT.unfinished. To share the work between machines, give each one a --shard, from 1/4 to 4/4, and a separate --out;
+    OUT.unfinished, or in OUT if that folder existed before. To share the work between machines, give each one a --shard, from 1/4 to 4/4, and a separate --out;
     then `merge` combines the outputs.
     """
 
@@ -56,7 +57,7 @@ class RunConfig:
     batch_size: BatchSize = None
     pictures: Pictures = 8
     draw_min_score: DrawMinScore = 1.0
-    allow_unreadable: AllowUnreadable = False
+    tolerance: Unreadable = field(default_factory=Tolerance)
     device: Device = field(default_factory=DeviceConfig)
     inference: Inference = field(default_factory=InferConfig)
     decoding: Decoding = field(default_factory=DecodeConfig)
@@ -110,7 +111,7 @@ class MergeConfig:
     """Folder of the images; only needed to draw pictures."""
     pictures: Pictures = 8
     draw_min_score: DrawMinScore = 1.0
-    allow_unreadable: AllowUnreadable = False
+    tolerance: Unreadable = field(default_factory=Tolerance)
 
     def __post_init__(self) -> None:
         if not self.parts:
@@ -149,6 +150,7 @@ class WatchConfig:
     max_images: MaxImages = None
     batch_size: BatchSize = None
     pictures: Pictures = 8
+    tolerance: Unreadable = field(default_factory=Tolerance)
     device: Device = field(default_factory=DeviceConfig)
     inference: Inference = field(default_factory=InferConfig)
     decoding: Decoding = field(default_factory=DecodeConfig)
@@ -172,7 +174,7 @@ class WatchConfig:
             max_images=self.max_images,
             batch_size=self.batch_size,
             pictures=self.pictures,
-            allow_unreadable=True,
+            tolerance=self.tolerance,
             device=self.device,
             inference=self.inference,
             decoding=self.decoding,

@@ -1,9 +1,12 @@
 """Loading the network of a checkpoint for `run` and `predict`. Imports MindSpore only when called."""
 
 from pathlib import Path
+from typing import Any
 
 from evaluator.inference.config import InferConfig
 from evaluator.inference.protocols import CheckpointNetwork
+from pipeline.errors import UserError
+from pipeline.files import file_facts
 from trainer.device import DeviceConfig, choose_device
 
 
@@ -20,3 +23,19 @@ def load_checkpoint(checkpoint: Path, device: DeviceConfig, inference: InferConf
         print(note, flush=True)
     print(f"checkpoint {network.path}: step {network.info.step:,}, epoch {network.info.epoch}", flush=True)
     return network, name
+
+
+def origin_of(network: CheckpointNetwork, device: str, options: DeviceConfig) -> dict[str, Any]:
+    """Return what identifies the arithmetic of a network: its file, and the device. Raises UserError if the file is gone."""
+    origin = {"checkpoint": sha256(network.path, "checkpoint"), "step": network.info.step, "device": device}
+    if device == "Ascend":  # HF32 is another arithmetic, which a CPU does not have
+        origin["hf32"] = options.hf32
+    return origin
+
+
+def sha256(path: Path, what: str) -> str:
+    """Return the SHA-256 of a file. Raises UserError, which begins with `what`, if the file cannot be read."""
+    try:
+        return file_facts(path)["sha256"]
+    except OSError as error:
+        raise UserError(f"{what} {path}: {error.strerror}") from error

@@ -19,7 +19,8 @@ from pipeline.files import write_json
 from pipeline.folders import new_folder
 from pipeline.images import read_image
 from pipeline.skeleton import Skeleton
-from pipeline.wording import counted
+from pipeline.tolerance import Tolerance
+from pipeline.wording import counted, printable
 
 MAX_LISTED = 20
 UNREADABLE_SCORED = "scored as images without predictions; metrics.json lists all of them"
@@ -70,7 +71,7 @@ def publish(outcome: Outcome, config: RunConfig | MergeConfig, identity: dict[st
         save_config(config, folder / "config.yaml")
         num_pictures = _write_pictures(outcome, config, folder / "pictures")
     _print_summary(outcome, config, num_pictures, speed_line)
-    return report_unreadable(_unreadable_names(outcome), UNREADABLE_SCORED, allowed=config.allow_unreadable)
+    return report_unreadable(_unreadable_names(outcome), UNREADABLE_SCORED, config.tolerance, len(outcome.images))
 
 
 def _unreadable_names(outcome: Outcome) -> dict[str, str]:
@@ -128,15 +129,23 @@ def _print_summary(outcome: Outcome, config: RunConfig | MergeConfig, num_pictur
         print(f"wrote {counted(num_pictures, 'picture')} to {config.out / 'pictures'}: prediction left, ground truth right")
 
 
-def report_unreadable(unreadable: dict[str, str], consequence: str, *, allowed: bool) -> int:
-    """Print the images that could not be read, at most MAX_LISTED, and return the exit code.
+def report_unreadable(
+    unreadable: dict[str, str], consequence: str, tolerance: Tolerance, num_images: int, num_unreadable: int | None = None
+) -> int:
+    """Print the images that could not be read, at most MAX_LISTED, and return the exit code: 1 if they are too many.
 
-    consequence: what happens to these images, such as "skipped".
+    unreadable: reasons by file name. consequence: what happens to these images, such as "skipped". num_images: of all images.
+    num_unreadable: if it is not one per file.
     """
+    if not unreadable:
+        return 0
+    count = len(unreadable) if num_unreadable is None else num_unreadable
     for name, reason in list(unreadable.items())[:MAX_LISTED]:
-        print(f"unreadable image {name}: {reason}", file=sys.stderr)
+        print(f"unreadable image {printable(name)}: {printable(reason)}", file=sys.stderr)
     if len(unreadable) > MAX_LISTED:
         print(f"… and {len(unreadable) - MAX_LISTED} more", file=sys.stderr)
-    if unreadable:
-        print(f"{counted(len(unreadable), 'image')} could not be read ({consequence})", file=sys.stderr)
-    return 0 if allowed or not unreadable else 1
+    print(f"{counted(count, 'image')} could not be read ({consequence})", file=sys.stderr)
+    if tolerance.allows(count, num_images):
+        return 0
+    print(f"error: {tolerance.explain(count, num_images, next(iter(unreadable.items())), 'images')}", file=sys.stderr)
+    return 1

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from evaluator.inference.stored_fields import StoredFields, decode_stored
 from evaluator.inference.streaming import Stream
 from evaluator.jobs import outcome
 from evaluator.jobs.config import RunConfig
-from evaluator.jobs.loading import load_checkpoint
+from evaluator.jobs.loading import load_checkpoint, origin_of, sha256
 from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, Unfinished, differences
 from evaluator.jobs.results_version import RESULTS_VERSION
 from evaluator.metrics.coco_eval import Evaluation
@@ -49,19 +48,9 @@ def run(config: RunConfig) -> int:
         require_folder(config.images, "image folder")
     if config.checkpoint is None:
         assert config.fields is not None, "RunConfig requires one of the two"
-        return evaluate_source(config, None, {"fields": _sha256(config.fields, "fields")})
+        return evaluate_source(config, None, {"fields": sha256(config.fields, "fields")})
     network, device = load_checkpoint(config.checkpoint, config.device, config.inference)
-    origin = {"checkpoint": _sha256(network.path, "checkpoint"), "step": network.info.step, "device": device}
-    if device == "Ascend":  # HF32 is another arithmetic, which a CPU does not have
-        origin["hf32"] = config.device.hf32
-    return evaluate_source(config, network, origin)
-
-
-def _sha256(path: Path, what: str) -> str:
-    try:
-        return file_facts(path)["sha256"]
-    except OSError as error:
-        raise UserError(f"{what} {path}: {error.strerror}") from error
+    return evaluate_source(config, network, origin_of(network, device, config.device))
 
 
 def evaluate_source(config: RunConfig, network: FieldNetwork | None, origin: dict[str, Any] | None = None) -> int:
@@ -169,7 +158,9 @@ def _report_complete(config: RunConfig, identity: dict[str, Any]) -> int:
     if not metrics:
         return 0
     print(Evaluation(figures=metrics["figures"], image_oks={}).summary())
-    return outcome.report_unreadable(metrics["unreadable_images"], outcome.UNREADABLE_SCORED, allowed=config.allow_unreadable)
+    return outcome.report_unreadable(
+        metrics["unreadable_images"], outcome.UNREADABLE_SCORED, config.tolerance, metrics["num_images"]
+    )
 
 
 def _drawn(options: dict[str, Any]) -> dict[str, Any]:
@@ -235,4 +226,4 @@ def _publish_shard(config: RunConfig, identity: dict[str, Any], groups: list[Gro
         f"shard {config.shard}: wrote {counted(len(ids), 'image')} to {config.out}; combine all shards with `python -m evaluator merge`"
     )
     names = {image.file_name: found.unreadable[image.id] for g in groups for image in g if image.id in found.unreadable}
-    return outcome.report_unreadable(names, "merged as images without predictions", allowed=config.allow_unreadable)
+    return outcome.report_unreadable(names, "merged as images without predictions", config.tolerance, len(ids))

@@ -8,7 +8,8 @@ import tyro
 
 from evaluator.decoding import DecodeConfig
 from evaluator.inference.config import InferConfig
-from evaluator.options import BatchSize, Decoding, Device, DrawMinScore, Inference, require_batch_size
+from evaluator.options import BatchSize, Decoding, Device, DrawMinScore, Inference, Unreadable, require_batch_size
+from pipeline.tolerance import Tolerance
 from trainer.device import DeviceConfig
 
 
@@ -17,6 +18,9 @@ class PredictConfig:
     """Find people in images and videos, draw them, and write them to one JSON file in COCO's results format.
 
     Example: python -m evaluator predict --checkpoint runs/first --out found holiday.jpg more_pictures/ dance.mp4
+
+    To continue a run that was stopped or killed, repeat the command. Until the run is complete, the people that it has found are in
+    OUT.unfinished, or in OUT if that folder existed before.
     """
 
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -29,6 +33,7 @@ class PredictConfig:
     """Also write one file per image or video frame to OUT/openpose, in the format of OpenPose's --write_json."""
     draw_min_score: DrawMinScore = 1.0
     batch_size: BatchSize = None
+    tolerance: Unreadable = field(default_factory=Tolerance)
     device: Device = field(default_factory=DeviceConfig)
     inference: Inference = field(default_factory=InferConfig)
     decoding: Decoding = field(default_factory=DecodeConfig)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.decoding import People
+from evaluator.predict.names import FRAME_DIGITS
 
 VERSION = 1.3
 EMPTY = ("face_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2d", "pose_keypoints_3d",
@@ -31,10 +32,12 @@ def to_document(people: People) -> dict[str, Any]:
     }
 
 
-def write(folder: Path, name: str, frame: int | None, people: People) -> None:
-    """Write the file of an image or video frame, named as OpenPose does.
+def write(folder: Path, name: str, frame: int | None, people: People) -> str:
+    """Write the file of an image or video frame, named as OpenPose does, and return its name.
 
     The names are NAME_keypoints.json and, for frame 12, NAME_000000000012_keypoints.json.
     """
-    stem = name if frame is None else f"{name}_{frame:012d}"
-    (folder / f"{stem}_keypoints.json").write_text(json.dumps(to_document(people)))
+    stem = name if frame is None else f"{name}_{frame:0{FRAME_DIGITS}d}"
+    file = folder / f"{stem}_keypoints.json"
+    file.write_text(json.dumps(to_document(people)))
+    return file.name

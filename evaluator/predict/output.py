@@ -17,16 +17,19 @@ from evaluator.inference.clock import Clock
 from evaluator.inference.fields import Fields, find_people_or_fail
 from evaluator.inference.protocols import FieldNetwork
 from evaluator.inference.streaming import Stream
+from evaluator.jobs.partial import Unfinished
 from evaluator.metrics.results import to_results
-from evaluator.options import choose_batch_size
 from evaluator.predict import openpose_json
 from evaluator.predict.config import PredictConfig
 from evaluator.predict.video import VideoWriter
 from pipeline.draw import write_picture
+from pipeline.files import write_json
 from pipeline.images import UnreadableImage, read_image
 from pipeline.progress import progress_bar
+from pipeline.wording import printable
 
 PERSON_CATEGORY = 1  # in COCO
+SKIPPED = "skipped.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +45,24 @@ class Picture:
     pixels: np.ndarray | None = None
 
 
-class Output:
-    """Finds people and writes the output folder. Use it as a context manager. `unreadable`: reasons by file name."""
+Item = tuple[int, Picture]
+"""A picture and its id in images.json, counted from 1."""
+Drawn = tuple[People, np.ndarray]
+"""The people of a picture and the drawing, uint8 RGB (H, W, 3)."""
 
-    def __init__(self, folder: Path, config: PredictConfig, network: FieldNetwork, device: str) -> None:
-        self.folder, self.config = folder, config
+
+class Output:
+    """Finds people and writes the output folder. Use it as a context manager.
+
+    unreadable: reasons by file name. num_unreadable: number of images and frames that could not be read.
+    work: keeps the people that were found until the folder is complete; what is in it already is not computed again.
+    """
+
+    def __init__(self, folder: Path, config: PredictConfig, network: FieldNetwork, batch_size: int, work: Unfinished) -> None:
+        self.folder, self.config, self.batch_size, self.work = folder, config, batch_size, work
         self.network, self.skeleton = AugmentedNetwork(network, config.inference), network.skeleton
-        self.batch_size = choose_batch_size(config.batch_size, device)
         self.unreadable: dict[str, str] = {}
-        self.num_images = self.num_people = self.num_drawn = 0
+        self.num_images = self.num_people = self.num_drawn = self.num_unreadable = 0
         self._ids = itertools.count(1)
         self._stack = ExitStack()
 
@@ -59,53 +71,94 @@ class Output:
         self._images = self._stack.enter_context(JsonList(self.folder / "images.json"))
         if self.config.openpose_json:
             (self.folder / "openpose").mkdir()
+        if self.work.found.people:
+            print(f"continuing: {len(self.work.found.people):,} images are done", flush=True)
         return self
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()
+        if self.unreadable:
+            skipped = [{"file_name": name, "reason": reason} for name, reason in self.unreadable.items()]
+            write_json(self.folder / SKIPPED, skipped)
+
+    def skip(self, file: Path, reason: str, num_images: int = 1) -> None:
+        """Note that a file, or a number of frames of a video, cannot be read."""
+        self.unreadable[printable(str(file))] = reason
+        self.num_unreadable += num_images
 
     def add(self, pictures: Iterable[Picture], total: int | None, writer: VideoWriter | None = None) -> None:
         """Find people in image files, or in the frames of one video, whose annotated frames go to `writer`."""
-        stream = Stream(network=self.network, read=_read, work=self._draw, batch_size=self.batch_size, clock=Clock())
+        items = ((next(self._ids), picture) for picture in pictures)
         with progress_bar(total=total, desc="finding people", unit="image") as progress:
-            for group in stream.run(_groups(iter(pictures), self.batch_size)):
-                for picture, result in group:
-                    image_id = next(self._ids)
+            for group in self._find(_groups(items, self.batch_size)):
+                for (image_id, picture), result in group:
                     if isinstance(result, UnreadableImage):
-                        self.unreadable[str(picture.file)] = str(result)
+                        self.skip(picture.file, str(result))
                         continue
                     people, drawing = result
-                    self._write(image_id, picture, people, drawing.shape)
+                    self._write(image_id, picture, people, drawing)
                     if writer:
                         writer.write(drawing)
                 progress.update(len(group))
 
-    def _draw(self, picture: Picture, pixels: np.ndarray, fields: Fields) -> tuple[People, np.ndarray]:
-        people = find_people_or_fail(fields, self.skeleton, self.config.decoding, str(picture.file))
-        drawing = draw_found(pixels, people, self.skeleton, self.config.draw_min_score)
-        if picture.frame is None:
-            write_picture(self.folder / f"{picture.name}.jpg", drawing)
-        return people, drawing
+    def _find(self, groups: Iterator[list[Item]]) -> Iterator[list[tuple[Item, Drawn | UnreadableImage]]]:
+        """Yield the groups in order. A group is computed as a whole, so that a continued run has the same batches."""
+        stream = Stream(network=self.network, read=_read, work=self._compute, batch_size=self.batch_size, clock=Clock())
+        known = self.work.found.people
+        for is_known, several in itertools.groupby(groups, key=lambda group: all(image_id in known for image_id, _ in group)):
+            if is_known:
+                for group in several:
+                    yield [(item, self._drawn_again(item)) for item in group]
+                continue
+            for computed in stream.run(several):
+                self.work.append({item[0]: result[0] for item, result in computed if not isinstance(result, UnreadableImage)})
+                yield computed
 
-    def _write(self, image_id: int, picture: Picture, people: People, shape: tuple[int, ...]) -> None:
+    def _compute(self, item: Item, pixels: np.ndarray, fields: Fields) -> Drawn:
+        people = find_people_or_fail(fields, self.skeleton, self.config.decoding, str(item[1].file))
+        return people, draw_found(pixels, people, self.skeleton, self.config.draw_min_score)
+
+    def _drawn_again(self, item: Item) -> Drawn | UnreadableImage:
+        people = self.work.found.people[item[0]]
+        try:
+            return people, draw_found(_read(item), people, self.skeleton, self.config.draw_min_score)
+        except UnreadableImage as error:  # its file was changed while the command was running
+            return error
+
+    def _write(self, image_id: int, picture: Picture, people: People, drawing: np.ndarray) -> None:
         for entry in to_results(people, image_id=image_id, category_id=PERSON_CATEGORY, skeleton=self.skeleton):
             self._results.append(entry)
-        drawing = f"{picture.name}.jpg" if picture.frame is None else f"{picture.name}.mp4"
-        about = {"id": image_id, "file_name": str(picture.file), "width": shape[1], "height": shape[0], "drawing": drawing}
-        self._images.append(about if picture.frame is None else {**about, "frame": picture.frame})
+        name = f"{picture.name}.jpg" if picture.frame is None else f"{picture.name}.mp4"
+        about = {"id": image_id, "file_name": str(picture.file), "width": drawing.shape[1], "height": drawing.shape[0]}
+        about["drawing"] = name
+        if picture.frame is None:
+            write_picture(self.folder / name, drawing)
+        else:
+            about["frame"] = picture.frame
         if self.config.openpose_json:
-            openpose_json.write(self.folder / "openpose", picture.name, picture.frame, people)
+            about["openpose_json"] = openpose_json.write(self.folder / "openpose", picture.name, picture.frame, people)
+        self._images.append(about)
         self.num_images += 1
         self.num_people += len(people)
         self.num_drawn += int((people.scores >= self.config.draw_min_score).sum())
 
 
-def _read(picture: Picture) -> np.ndarray:
+def require_text_name(file: Path) -> None:
+    """Raise UnreadableImage if the name of a file is not text, so that images.json cannot contain it."""
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        raise UnreadableImage("its name is not UTF-8; rename the file") from None
+
+
+def _read(item: Item) -> np.ndarray:
+    picture = item[1]
+    require_text_name(picture.file)
     return read_image(picture.file) if picture.pixels is None else picture.pixels
 
 
-def _groups(pictures: Iterator[Picture], size: int) -> Iterator[list[Picture]]:
-    while group := list(itertools.islice(pictures, size)):
+def _groups(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    while group := list(itertools.islice(items, size)):
         yield group
 
 

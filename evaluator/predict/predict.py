@@ -1,19 +1,25 @@
 """The command `predict`: find people in any images and videos, and write drawings and JSON."""
 
+import hashlib
 import itertools
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from evaluator.inference.protocols import FieldNetwork
 from evaluator.inference.streaming import prefetch
-from evaluator.jobs.loading import load_checkpoint
+from evaluator.jobs.loading import load_checkpoint, origin_of
 from evaluator.jobs.outcome import report_unreadable
+from evaluator.jobs.partial import Unfinished
+from evaluator.jobs.results_version import RESULTS_VERSION
+from evaluator.options import choose_batch_size
 from evaluator.predict.config import PredictConfig
-from evaluator.predict.output import Output, Picture
+from evaluator.predict.names import output_names
+from evaluator.predict.output import Output, Picture, require_text_name
 from evaluator.predict.video import SUFFIXES as VIDEO_SUFFIXES
 from evaluator.predict.video import Video, VideoWriter
-from pipeline.cli import save_config
+from pipeline.cli import flatten, save_config
 from pipeline.errors import UserError
 from pipeline.folders import new_folder, require_usable
 from pipeline.images import UnreadableImage
@@ -28,7 +34,7 @@ def run(config: PredictConfig) -> int:
     require_usable(config.out)
     files = list_files(config.images)
     network, device = load_checkpoint(config.checkpoint, config.device, config.inference)
-    return predict(config, files, network, device)
+    return predict(config, files, network, origin_of(network, device, config.device))
 
 
 def list_files(paths: Iterable[Path]) -> list[Path]:
@@ -55,55 +61,74 @@ def is_video(file: Path) -> bool:
     return file.suffix.lower() in VIDEO_SUFFIXES
 
 
-def predict(config: PredictConfig, files: list[Path], network: FieldNetwork, device: str = "CPU") -> int:
-    """Find people in `files` with `network`, write the output folder, and return the exit code."""
-    named = list(zip(files, unique_names(files), strict=True))
-    with new_folder(config.out, last="results.json") as folder:
-        with Output(folder, config, network, device) as output:
-            for video, group in itertools.groupby(named, key=lambda pair: is_video(pair[0])):
-                if video:
-                    for file, name in group:
-                        _add_video(output, file, name)
-                else:
-                    pictures = [Picture(file=file, name=name) for file, name in group]
-                    output.add(pictures, len(pictures))
-        if not output.num_images:
-            first = f"{files[0]}: {output.unreadable[str(files[0])]}"
-            raise UserError(first if len(files) == 1 else f"none of the {len(files)} files can be read; the first is {first}")
-        save_config(config, folder / "config.yaml")
+def predict(config: PredictConfig, files: list[Path], network: FieldNetwork, origin: dict[str, Any] | None = None) -> int:
+    """Find people in `files` with `network`, write the output folder, and return the exit code.
+
+    origin: what identifies the network (SHA-256, step), and the device.
+    """
+    origin = {"device": "CPU", **(origin or {})}
+    batch_size = choose_batch_size(config.batch_size, origin["device"])
+    identity = _identify(config, files, network, origin | {"batch_size": batch_size})
+    with Unfinished(config.out, identity, network.skeleton.num_joints) as work:
+        with new_folder(config.out, last="results.json") as folder:
+            names = output_names(files, [is_video(file) for file in files], folder)
+            with Output(folder, config, network, batch_size, work) as output:
+                _add_files(output, list(zip(files, names, strict=True)))
+            if not output.num_images:
+                first = "{}: {}".format(*next(iter(output.unreadable.items())))
+                raise UserError(first if len(files) == 1 else f"none of the {len(files)} files can be read; the first is {first}")
+            save_config(config, folder / "config.yaml")
+        work.remove()
     print(
         f"{counted(output.num_people, 'person')} in {counted(output.num_images, 'image')}, {output.num_drawn} drawn "
         f"(--draw-min-score {config.draw_min_score:g}); wrote drawings, results.json and images.json to {config.out}"
     )
-    return report_unreadable(output.unreadable, "skipped", allowed=False)
+    num_expected = output.num_images + output.num_unreadable
+    return report_unreadable(output.unreadable, "skipped", config.tolerance, num_expected, output.num_unreadable)
+
+
+def _identify(config: PredictConfig, files: Sequence[Path], network: FieldNetwork, origin: dict[str, Any]) -> dict[str, Any]:
+    """Return everything that determines the people that are found."""
+    inputs = hashlib.sha256()
+    for file in files:
+        facts = file.lstat() if file.is_symlink() and not file.exists() else file.stat()
+        inputs.update(f"{file.absolute()}\n{facts.st_size}\n{facts.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return {
+        "command": "predict",
+        "num_files": len(files),
+        "files": inputs.hexdigest(),
+        "skeleton": network.skeleton.to_dict(),
+        **flatten(config.decoding),
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config.inference).items()},
+        **origin,
+        "results_version": RESULTS_VERSION,
+    }
+
+
+def _add_files(output: Output, named: list[tuple[Path, str]]) -> None:
+    for video, group in itertools.groupby(named, key=lambda pair: is_video(pair[0])):
+        if video:
+            for file, name in group:
+                _add_video(output, file, name)
+        else:
+            pictures = [Picture(file=file, name=name) for file, name in group]
+            output.add(pictures, len(pictures))
 
 
 def _add_video(output: Output, file: Path, name: str) -> None:
     num_before = output.num_images
     try:
+        require_text_name(file)
         video = Video(file)
     except UnreadableImage as error:
-        output.unreadable[str(file)] = str(error)
+        output.skip(file, str(error))
         return
     frames = (Picture(file=file, name=name, frame=i, pixels=frame) for i, frame in enumerate(video.frames()))
     with VideoWriter(output.folder / f"{name}.mp4", video.fps) as writer:
         output.add(prefetch(frames, FRAMES_AHEAD), video.num_stated or None, writer)
     num_frames = output.num_images - num_before
     if not num_frames:
-        output.unreadable[str(file)] = "none of its frames can be decoded"
+        output.skip(file, "none of its frames can be decoded", max(1, video.num_stated))
     elif num_frames < video.num_stated:
-        print(f"video {file}: only {num_frames} of {video.num_stated} frames can be decoded", file=sys.stderr)
-
-
-def unique_names(files: list[Path]) -> list[str]:
-    """Return a name for each drawing: the file name without suffix, with a number if another file has the same name."""
-    taken: set[str] = set()
-    names = []
-    for file in files:
-        name, number = file.stem, 1
-        while name in taken:
-            number += 1
-            name = f"{file.stem}-{number}"
-        taken.add(name)
-        names.append(name)
-    return names
+        missing = video.num_stated - num_frames
+        output.skip(file, f"only {num_frames:,} of {video.num_stated:,} frames can be decoded", missing)

@@ -31,6 +31,7 @@ from pipeline.datasets.coco import CocoFile
 from pipeline.errors import UserError
 from pipeline.images import read_image
 from pipeline.skeletons import COCO18
+from pipeline.tolerance import Tolerance
 from trainer.device import DeviceConfig
 
 SUPPORT = Path(__file__).parents[1] / "support"
@@ -270,7 +271,7 @@ def test_a_finished_evaluation_with_other_options_is_rejected_naming_the_differe
         with pytest.raises(UserError, match=rf"contains a finished evaluation .*\({re.escape(reason)}\)"):
             evaluate_source(dataclasses.replace(config, **options), NoiseNetwork(), origin)
     capsys.readouterr()
-    same = dataclasses.replace(config, allow_unreadable=True, device=DeviceConfig(device_target="CPU"))
+    same = dataclasses.replace(config, tolerance=Tolerance(max_unreadable=1), device=DeviceConfig(device_target="CPU"))
     assert evaluate_source(same, NoiseNetwork(), {"checkpoint": "aa"}) == 0
     assert "already complete\n Average Precision" in capsys.readouterr().out
 

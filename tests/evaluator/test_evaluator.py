@@ -19,6 +19,7 @@ from evaluator.predict.config import PredictConfig
 from pipeline.cli import main
 from pipeline.errors import UserError
 from pipeline.skeletons import COCO18
+from pipeline.tolerance import Tolerance
 
 
 def command(*words):
@@ -113,7 +114,7 @@ def test_an_unreadable_image_is_named_and_fails_the_command_unless_allowed(tmp_p
     metrics = metrics_of(config.out)
     assert list(metrics["unreadable_images"]) == ["b.png"]
     assert metrics["figures"]["AR"] == pytest.approx(0.5)
-    allowed = dataclasses.replace(config, out=tmp_path / "allowed", allow_unreadable=True)
+    allowed = dataclasses.replace(config, out=tmp_path / "allowed", tolerance=Tolerance(max_unreadable=0.34))
     assert evaluate_source(allowed, PerfectNetwork(annotations)) == 0
 
 

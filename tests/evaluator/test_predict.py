@@ -1,22 +1,37 @@
 """The command `predict`: videos, OpenPose's JSON format, bounded memory."""
 
+import contextlib
+import errno
 import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from evaluator_data import PerfectNetwork, write_set
-from job_data import NoiseNetwork
+from job_data import NoiseNetwork, write_images
+from pipeline_data import tree
+from volumes import mounted
 
 from evaluator.decoding import DecodeConfig, People
 from evaluator.inference.config import InferConfig
 from evaluator.inference.streaming import prefetch
+from evaluator.jobs.partial import Unfinished
 from evaluator.predict import openpose_json
 from evaluator.predict import predict as predict_command
 from evaluator.predict.config import PredictConfig
+from evaluator.predict.names import output_names
 from evaluator.predict.video import Video, VideoWriter
+from pipeline.errors import UserError
 from pipeline.images import UnreadableImage
 from pipeline.skeletons import COCO18
+from pipeline.tolerance import Tolerance
 
 # https://github.com/CMU-Perceptual-Computing-Lab/openpose/blob/master/doc/02_output.md, "Keypoint Ordering", POSE_COCO_BODY_PARTS
 OPENPOSE_COCO = (
@@ -63,6 +78,13 @@ def moving_spot(path, count=12):
     return path
 
 
+def noise_video(path, count):
+    with VideoWriter(path, 10.0) as writer:
+        for _ in range(count):
+            writer.write(np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8))
+    return path
+
+
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_frames_of_a_video_are_annotated_in_order(tmp_path, batch_size):
     video = moving_spot(tmp_path / "dance.mp4")
@@ -103,7 +125,7 @@ def test_frames_with_odd_sides_are_not_cropped(tmp_path):
 def test_files_that_are_not_videos_are_named(tmp_path, content):
     if content is not None:
         (tmp_path / "v.mp4").write_bytes(content)
-    with pytest.raises(UnreadableImage, match="no such file" if content is None else "not a video"):
+    with pytest.raises(UnreadableImage, match="No such file" if content is None else "not a video"):
         Video(tmp_path / "v.mp4")
 
 
@@ -154,3 +176,197 @@ def test_few_frames_of_a_long_video_are_in_memory():
     assert len(taken) <= 20 + 4 + 1
     frames.close()
     assert list(prefetch(iter(range(50)), 3)) == list(range(50)) and list(prefetch(iter(()), 2)) == []
+
+
+def names_of(*files, folder):
+    return output_names([Path(name) for name in files], [predict_command.is_video(Path(name)) for name in files], folder)
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (("a/x.jpg", "b/x.png", "c/x.mp4"), ("x", "x-2", "x-3")),
+        (("x.jpg", "X.jpg", "x-2.jpg"), ("x", "X-2", "x-2-2")),
+        (("é.jpg", "e\u0301.jpg"), ("é", "e\u0301-2")),  # one letter, composed in two ways: the same name on macOS
+        (("dance.avi", "dance_000000000000.jpg"), ("dance", "dance_000000000000-2")),
+        (("dance_000000000007.jpg", "Dance.avi", "dance.avi"), ("dance_000000000007", "Dance-2", "dance-3")),
+        (("dance.jpg", "dance_000000000000.jpg", "b.avi"), ("dance", "dance_000000000000", "b")),
+        (("a\nb.jpg", "a\x1bb.jpg"), ("a_b", "a_b-2")),
+    ],
+)
+def test_outputs_have_different_names(tmp_path, files, names):
+    assert names_of(*files, folder=tmp_path) == list(names)
+
+
+def test_long_names_are_shortened_between_letters(tmp_path):
+    names = names_of(f"{'n' * 250}1.jpg", f"{'n' * 250}2.jpg", f"{'ü' * 125}.png", folder=tmp_path)
+    assert len(set(names)) == 3 and names[1].endswith("-2") and set(names[2]) == {"ü"}
+    for name in names:
+        (tmp_path / f"{name}_{10**12 - 1}_keypoints.json").touch()
+
+
+def test_ten_thousand_files_of_one_name_are_named_quickly(tmp_path):
+    names = names_of(*(f"{number}/x.jpg" for number in range(10_000)), folder=tmp_path)
+    assert len(set(names)) == 10_000 and names[-1] == "x-10000"
+
+
+def test_names_that_the_file_system_does_not_accept_are_refused_before_the_work(tmp_path, monkeypatch):
+    def touch(self):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(Path, "touch", touch)
+    with pytest.raises(UserError, match=r"image who\?\.jpg: the file system of --out does not accept this name \(Invalid arg"):
+        names_of("who?.jpg", folder=tmp_path)
+    assert names_of("who.jpg", folder=tmp_path) == ["who"]
+
+
+def test_inputs_of_one_name_lose_nothing(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    moving_spot(folder / "dance.mp4", count=2).rename(folder / "dance.avi")
+    for name in ("dance_000000000000.jpg", "dance_000000000001.png", f"{'n' * 250}.jpg", "Dance.jpg"):
+        cv2.imwrite(str(folder / name), np.zeros((64, 64, 3), np.uint8))
+    assert predict(tmp_path / "out", [folder], openpose_json=True) == 0
+    images = read(tmp_path / "out" / "images.json")
+    documents = {entry["openpose_json"] for entry in images}
+    assert len(documents) == len(images) == 6
+    assert documents == {path.name for path in (tmp_path / "out" / "openpose").iterdir()}
+    assert {entry["drawing"] for entry in images} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def test_what_is_no_image_file_is_skipped_and_listed(tmp_path, capsys):
+    """A pipe without a writer would block its reader for ever."""
+    _, images = write_set(tmp_path)
+    os.mkfifo(images / "pipe.jpg")
+    os.mkfifo(images / "pipe.mp4")
+    (images / "folder.jpg").mkdir()
+    (images / "gone.png").symlink_to("nowhere")
+    (images / "zero.jpg").symlink_to("/dev/zero")
+    socket.socket(socket.AF_UNIX).bind(str(images / "socket.avi"))
+    Path(os.fsdecode(os.fsencode(images) + b"/\xff.jpg")).write_bytes(b"x")
+    (images / "two\nlines.jpg").write_bytes(b"text")
+    good, encoded = images / "half.jpg", cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (99, 99, 3)))[1].tobytes()
+    good.write_bytes(encoded[: len(encoded) // 2] + b"\xff\xd9")
+    assert predict(tmp_path / "out", [images]) == 1
+    skipped = {Path(entry["file_name"]).name: entry["reason"] for entry in read(tmp_path / "out" / "skipped.json")}
+    special = "is a pipe, socket or device, not a file"
+    assert all(skipped.pop(name) == special for name in ("pipe.jpg", "pipe.mp4", "zero.jpg", "socket.avi"))
+    assert skipped.pop("folder.jpg") == "is a folder, not a file" and skipped.pop("gone.png") == "No such file or directory"
+    assert skipped.pop("\\udcff.jpg") == "its name is not UTF-8; rename the file"
+    assert skipped.keys() == {"half.jpg", "two\\nlines.jpg"}
+    assert len(read(tmp_path / "out" / "images.json")) == 3
+    error = capsys.readouterr().err
+    assert (
+        "9 images could not be read (skipped)" in error
+        and "9 of 12 images are unreadable, more than --max-unreadable 0.01" in error
+    )
+    assert predict(tmp_path / "all", [images], tolerance=Tolerance(max_unreadable=0.75)) == 0
+
+
+def test_frames_that_cannot_be_decoded_count_as_unreadable_images(tmp_path, capsys):
+    video = noise_video(tmp_path / "dance.avi", 40)
+    video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    stated = Video(video).num_stated
+    assert predict(tmp_path / "out", [video]) == 1
+    num_read = len(read(tmp_path / "out" / "images.json"))
+    [entry] = read(tmp_path / "out" / "skipped.json")
+    assert 0 < num_read < stated and entry["reason"] == f"only {num_read} of {stated} frames can be decoded"
+    assert f"{stated - num_read} of {stated} images are unreadable" in capsys.readouterr().err
+
+
+def test_a_video_that_does_not_fit_on_the_disk_is_an_error(tmp_path):
+    """OpenCV ignores that."""
+    video = noise_video(tmp_path / "noise.mp4", 20)
+    with (
+        mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=60k", "none") as small,
+        pytest.raises(UserError, match=r"video noise.mp4: .* frames were written; free space|cannot be written: No space left"),
+    ):
+        predict(small / "out", [video])
+
+
+class Killed(BaseException):
+    """Ends a command as a signal would, without its cleaning up being asked for."""
+
+
+def outputs(folder):
+    return {name: data for name, data in tree(folder).items() if name != "config.yaml"}  # which contains --out
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_stopped_prediction_continues_to_the_same_bytes(tmp_path, batch_size):
+    """Batches are whole, so an image that is computed again has the same neighbors."""
+    _, images = write_images(tmp_path, count=7)
+    moving_spot(images / "5b.mp4", count=8)
+    (images / "6.png").write_bytes(b"text")
+    options = {"openpose_json": True, "batch_size": batch_size, "tolerance": Tolerance(max_unreadable=0.5)}
+    assert predict(tmp_path / "whole", [images], NoiseNetwork(), **options) == 0
+    out, num_calls = tmp_path / "out", 0
+    for stop_after in (6, 3, 0, 100):
+        network = NoiseNetwork()
+        compute = network.fields
+
+        def fields(batch, network=network, compute=compute, stop_after=stop_after):
+            if len(network.shapes) == stop_after:
+                raise Killed
+            return compute(batch)
+
+        network.fields = fields
+        with contextlib.suppress(Killed):
+            assert predict(out, [images], network, **options) == 0
+        num_calls += len(network.shapes)
+        assert out.exists() == (stop_after == 100) and (tmp_path / "out.unfinished").exists() == (stop_after < 100)
+    assert outputs(out) == outputs(tmp_path / "whole")
+    whole = NoiseNetwork()
+    predict(tmp_path / "again", [images], whole, **options)
+    assert num_calls <= len(whole.shapes) + 4 * 5, "what was found is not computed again"
+
+
+def test_an_unfinished_prediction_of_other_inputs_is_refused(tmp_path):
+    _, images = write_images(tmp_path, count=3)
+    network = NoiseNetwork()
+    network.fields = None
+    files = sorted(images.iterdir())
+    work = Unfinished(tmp_path / "out", {"command": "predict"}, 18)
+    with work:
+        work.append({1: People(keypoints=np.zeros((0, 18, 3), np.float32), scores=np.zeros(0, np.float32))})
+    with pytest.raises(UserError, match="started with other inputs or settings"):
+        predict(tmp_path / "out", files, NoiseNetwork())
+
+
+PREDICT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from job_data import NoiseNetwork
+from evaluator.predict import predict
+from evaluator.predict.config import PredictConfig
+files = predict.list_files([Path(sys.argv[2])])
+config = PredictConfig(images=tuple(files), checkpoint=Path("c"), out=Path(sys.argv[3]), openpose_json=True)
+sys.exit(predict.predict(config, files, NoiseNetwork(delay_s=0.02)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_prediction_killed_at_random_moments_writes_the_same_bytes(tmp_path, exists):
+    _, images = write_images(tmp_path, count=20)
+    moving_spot(images / "5b.mp4", count=30)
+    command = [sys.executable, "-c", PREDICT, str(Path(__file__).parents[1] / "support"), str(images)]
+    assert subprocess.run([*command, str(tmp_path / "whole")]).returncode == 0
+    out, rng, num_kills = tmp_path / "out", random.Random(0), 0
+    if exists:
+        out.mkdir()
+    for _ in range(12):
+        process = subprocess.Popen([*command, str(out)])
+        while process.poll() is None and not list(tmp_path.glob("**/people.jsonl")):
+            time.sleep(0.01)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            assert process.wait(rng.uniform(0.02, 0.8)) == 0
+            break
+        process.kill()
+        process.wait()
+        num_kills += 1
+    else:
+        assert subprocess.run([*command, str(out)]).returncode == 0
+    assert num_kills > 1 and outputs(out) == outputs(tmp_path / "whole")
+    assert not list(tmp_path.glob("**/.unfinished*")) and not list(tmp_path.glob("*.unfinished"))
