@@ -79,6 +79,9 @@ def _creation(facts: Facts) -> str:
         "builder version": f"{m.builder_version}, of `python -m pipeline build`",
         "package version": f"{croissant.PACKAGE} {package_version()}, which wrote this card",
     }
+    if categories := source.get("categories"):
+        named = ", ".join(f"{id} ({name})" for id, name in categories.items())
+        provenance["categories whose people are used"] = _cell(named)
     rules = [(rule, f"{m.counts.get(name, 0):,}") for name, rule in count_rules(m.config).items()]
     return f"""## Creation
 

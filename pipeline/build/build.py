@@ -23,7 +23,7 @@ from pipeline.files import file_facts, require_folder, write_atomic
 from pipeline.progress import progress_bar
 from pipeline.records.codec import SCHEMA_VERSION
 from pipeline.records.manifest import CARD, GROWING, MANIFEST, Manifest, check_files, count_lines, read_manifest
-from pipeline.wording import counted
+from pipeline.wording import counted, printable
 
 MAX_SKIPPED_LINES = 10
 
@@ -125,6 +125,9 @@ def _repair(out: Path, manifest: Manifest, write_card: CardWriter | None) -> Non
 def summary(out: Path, manifest: Manifest) -> list[str]:
     """Return lines of text: how many images and people each rule selected, skipped images, and the size of the record set."""
     lines = count_lines(manifest)
+    if categories := manifest.sources["annotations"].get("categories"):
+        named = ", ".join(f"{id} ({printable(name)})" for id, name in categories.items())
+        lines.append(f"  people of {len(categories)} categories with the same keypoints: {named}")
     lines += [f"  skipped {entry['file_name']}: {entry['reason']}" for entry in manifest.skipped[:MAX_SKIPPED_LINES]]
     if (more := len(manifest.skipped) - MAX_SKIPPED_LINES) > 0:
         lines.append(f"  … and {counted(more, 'more image')}; {out / SKIPPED} lists all of them")

@@ -22,7 +22,7 @@ from pipeline.records.manifest import SHARD_FILE, SHARDS
 from pipeline.skeletons import COCO18
 from pipeline.wording import counted
 
-IMAGE = "image.jpg"  # all entries refer to this file, because only the annotations are measured
+IMAGE = "image.jpg"  # all names are links to this file, because only the annotations are measured
 POLL_S = 0.1
 
 
@@ -34,6 +34,8 @@ def run(config: BenchPlanConfig) -> int:
         write_annotations(annotations, config.num_images, config.num_people)
         pixels = np.random.default_rng(0).integers(0, 256, (480, 640, 3)).astype(np.uint8)
         cv2.imwrite(str(folder / IMAGE), cv2.GaussianBlur(pixels, (0, 0), 2))
+        for number in range(1, config.num_images + 1):
+            (folder / f"{number}.jpg").symlink_to(IMAGE)
         size_mb = annotations.stat().st_size / 1e6
         print(f"{counted(config.num_images, 'image')}, {counted(config.num_people, 'person')}, {size_mb:,.1f} MB of annotations")
         options = ["--annotations", str(annotations), "--images", str(folder), "--out", str(folder / "records")]
@@ -86,7 +88,7 @@ def write_annotations(path: Path, num_images: int, num_people: int) -> None:
     with open(path, "w", encoding="utf-8") as file:
         file.write('{"licenses": [], "images": [\n')
         for image in range(num_images):
-            entry = {"id": image + 1, "file_name": IMAGE, "width": 640, "height": 480, "license": 1 + image % 8}
+            entry = {"id": image + 1, "file_name": f"{image + 1}.jpg", "width": 640, "height": 480, "license": 1 + image % 8}
             file.write(json.dumps(entry) + (",\n" if image < num_images - 1 else "\n"))
         category = {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(joints), "skeleton": []}
         file.write(f'], "categories": [{json.dumps(category)}], "annotations": [\n')

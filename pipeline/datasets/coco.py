@@ -1,7 +1,7 @@
 """Read and check a COCO keypoint file. The only reader of annotation files: all other code relies on its checks."""
 
 import copy
-from collections import Counter
+import posixpath
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -10,6 +10,8 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from pipeline.datasets.categories import first_repeated, read_categories
+from pipeline.datasets.segmentation import Rle, Segmentation, expected_segmentation
 from pipeline.documents import Id, convert, read_json
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
@@ -22,9 +24,6 @@ INFO = ("description", "url", "version", "year", "contributor", "date_created") 
 LicenseId = Annotated[int, Meta(ge=-(2**31), lt=2**31)]  # int32 in the rows of a record set
 Side = Annotated[int, Meta(ge=1, le=MAX_SIDE_PX)]
 Coordinate = Annotated[float, Meta(ge=-MAX_COORDINATE_PX, le=MAX_COORDINATE_PX)]
-
-Segmentation = list[list[float]] | dict[str, Any]
-"""Polygons x, y, x, y, …, or a COCO run-length encoding (`size` and `counts`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,13 +81,6 @@ class _License(msgspec.Struct):
     url: str | None = None
 
 
-class _Rle(msgspec.Struct):
-    """A run-length encoding, compressed or not."""
-
-    size: list[int]
-    counts: str | list[Annotated[int, Meta(ge=0)]]
-
-
 class _Entry(msgspec.Struct):
     """An entry of the list `annotations` as the file holds it."""
 
@@ -97,14 +89,14 @@ class _Entry(msgspec.Struct):
     bbox: Annotated[list[Coordinate], Meta(min_length=4, max_length=4)]
     iscrowd: bool | Annotated[int, Meta(ge=0, le=1)] = 0
     keypoints: list[Coordinate] | None = None
-    segmentation: list[Annotated[list[Coordinate], Meta(min_length=6)]] | _Rle | None = None
+    segmentation: list[Annotated[list[Coordinate], Meta(min_length=6)]] | Rle | None = None
 
 
 class CocoFile:
     """A checked COCO keypoint file.
 
-    images: sorted by id. annotations: those of category `category_id`, by image id. licenses: name and URL by id.
-    info: the file's own description.
+    images: sorted by id. categories: name by id of all categories with the keypoints of the skeleton. category_id: that of the first
+    one, for results. annotations: those of `categories`, by image id. licenses: name and URL by id. info: the file's own description.
     """
 
     def __init__(self, path: Path, skeleton: Skeleton) -> None:
@@ -114,20 +106,37 @@ class CocoFile:
         lists = ("images", "annotations", "categories")
         if not isinstance(document, dict) or not all(isinstance(document.get(name), list) for name in lists):
             raise UserError(f"annotation file {path}: not COCO: expected an object with the lists {', '.join(lists)}")
-        self.category_id = self._category_id(document["categories"], skeleton)
+        self.categories = read_categories(document["categories"], skeleton, f"annotation file {self.path}")
+        self.category_id = next(iter(self.categories))
+        known_categories = {entry["id"] for entry in document["categories"]}
         self.licenses = self._licenses(document.get("licenses") or [])
         self.info = _info(document.get("info"))
         images = [self._image(number, entry) for number, entry in enumerate(document["images"])]
         self.images = sorted(images, key=lambda image: image.id)
         sizes = {image.id: (image.height, image.width) for image in self.images}
         if len(sizes) != len(self.images):
-            repeated = next(id for id, n in Counter(image.id for image in self.images).items() if n > 1)
+            repeated = first_repeated(image.id for image in self.images)
             raise UserError(f"annotation file {path}: image id {repeated} occurs twice; ids must be unique")
+        names = {image.id: posixpath.normpath(image.file_name) for image in self.images}
+        if len(set(names.values())) != len(names):
+            repeated = first_repeated(names.values())
+            one, other = [id for id, name in names.items() if name == repeated][:2]
+            raise UserError(
+                f"annotation file {path}: images {one} and {other} have the same file_name {_show(repeated)}; list each image once, "
+                "with all of its people"
+            )
+        ids: set[int] = set()
         self.annotations: dict[int, list[Annotation]] = {}
         for number, entry in enumerate(document["annotations"]):
             document["annotations"][number] = None  # frees what is not kept, hundreds of megabytes for COCO
             self._require(isinstance(entry, dict), f"annotations[{number}]", entry, "an object")
-            if entry.get("category_id") == self.category_id:
+            name, category = f"annotation {_show(entry.get('id'))}", entry.get("category_id")
+            is_known = _is_int(category) and category in known_categories
+            self._require(is_known, f"{name}: category_id", category, "the id of a category of this file")
+            if category in self.categories:
+                if _is_int(id := entry.get("id")):
+                    self._require(id not in ids, f"{name}: id", id, "unique, but occurs twice")
+                    ids.add(id)
                 annotation = self._annotation(entry, skeleton, sizes)
                 self.annotations.setdefault(annotation.image_id, []).append(annotation)
 
@@ -142,19 +151,6 @@ class CocoFile:
         if not condition:
             raise UserError(f"annotation file {self.path}: {where} must be {expected}, got {_show(value)}")
 
-    def _category_id(self, categories: list[Any], skeleton: Skeleton) -> int:
-        """Find the category whose keypoints are exactly those of the skeleton, in the same order."""
-        with_keypoints = [entry for entry in categories if isinstance(entry, dict) and isinstance(entry.get("keypoints"), list)]
-        for entry in with_keypoints:
-            if tuple(entry["keypoints"]) == skeleton.source_joints:
-                self._require(_is_int(entry.get("id")), "id of the category", entry.get("id"), "an integer")
-                return entry["id"]
-        found = [entry["keypoints"] for entry in with_keypoints] or "no category with keypoints"
-        raise UserError(
-            f"annotation file {self.path}: not keypoints of skeleton {skeleton.name!r}: expected a category with keypoints "
-            f"{list(skeleton.source_joints)}, found {found} (COCO's are in person_keypoints_*.json, not instances_*.json)"
-        )
-
     def _licenses(self, entries: Any) -> dict[int, tuple[str, str]]:
         licenses = convert(entries, list[_License], f"annotation file {self.path}: licenses")
         return {entry.id: (entry.name or "", entry.url or "") for entry in licenses}
@@ -167,7 +163,7 @@ class CocoFile:
         name = f"annotation {_show(entry.get('id'))}"
         fields: _Entry = convert(entry, _Entry, f"annotation file {self.path}: {name}")
         self._require(fields.image_id in sizes, f"{name}: image_id", fields.image_id, "the id of an image of this file")
-        expected = _expected_segmentation(fields.segmentation, sizes[fields.image_id])
+        expected = expected_segmentation(fields.segmentation, sizes[fields.image_id])
         self._require(not expected, f"{name}: segmentation", entry.get("segmentation"), expected)
         x, y, width, height = fields.bbox
         return Annotation(
@@ -202,42 +198,3 @@ def _is_int(value: Any) -> bool:
 
 def _show(value: Any) -> str:
     return repr(value)[:100]
-
-
-def _expected_segmentation(segmentation: list[list[float]] | _Rle | None, size: tuple[int, int]) -> str:
-    """Return what was expected instead of an invalid segmentation; empty for valid polygons, a valid RLE, and no segmentation.
-
-    Checks everything that the type leaves open, because pycocotools crashes or hangs on invalid polygons and run lengths.
-    """
-    if not isinstance(segmentation, _Rle):
-        good = all(len(polygon) % 2 == 0 for polygon in segmentation or ())
-        return "" if good else "polygons x, y, x, y, …, with as many x as y"
-    if segmentation.size != list(size):
-        return f"polygons or an RLE of the image's size, {list(size)}"
-    runs = _decompress_rle(segmentation.counts) if isinstance(segmentation.counts, str) else segmentation.counts
-    good = runs is not None and all(run >= 0 for run in runs) and sum(runs) == size[0] * size[1]
-    return "" if good else f"an RLE whose counts add up to {size[0] * size[1]} pixels"
-
-
-def _decompress_rle(text: str) -> list[int] | None:
-    """Return the run lengths of COCO's compressed RLE; None if the text is not one.
-
-    Each character, counted from "0", holds five bits of a number, lowest first; the sixth bit is set if more follow. From the
-    fourth number on, the difference to the number before the previous one is stored
-    (https://github.com/cocodataset/cocoapi, maskApi.c, rleFrString).
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for character in text:
-        bits = ord(character) - 48
-        if not 0 <= bits < 64 or shift > 60:
-            return None
-        value |= (bits & 31) << shift
-        shift += 5
-        if bits & 32:
-            continue
-        if bits & 16:
-            value -= 1 << shift
-        runs.append(value + runs[-2] if len(runs) > 2 else value)
-        value = shift = 0
-    return None if shift else runs

@@ -79,7 +79,8 @@ class Selection:
     """The selected images of an annotation file, sorted by image id.
 
     counts: number of images and people by selection rule (`records.manifest.count_rules` explains them).
-    licenses: name by id. origin: the file's own description (`info`) and the URLs of its licenses (`license_urls`, by id).
+    licenses: name by id. origin: the file's own description (`info`), the URLs of its licenses (`license_urls`, by id), and the
+    names of the categories that were used, by id, if there are several.
     """
 
     samples: list[Sample]
@@ -121,8 +122,15 @@ def read_annotations(path: Path, *, skeleton: Skeleton, person_filter: PersonFil
         samples=samples,
         counts=dict(sorted(counts.items())),
         licenses={id: name for id, (name, _) in document.licenses.items()},
-        origin={"info": document.info, "license_urls": {str(id): url for id, (_, url) in document.licenses.items()}},
+        origin=_origin(document),
     )
+
+
+def _origin(document: CocoFile) -> dict[str, dict[str, str]]:
+    origin = {"info": document.info, "license_urls": {str(id): url for id, (_, url) in document.licenses.items()}}
+    if len(document.categories) > 1:
+        origin["categories"] = {str(id): name for id, name in document.categories.items()}
+    return origin
 
 
 def add_derived_joints(source: np.ndarray, skeleton: Skeleton, *, one_is_enough: bool) -> np.ndarray:
@@ -177,7 +185,13 @@ def _make_sample(
 ) -> Sample:
     targets: list[np.ndarray] = []
     ignored, crowds, people = [], [], []
+    seen = set()
     for annotation in annotations:
+        key = annotation.bbox, annotation.keypoints.tobytes()
+        if annotation.is_labeled_person and key in seen:
+            counts["people_duplicate"] += 1
+            continue
+        seen.add(key)
         segmentation = annotation.segmentation or _rectangle(annotation.bbox)
         labeled = int(annotation.labeled.sum())
         if annotation.iscrowd:

@@ -43,13 +43,15 @@ FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]  #
 
 
 class Source(TypedDict):
-    """The annotation file: name, size, SHA-256, the file's own description, and the URLs of its licenses by id."""
+    """The annotation file: name, size, SHA-256, the file's own description, the URLs of its licenses by id, and the names of its
+    categories of people by id, if there are several."""
 
     name: str
     bytes: Count
     sha256: Sha256
     info: NotRequired[dict[str, str]]
     license_urls: NotRequired[dict[str, str]]
+    categories: NotRequired[dict[str, str]]
 
 
 class Sources(TypedDict):
@@ -152,6 +154,7 @@ def count_rules(config: dict[str, Any]) -> dict[str, str]:
         "images_in_file": "images in the file",
         "images_other_license": "images dropped: license not selected",
         "crowds": "crowd regions, ignored in the loss",
+        "people_duplicate": "people annotated twice, dropped once",
         "people_unlabeled": "people without labeled joints, ignored in the loss",
         "people_few_joints": f"people with fewer than {config['min_joints']} labeled joints, ignored in the loss",
         "people_small": _small_people(config),

@@ -11,13 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from pipeline.datasets import coco
+from pipeline.datasets.segmentation import decompress_rle
 from pipeline.datasets.selection import PersonFilter, add_derived_joints, read_annotations
 from pipeline.errors import UserError
 from pipeline.samples import masks
 from pipeline.skeletons import COCO18
 
 FULL = [v for i in range(17) for v in (20 + i, 30 + i, 2)]
+MOVED = [v for i in range(17) for v in (50 + i, 30 + i, 2)]
 NONE = [0] * 51
 
 
@@ -64,7 +65,12 @@ def test_keypoints_are_not_rounded(tmp_path):
 
 def test_targets_have_at_least_five_joints_and_more_than_the_minimum_area(tmp_path):
     five, four = FULL[:15] + [0] * 36, FULL[:12] + [0] * 39
-    people = [person(1, keypoints=five), person(2, keypoints=four), person(3, area=1024.0), person(4, area=1024.5)]
+    people = [
+        person(1, keypoints=five),
+        person(2, keypoints=four),
+        person(3, area=1024.0),
+        person(4, keypoints=MOVED, area=1024.5),
+    ]
     selection = read(tmp_path, document(*people))
     assert len(selection.samples[0].keypoints) == 2 and len(selection.samples[0].ignored) == 2
     assert (selection.counts["people_few_joints"], selection.counts["people_small"]) == (1, 1)
@@ -118,7 +124,7 @@ def test_compressed_rle_of_pycocotools_is_decoded(seed, density):
     flat = mask.ravel(order="F")
     edges = np.flatnonzero(np.diff(flat.astype(int), prepend=0, append=2))
     expected = np.diff(edges, prepend=0)
-    assert coco._decompress_rle(code) == expected.tolist()
+    assert decompress_rle(code) == expected.tolist()
 
 
 @pytest.mark.parametrize("counts", ["@", "0", "00o", "\x00", "\u00ff", "P" * 1000, "`2" * 4000])
@@ -178,6 +184,60 @@ def test_bad_files_are_errors_that_name_file_and_field(tmp_path, content, named)
     with pytest.raises(UserError, match=named) as error:
         read(tmp_path, content)
     assert "a.json" in str(error.value)
+
+
+REVERSED = list(reversed(COCO18.source_joints))
+
+
+def with_categories(*more: dict) -> dict:
+    """People of category 1 and, moved, of category 2 in one image."""
+    content = document(person(), person(2, keypoints=MOVED, category_id=2))
+    content["categories"] += more
+    return content
+
+
+def test_people_of_all_categories_with_the_keypoints_are_targets(tmp_path):
+    rider = dict(id=2, name="rider", keypoints=list(COCO18.source_joints))
+    selection = read(tmp_path, with_categories(rider, dict(id=3, name="dog", keypoints=["tail"]), dict(id=4, name="car")))
+    assert len(selection.samples[0].keypoints) == 2 and selection.counts["people_target"] == 2
+    assert selection.origin["categories"] == {"1": "person", "2": "rider"}
+    assert "categories" not in read(tmp_path, document(person())).origin, "as before for files with one category"
+
+
+@pytest.mark.parametrize(
+    ("category", "named"),
+    [
+        (dict(id=2, name="rider", keypoints=REVERSED), "category 2 .'rider'. has the keypoints of the skeleton in another order"),
+        (dict(id=2, name="person", keypoints=["head"]), "category 2 .'person'. has the name of a category with other keypoints"),
+        (dict(id=2, name="person"), "category 2 .'person'. has the name of a category with other keypoints"),
+        (dict(id=1, name="rider", keypoints=REVERSED), "categories: id 1 occurs twice"),
+        (dict(id="2", name="rider"), r"categories: \[1\].id: expected an integer"),
+        (dict(id=3, name="rider"), "annotation 2: category_id must be the id of a category of this file, got 2"),
+    ],
+)
+def test_categories_that_conflict_are_named(tmp_path, category, named):
+    with pytest.raises(UserError, match=named):
+        read(tmp_path, with_categories(category))
+
+
+def test_a_person_who_is_annotated_twice_is_one_target_and_counted(tmp_path):
+    selection = read(tmp_path, document(person(1), person(2), person(3, keypoints=MOVED), person(4, keypoints=NONE)))
+    assert len(selection.samples[0].keypoints) == 2
+    assert (selection.counts["people_target"], selection.counts["people_duplicate"]) == (2, 1)
+    assert "people_duplicate" not in read(tmp_path, document(person())).counts
+
+
+def test_an_annotation_id_that_occurs_twice_is_named(tmp_path):
+    with pytest.raises(UserError, match="annotation 1: id must be unique, but occurs twice, got 1"):
+        read(tmp_path, document(person(1), person(1, keypoints=MOVED)))
+
+
+@pytest.mark.parametrize("name", ["1.jpg", "./1.jpg", "a/../1.jpg"])
+def test_two_images_with_one_file_are_named(tmp_path, name):
+    content = document(person(), num_images=2)
+    content["images"][1]["file_name"] = name
+    with pytest.raises(UserError, match=r"images 1 and 2 have the same file_name '1.jpg'|file_name must be a path inside"):
+        read(tmp_path, content)
 
 
 def places(node, path=()):

@@ -157,6 +157,22 @@ def test_seed_augmentation_and_codec_change_the_digest(records, people, tmp_path
     assert len(digests) == 4
 
 
+def test_several_categories_of_people_are_named_in_summary_and_card(people, tmp_path, annotations, capsys):
+    content = json.loads(annotations.read_text())
+    (category,) = content["categories"]
+    content["categories"].append({**category, "id": 2, "name": "rider | x"})
+    for entry in content["annotations"][::2]:
+        entry["category_id"] = 2
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    build(build_config(people, tmp_path / "set", annotations=tmp_path / "a.json"))
+    assert "people of 2 categories with the same keypoints: 1 (person), 2 (rider | x)" in capsys.readouterr().out
+    manifest, card = read_manifest(tmp_path / "set"), (tmp_path / "set" / "CARD.md").read_text()
+    assert re.search(r"\| categories whose people are used \| 1 \(person\), 2 \(rider .*x\) \|", card)
+    build(build_config(people, tmp_path / "one"))
+    one = read_manifest(tmp_path / "one")
+    assert manifest.digest == one.digest and manifest.counts == one.counts, "all people are used as before"
+
+
 def group_of(pid: int) -> int | None:
     try:
         return os.getpgid(pid)

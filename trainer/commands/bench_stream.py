@@ -22,11 +22,13 @@ from pipeline.build.worker import make_crop
 from pipeline.datasets.selection import PersonFilter, read_annotations
 from pipeline.documents import read_json
 from pipeline.errors import UserError
+from pipeline.files import require_folder
 from pipeline.images import UnreadableImage, read_image
 from pipeline.records.manifest import index_path
 from pipeline.samples import masks
 from pipeline.samples.targets import TargetConfig, render_targets
 from pipeline.skeletons import read_skeleton
+from pipeline.tolerance import Tolerance
 from trainer.commands.config import BenchStreamConfig
 from trainer.data.config import JitterConfig
 from trainer.data.stream import Batch, Stream
@@ -56,16 +58,18 @@ def run(config: BenchStreamConfig) -> int:
     """Run the command `bench-stream`. Raises UserError for bad input."""
     with tempfile.TemporaryDirectory(prefix="bench-stream-") as temporary:
         folder = Path(temporary)
-        annotations = _first_images(config, folder / "annotations.json")
+        require_folder(config.images, "image folder")
+        annotations = _first_images(config, folder / "annotations.json", folder / "images")
         rates, simulated = {}, []
         for codec in ("jpeg", "raw"):
             setting = BuildConfig(
                 annotations=annotations,
-                images=config.images,
+                images=folder / "images",
                 out=folder / codec,
                 skeleton=config.skeleton,
                 image_codec=codec,
                 targets=TargetConfig(insize=config.insize),
+                tolerance=Tolerance(max_unreadable=1),
             )
             with contextlib.redirect_stdout(io.StringIO()):
                 build(setting)
@@ -94,8 +98,11 @@ def table(rates: dict[str, Rate]) -> list[str]:
     return lines
 
 
-def _first_images(config: BenchStreamConfig, path: Path) -> Path:
-    """Write an annotation file of the first images with a target person, repeated under new ids if there are too few."""
+def _first_images(config: BenchStreamConfig, path: Path, images_folder: Path) -> Path:
+    """Write an annotation file of the first images with a target person, repeated under new ids and names if there are too few.
+
+    The names are links in `images_folder`, which is created.
+    """
     selection = read_annotations(config.annotations, skeleton=read_skeleton(config.skeleton), person_filter=PersonFilter())
     if not selection.samples:
         raise UserError(
@@ -107,9 +114,12 @@ def _first_images(config: BenchStreamConfig, path: Path) -> Path:
     for entry in document["annotations"]:
         people[entry["image_id"]].append(entry)
     document["images"], document["annotations"] = [], []
+    images_folder.mkdir()
     for new_id, sample in zip(range(config.num_images), itertools.cycle(selection.samples)):
-        document["images"].append({**images[sample.image_id], "id": new_id})
-        document["annotations"] += [{**entry, "image_id": new_id} for entry in people[sample.image_id]]
+        name = f"{new_id}{Path(sample.file_name).suffix}"
+        (images_folder / name).symlink_to((config.images / sample.file_name).resolve())
+        document["images"].append({**images[sample.image_id], "id": new_id, "file_name": name})
+        document["annotations"] += [{**entry, "image_id": new_id, "id": None} for entry in people[sample.image_id]]
     path.write_text(json.dumps(document), encoding="utf-8")
     return path
 
