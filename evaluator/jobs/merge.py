@@ -6,10 +6,10 @@ from typing import Any
 from evaluator.inference.clock import Clock
 from evaluator.jobs import outcome
 from evaluator.jobs.config import MergeConfig
-from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, differences, parse_lines
+from evaluator.jobs.documents import read_identity
+from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, differences, read_lines
 from evaluator.jobs.run import choose_images
 from pipeline.datasets.coco import CocoFile
-from pipeline.documents import read_json
 from pipeline.errors import UserError
 from pipeline.files import file_facts, require_folder
 from pipeline.folders import require_usable, unfinished_folder
@@ -45,8 +45,8 @@ def _read_identity(part: Path) -> dict[str, Any]:
     path = part / EVALUATION
     if not path.is_file() and unfinished_folder(part).is_dir():
         raise UserError(f"shard {part}: not finished; repeat its command")
-    about = read_json(path, "shard of an evaluation")
-    if not isinstance(about, dict) or not {"shard", "people", "skeleton", "annotations", "max_images"} <= about.keys():
+    about = read_identity(path, "shard of an evaluation")
+    if not {"shard", "people", "skeleton", "annotations", "max_images"} <= about.keys():
         raise UserError(f"shard {part}: not an output of `run --shard`; give the --out folders of such runs")
     return about
 
@@ -81,7 +81,10 @@ def _add(found: Found, part: Path, about: dict[str, Any], num_joints: int) -> No
     path = part / PEOPLE
     if not path.is_file() or file_facts(path) != about["people"]:
         raise UserError(f"shard {part}: {PEOPLE} is missing or its SHA-256 does not match; rerun this shard")
-    added, _ = parse_lines(path.read_bytes(), num_joints)
+    lines = read_lines(path, num_joints)
+    if lines.faults:
+        raise UserError(f"shard {part}: {lines.faults[0]}; rerun this shard")
+    added = lines.found
     if repeated := [i for i in (*added.people, *added.unreadable) if i in found]:
         raise UserError(f"shard {part}: image {repeated[0]} is in another shard too; rerun all shards")
     found.people.update(added.people)

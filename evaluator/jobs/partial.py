@@ -3,30 +3,49 @@
 The folder is OUT.unfinished; if OUT exists already, which may be a volume, it is in OUT.
 
 `evaluation.json` is the identity of the evaluation: the annotations and the checkpoint or fields by their SHA-256, the settings,
-and RESULTS_VERSION. `people.jsonl` has one line per image and is extended batch by batch; a truncated line is dropped, and its
-image is processed again.
+and RESULTS_VERSION. `people.jsonl` has one line per image, with its CRC32, and is extended batch by batch. The images of lines that
+are truncated, damaged or edited are processed again.
 """
 
 import json
 import shutil
+import sys
+import zlib
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Required, TypedDict
 
 import numpy as np
+from msgspec import Meta
 
 from evaluator.decoding import People
-from pipeline.documents import read_json
+from evaluator.jobs.documents import read_identity
+from pipeline.documents import Id, convert, parse_json, read_bytes
 from pipeline.errors import UserError
-from pipeline.files import locked, remove_unfinished, space_errors, write_json
+from pipeline.files import locked, remove_unfinished, space_errors, write_atomic, write_json
 from pipeline.folders import unfinished_folder
+from pipeline.wording import counted, printable
 
 EVALUATION, PEOPLE, LOCK = "evaluation.json", "people.jsonl", "lock"
 # Values of entries that evaluations of earlier versions lack.
 ADDED_LATER = {"precision": "O0", "hf32": False}
 MAX_SHOWN = 60  # characters of a value in a message
+MAX_FAULTS = 5  # listed
+MAX_PEOPLE_BYTES = 64 << 30
+CRC = b', "crc32": '
+
+Number = Annotated[float, Meta(ge=-1e30, le=1e30)]  # fits into float32
+
+
+class _Line(TypedDict, total=False):
+    """A line of people.jsonl: with scores and keypoints, or with the reason why the image is unreadable."""
+
+    image_id: Required[Id]
+    unreadable: str
+    scores: list[Number]
+    keypoints: list[list[tuple[Number, Number, Number]]]
 
 
 @dataclass
@@ -47,8 +66,8 @@ class Found:
         return image_id in self.people or image_id in self.unreadable
 
     def lines(self, image_ids: Iterable[int]) -> bytes:
-        """Return one line of JSON per image. Reading a line back gives exactly the same numbers."""
-        return "".join(json.dumps(self._entry(image_id)) + "\n" for image_id in image_ids).encode()
+        """Return one line of JSON per image, with its CRC32. Reading a line back gives exactly the same numbers."""
+        return b"".join(_with_crc32(json.dumps(self._entry(image_id)).encode()) for image_id in image_ids)
 
     def _entry(self, image_id: int) -> dict[str, Any]:
         if image_id in self.unreadable:
@@ -57,35 +76,62 @@ class Found:
         return {"image_id": image_id, "scores": people.scores.tolist(), "keypoints": people.keypoints.tolist()}
 
 
-def parse_lines(data: bytes, num_joints: int) -> tuple[Found, int]:
-    """Parse lines written by `Found.lines` up to the first damaged or truncated one; return their number of bytes too."""
-    found, size = Found(), 0
-    for line in data.splitlines(keepends=True):
-        if not line.endswith(b"\n"):
-            break
+def _with_crc32(entry: bytes) -> bytes:
+    """Return a line: an entry and the CRC32 of its JSON text without the CRC32."""
+    return b"%s%s%d}\n" % (entry.removesuffix(b"}"), CRC, zlib.crc32(entry))
+
+
+@dataclass
+class Lines:
+    """The lines of a people.jsonl. good: the text of those whose CRC32 matches. faults: what is wrong with each of the others."""
+
+    found: Found = field(default_factory=Found)
+    good: list[bytes] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+def read_lines(path: Path, num_joints: int) -> Lines:
+    """Read lines written by `Found.lines`. Raises UserError if the file cannot be read. A truncated last line is no fault."""
+    lines = Lines()
+    *complete, _truncated = read_bytes(path, "people", MAX_PEOPLE_BYTES).split(b"\n")
+    for number, line in enumerate(complete, start=1):
         try:
-            entry = json.loads(line)
-            if "unreadable" in entry:
-                found.add(int(entry["image_id"]), Exception(entry["unreadable"]))
-            else:
-                scores = np.array(entry["scores"], np.float32).reshape(-1)
-                keypoints = np.array(entry["keypoints"], np.float32).reshape(len(scores), num_joints, 3)
-                found.add(int(entry["image_id"]), People(keypoints=keypoints, scores=scores))
-        except (ValueError, KeyError, TypeError):
-            break
-        size += len(line)
-    return found, size
+            _add_line(lines.found, line, num_joints, f"{path} line {number}")
+            lines.good.append(line + b"\n")
+        except UserError as error:
+            lines.faults.append(str(error))
+    return lines
+
+
+def _add_line(found: Found, line: bytes, num_joints: int, where: str) -> None:
+    start, _, crc32 = line.removesuffix(b"}").rpartition(CRC)
+    if not crc32.isdigit() or len(crc32) > 10 or int(crc32) != zlib.crc32(start + b"}"):
+        raise UserError(f"{where}: damaged or edited, CRC32 does not match")
+    entry = parse_json(start + b"}", where, dict[str, Any])
+    convert(entry, _Line, where)
+    if "unreadable" in entry:
+        found.add(entry["image_id"], Exception(entry["unreadable"]))
+        return
+    scores = np.array(entry.get("scores", ()), np.float32)
+    keypoints = np.array(entry.get("keypoints", ()), np.float32)
+    if keypoints.size != len(scores) * num_joints * 3 or not all(
+        len(person) == num_joints for person in entry.get("keypoints", ())
+    ):
+        raise UserError(f"{where}: expected keypoints of {num_joints} joints for each of {len(scores)} scores")
+    found.add(entry["image_id"], People(keypoints=keypoints.reshape(len(scores), num_joints, 3), scores=scores))
 
 
 def differences(first: dict[str, Any], second: dict[str, Any], names: tuple[str, str] = ("before", "now")) -> str:
     """Describe the entries in which two identities differ, such as "insize: 64 before, 96 now"; empty if they are equal."""
     first, second = (ADDED_LATER | json.loads(json.dumps(values)) for values in (first, second))
     changed = [key for key in sorted({*first, *second}) if first.get(key) != second.get(key)]
-    return "; ".join(f"{key}: {_short(first.get(key))} {names[0]}, {_short(second.get(key))} {names[1]}" for key in changed)
+    return "; ".join(
+        f"{_short(key)}: {_short(first.get(key))} {names[0]}, {_short(second.get(key))} {names[1]}" for key in changed
+    )
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = printable(str(value))
     return text if len(text) <= MAX_SHOWN else text[:20] + "…"
 
 
@@ -117,7 +163,7 @@ class Unfinished:
             if others := [file.name for file in self.folder.iterdir() if file.name != LOCK]:
                 raise UserError(f"{self.folder}: not the folder of an evaluation (contains {others[0]}); choose another --out")
             write_json(path, self.identity)
-        elif changed := differences(read_json(path, "unfinished evaluation"), self.identity):
+        elif changed := differences(read_identity(path, "unfinished evaluation"), self.identity):
             raise UserError(
                 f"{self.folder}: this evaluation was started with other inputs or settings ({changed}); use the same ones, "
                 "choose another --out, or delete the folder"
@@ -125,9 +171,15 @@ class Unfinished:
 
     def _read_found(self) -> None:
         path = self.folder / PEOPLE
+        if path.exists():
+            lines = read_lines(path, self.num_joints)
+            self.found = lines.found
+            write_atomic(path, b"".join(lines.good))
+            for fault in lines.faults[:MAX_FAULTS]:
+                print(f"warning: {printable(fault)}", file=sys.stderr)
+            if lines.faults:
+                print(f"warning: {counted(len(lines.faults), 'damaged line')}; their images are processed again", file=sys.stderr)
         self._file = self._stack.enter_context(path.open("ab"))
-        self.found, size = parse_lines(path.read_bytes(), self.num_joints)
-        self._file.truncate(size)
 
     def append(self, people: dict[int, People]) -> None:
         """Add the people of images to `found` and to the file."""

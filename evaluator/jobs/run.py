@@ -17,14 +17,14 @@ from evaluator.inference.stored_fields import StoredFields, decode_stored
 from evaluator.inference.streaming import Stream
 from evaluator.jobs import outcome
 from evaluator.jobs.config import RunConfig
+from evaluator.jobs.documents import read_identity, read_metrics
 from evaluator.jobs.loading import load_checkpoint, origin_of, sha256
 from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, Unfinished, differences
 from evaluator.jobs.results_version import RESULTS_VERSION
-from evaluator.metrics.coco_eval import Evaluation
+from evaluator.metrics.coco_eval import FIGURES, Evaluation
 from evaluator.options import choose_batch_size
 from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile, Image
-from pipeline.documents import read_json
 from pipeline.errors import UserError
 from pipeline.files import file_facts, require_folder, write_json
 from pipeline.folders import new_folder, require_usable
@@ -137,11 +137,14 @@ def _report_complete(config: RunConfig, identity: dict[str, Any]) -> int:
 
     Raises UserError if the output is that of another evaluation, naming the options that differ.
     """
-    out, about = config.out, read_json(config.out / EVALUATION, "evaluation")
-    if not isinstance(about, dict) or "results_version" not in about:
+    out, about = config.out, read_identity(config.out / EVALUATION, "evaluation")
+    if "results_version" not in about:
         require_usable(out)
     about.pop("people", None)
-    metrics = read_json(out / "metrics.json", "metrics") if (out / "metrics.json").exists() else None  # a shard has none
+    path = out / "metrics.json"
+    metrics = (
+        read_metrics(path, ("settings", "num_images", "unreadable_images"), FIGURES) if path.exists() else None
+    )  # a shard has none
     changed = differences(about, identity)
     if metrics and not changed:
         changed = differences(_drawn(metrics["settings"]), _drawn(flatten(config)))

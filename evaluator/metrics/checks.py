@@ -3,15 +3,31 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 
 from evaluator.metrics.results import Results
 from pipeline.datasets.coco import CocoFile
-from pipeline.documents import read_json
+from pipeline.documents import Id, convert, read_json
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
+
+MAX_NUMBER = 1e9
+
+Number = Annotated[float, Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]
+
+
+class _Fields(msgspec.Struct):
+    """The types of the fields of a result."""
+
+    image_id: Id | None = None
+    category_id: Id | None = None
+    keypoints: list[Number] = []
+    score: Number = 0
+
 
 FIELDS = ("image_id", "category_id", "keypoints", "score")
 
@@ -20,10 +36,14 @@ RawResults = Sequence[Mapping[str, Any]]
 
 
 def read_results(path: Path) -> Results:
-    """Read a COCO results file, a list of objects; `require_fit` checks their fields. Raises UserError naming the file."""
+    """Read a COCO results file, a list of objects; `require_fit` checks that no field is missing.
+
+    Raises UserError naming the file and a field of another type.
+    """
     results = read_json(path, "results file")
     if not isinstance(results, list) or not all(isinstance(entry, dict) for entry in results):
         raise UserError(f"results file {path}: expected a list of objects with {', '.join(FIELDS)}; use a COCO results file")
+    convert(results, list[_Fields], f"results file {path}")
     return results
 
 

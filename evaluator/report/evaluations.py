@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from evaluator.jobs.documents import read_identity, read_metrics
 from evaluator.jobs.partial import EVALUATION
 from evaluator.metrics.analysis import Analysis
 from evaluator.metrics.checks import read_results
 from evaluator.metrics.results import Results
 from pipeline.datasets.coco import CocoFile
-from pipeline.documents import read_json
+from pipeline.documents import convert, read_yaml
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import COCO18, read_skeleton
@@ -38,33 +37,19 @@ def read_evaluation(folder: Path) -> Evaluated:
         raise UserError(f"evaluation {folder}: no such folder; {EXPECTED_FOLDER}")
     if not (folder / "metrics.json").exists():
         raise UserError(f"evaluation {folder}: contains no metrics.json; {EXPECTED_FOLDER}")
-    metrics = read_json(folder / "metrics.json", "metrics")
-    if not isinstance(metrics, dict) or not isinstance(metrics.get("figures"), dict):
-        raise UserError(f"metrics {folder / 'metrics.json'}: expected an object with the object 'figures'")
+    metrics = read_metrics(folder / "metrics.json")
     return Evaluated(
         folder=folder,
         results=read_results(folder / "results.json"),
         metrics=metrics,
-        settings=_read_settings(folder / "config.yaml"),
+        settings=read_yaml(folder / "config.yaml", "settings", dict[str, Any]),
     )
-
-
-def _read_settings(path: Path) -> dict[str, Any]:
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"settings {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"settings {path}: not YAML: {error}") from error
-    if not isinstance(settings, dict):
-        raise UserError(f"settings {path}: expected a mapping of option names to values")
-    return settings
 
 
 def _identity(evaluated: Evaluated) -> dict[str, Any]:
     """Return the contents of evaluation.json; empty if the evaluation has none."""
     path = evaluated.folder / EVALUATION
-    return read_json(path, "evaluation") if path.is_file() else {}
+    return read_identity(path, "evaluation") if path.is_file() else {}
 
 
 def skeleton_of(evaluated: Evaluated) -> Skeleton:
@@ -76,6 +61,7 @@ def skeleton_of(evaluated: Evaluated) -> Skeleton:
     if "skeleton" in (identity := _identity(evaluated)):
         return Skeleton.from_dict(identity["skeleton"], f"evaluation {evaluated.folder / EVALUATION}: skeleton")
     checkpoint, file = (evaluated.settings.get(name) for name in ("checkpoint", "skeleton"))
+    convert([checkpoint, file], list[str | None], f"settings {evaluated.folder / 'config.yaml'}: checkpoint and skeleton")
     if checkpoint and Path(checkpoint).is_dir():
         checkpoint = next(iter(list_checkpoints(Path(checkpoint))), None)
     if checkpoint and Path(checkpoint).is_file():

@@ -25,7 +25,7 @@ from evaluator.inference.sizes import input_size
 from evaluator.inference.stored_fields import _single_precision
 from evaluator.jobs import merge
 from evaluator.jobs.config import MergeConfig, RunConfig
-from evaluator.jobs.partial import EVALUATION, PEOPLE, Unfinished
+from evaluator.jobs.partial import EVALUATION, PEOPLE, Unfinished, _with_crc32, read_lines
 from evaluator.jobs.run import choose_images, evaluate_source, plan_groups
 from pipeline.datasets.coco import CocoFile
 from pipeline.errors import UserError
@@ -241,6 +241,46 @@ def test_images_of_truncated_or_damaged_lines_are_processed_again(noise, whole, 
         assert results_of(config.out) == results_of(whole)
 
 
+def test_an_edited_line_is_named_and_its_image_processed_again(noise, whole, tmp_path, capsys):
+    config = config_of(noise, tmp_path / "out")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_source(config, Stops(9))
+    file = tmp_path / "out.unfinished" / PEOPLE
+    lines = file.read_text().splitlines(keepends=True)
+    lines[1] = re.sub(r"[0-9](?=\.)", lambda match: str((int(match[0]) + 1) % 10), lines[1], count=1)
+    lines[3] = lines[3].replace('"image_id"', '"image_id" ')
+    lines[4] = re.sub(r', "crc32": \d+', "", lines[4])
+    file.write_text("".join(lines))
+    network = NoiseNetwork()
+    assert evaluate_source(config, network) == 0
+    captured = capsys.readouterr()
+    for number in (2, 4, 5):
+        assert f"{file} line {number}: damaged or edited, CRC32 does not match" in captured.err
+    assert "3 damaged lines; their images are processed again" in captured.err
+    assert f"continuing: {len(lines) - 3} of 14 images are done" in captured.out
+    assert results_of(config.out) == results_of(whole)
+
+
+def test_a_line_with_a_right_checksum_and_wrong_content_is_named(tmp_path):
+    path = tmp_path / PEOPLE
+    for entry, problem in (
+        ({"scores": [], "keypoints": []}, "missing required field `image_id`"),
+        ({"image_id": -1}, "image_id: expected an integer >= 0, got -1"),
+        ({"image_id": 1, "unreadable": 3}, "unreadable: expected a text, got 3"),
+        ({"image_id": 1, "scores": [1e40], "keypoints": [[[0, 0, 0]] * 18]}, r"scores\[0\]: expected a number <= 1e\+30"),
+        ({"image_id": 1, "scores": [1], "keypoints": [[[0, 0, 0]] * 17]}, "expected keypoints of 18 joints for each of 1 scores"),
+        (
+            {"image_id": 1, "scores": [1, 2], "keypoints": [[[0, 0, 0]] * 18]},
+            "expected keypoints of 18 joints for each of 2 scores",
+        ),
+        ({"image_id": 1, "scores": [1], "keypoints": [[0, 0, 0]]}, r"keypoints\[0\]\[0\]: expected a list, got 0"),
+    ):
+        path.write_bytes(_with_crc32(json.dumps(entry).encode()) * 2)
+        lines = read_lines(path, num_joints=18)
+        assert len(lines.faults) == 2 and not lines.good and not lines.found.people
+        assert re.search(f"line 2: {problem}", lines.faults[1]), lines.faults
+
+
 def test_an_unfinished_evaluation_with_other_settings_is_rejected_naming_the_difference(noise, tmp_path):
     config = config_of(noise, tmp_path / "out")
     with pytest.raises(KeyboardInterrupt):
@@ -289,9 +329,10 @@ def test_an_evaluation_of_a_version_without_precision_is_continued(noise, whole,
 
 def test_a_foreign_evaluation_file_is_not_taken_for_an_output(noise, tmp_path):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / EVALUATION).write_text("[]")
-    with pytest.raises(UserError, match="not an empty folder"):
-        evaluate_source(config_of(noise, tmp_path / "out"), NoiseNetwork())
+    for text, problem in (("{}", "not an empty folder"), ("[]", r"evaluation.json: expected an object, got \[\]")):
+        (tmp_path / "out" / EVALUATION).write_text(text)
+        with pytest.raises(UserError, match=problem):
+            evaluate_source(config_of(noise, tmp_path / "out"), NoiseNetwork())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,112 @@
+"""The documents that evaluations write and read again: evaluation.json, metrics.json, leaderboard.json, checked against types."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, NotRequired, Required, TypedDict
+
+from msgspec import Meta
+
+from pipeline.documents import Count, Finite, Sha256, convert, read_json
+from pipeline.errors import UserError
+from pipeline.skeleton import Skeleton
+
+MAX_SHARDS = 1_000_000
+ShardNumber = Annotated[int, Meta(ge=1, le=MAX_SHARDS)]
+Figures = dict[str, Finite]
+
+
+class _Facts(TypedDict):
+    """Size and SHA-256 of a file."""
+
+    bytes: Count
+    sha256: Sha256
+
+
+class _Identity(TypedDict, total=False):
+    """The entries of evaluation.json that commands use. All of them are compared with those of other evaluations."""
+
+    annotations: Sha256
+    max_images: Annotated[int, Meta(ge=1)] | None
+    skeleton: dict[str, Any]
+    results_version: Count
+    shard: tuple[ShardNumber, ShardNumber]
+    people: _Facts
+
+
+class _Settings(TypedDict, total=False):
+    """The options in metrics.json that decide which pictures an evaluation writes."""
+
+    images: str | None
+    pictures: Count
+    draw_min_score: Finite
+
+
+class _Metrics(TypedDict, total=False):
+    """metrics.json. Evaluations of earlier versions lack some entries."""
+
+    figures: Required[Figures]
+    num_images: Count
+    num_images_in_file: Count
+    unreadable_images: dict[str, str]
+    speed: dict[str, Finite]
+    settings: _Settings
+
+
+class _BoardEntry(TypedDict):
+    """A checkpoint in leaderboard.json: with `figures`, or with `failed`."""
+
+    step: Count
+    epoch: Count
+    sha256: Sha256
+    figures: NotRequired[Figures]
+    failed: NotRequired[str]
+
+
+class _Board(TypedDict):
+    """leaderboard.json."""
+
+    metric: str
+    settings: dict[str, Any]
+    checkpoints: list[_BoardEntry]
+
+
+def read_identity(path: Path, what: str) -> dict[str, Any]:
+    """Read an evaluation.json. Raises UserError naming the file and the field."""
+    identity = _read(path, what, _Identity)
+    number, count = identity.get("shard", (1, 1))
+    if number > count:
+        raise UserError(f"{what} {path}: shard must be i, n with i at most n, got {number}, {count}")
+    if "skeleton" in identity:
+        Skeleton.from_dict(identity["skeleton"], f"{what} {path}: skeleton")
+    return identity
+
+
+def read_metrics(path: Path, needed: Iterable[str] = (), figures: Iterable[str] = ()) -> dict[str, Any]:
+    """Read a metrics.json with these entries and figures. Raises UserError naming the file and the field."""
+    metrics = _read(path, "metrics", _Metrics)
+    _require(needed, metrics, f"metrics {path}")
+    _require(figures, metrics["figures"], f"metrics {path}: figures")
+    if "settings" in needed:
+        _require(_Settings.__annotations__, metrics["settings"], f"metrics {path}: settings")
+    return metrics
+
+
+def read_board(path: Path) -> dict[str, Any]:
+    """Read a leaderboard.json. Raises UserError naming the file and the field."""
+    board = _read(path, "leaderboard", _Board)
+    for number, entry in enumerate(board["checkpoints"]):
+        if "failed" not in entry:
+            _require([board["metric"]], entry.get("figures", {}), f"leaderboard {path}: checkpoints[{number}].figures")
+    return board
+
+
+def _read(path: Path, what: str, schema: Any) -> dict[str, Any]:
+    """Read a JSON file and check it against a type. Returns its entries that the type does not name, too."""
+    document = read_json(path, what)
+    convert(document, schema, f"{what} {path}")
+    return document
+
+
+def _require(names: Iterable[str], entries: dict[str, Any], where: str) -> None:
+    if missing := [name for name in names if name not in entries]:
+        raise UserError(f"{where}: missing required field `{missing[0]}`")
