@@ -8,14 +8,17 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import IO, Any
 
 from pipeline.interrupts import STOPPED
 from pipeline.wording import counted
 
 _PR_SET_PDEATHSIG = 1
+_LISTEN_S = 5.0  # for what a process has written before it ended
 
 
 def end_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
@@ -43,21 +46,34 @@ def start_process(command: Sequence[str], **options: Any) -> subprocess.Popen:
     return subprocess.Popen(command, preexec_fn=_following(os.getpid(), signal.SIGTERM), **options)
 
 
-def run_process(command: Sequence[str]) -> int:
+def run_process(command: Sequence[str], hear: Callable[[str], object] | None = None) -> int:
     """Run another command of this project and return its exit code. What stops this process stops that one, and waits for it.
 
+    hear: called, in another thread, with each line that it writes to stderr, which this process passes on.
     Raises KeyboardInterrupt if a signal stopped only the other one.
     """
-    process = start_process(command)
+    process = start_process(command, stderr=None if hear is None else subprocess.PIPE)
+    listener = threading.Thread(target=_pass_on, args=(process.stderr, hear), daemon=True)
     try:
+        listener.start()
         code = process.wait()
     except BaseException:
         process.terminate()
         process.wait()
         raise
+    finally:
+        listener.join(_LISTEN_S)
     if code in STOPPED:
         raise KeyboardInterrupt
     return code
+
+
+def _pass_on(lines: IO[bytes] | None, hear: Callable[[str], object] | None) -> None:
+    for line in lines or ():
+        text = line.decode(errors="replace")
+        sys.stderr.write(text)
+        if hear is not None:
+            hear(text.rstrip())
 
 
 def local_workers() -> AbstractContextManager[Any]:

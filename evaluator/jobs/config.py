@@ -130,7 +130,7 @@ class WatchConfig:
     """
 
     run: Path
-    """Run folder (--out of the training run); it need not exist yet."""
+    """Run folder (--out of the training run); may be empty."""
     annotations: Path
     """COCO keypoint annotation file."""
     images: Path

@@ -9,8 +9,10 @@ A checkpoint is added to `held` first and removed last, so that a `watch` that i
 same command.
 """
 
+import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,20 +20,21 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.jobs.config import RunConfig, WatchConfig
+from evaluator.jobs.documents import read_board, read_metrics
 from evaluator.jobs.partial import differences
 from pipeline.cli import flatten, save_config
-from pipeline.documents import read_json
 from pipeline.errors import UserError
 from pipeline.files import file_facts, is_locked, link_or_copy, locked, remove_unfinished, require_folder, write_json
 from pipeline.folders import foreign_entries, require_writable
 from pipeline.processes import run_process
+from pipeline.wording import printable
 from trainer.run import layout
-from trainer.run.checkpoint import list_checkpoints, read_checkpoint, read_info
+from trainer.run.checkpoint import CheckpointInfo, list_checkpoints, read_checkpoint, read_info
 
 LEADERBOARD, BEST, HELD, LOCK = "leaderboard.json", f"best{layout.CHECKPOINT_SUFFIX}", "held", "watch.lock"
 FAILED_METRIC = -2.0  # ranks failed evaluations last; a metric is -1 if no annotated person has the size it covers
 
-Evaluate = Callable[[Path, Path], int]
+Evaluate = Callable[[Path, Path], str | None]
 
 
 def run(config: WatchConfig) -> int:
@@ -39,14 +42,27 @@ def run(config: WatchConfig) -> int:
     if not config.annotations.is_file():
         raise UserError(f"annotation file {config.annotations}: no such file")
     require_folder(config.images, "image folder")
+    require_run(config.run)
     watch = Watch(config, lambda checkpoint, out: evaluate_in_process(config.evaluation(checkpoint, out)))
     with watch.claimed():
         watch.loop()
-    return int(any("failed" in entry for entry in watch.entries.values()))
+    if not watch.entries:
+        print(f"error: run folder {config.run}: contains no complete checkpoint; nothing was evaluated", file=sys.stderr)
+    return int(not watch.entries or any("failed" in entry for entry in watch.entries.values()))
 
 
-def evaluate_in_process(config: RunConfig) -> int:
-    """Run the command `run` in a subprocess, which frees its memory when it ends, and return its exit code.
+def require_run(folder: Path) -> None:
+    """Raise UserError unless the folder is a run folder, or an empty one, in which a training run will start."""
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "no such folder"
+        raise UserError(f"run folder {folder}: {what}; check --run, or start the training run first")
+    is_run = any((folder / name).exists() for name in (layout.CONFIG, layout.LOCK)) or layout.checkpoint_files(folder)
+    if not is_run and (names := foreign_entries(folder)):
+        raise UserError(f"run folder {folder}: not the --out of a training run (contains {names[0]!r}); check --run")
+
+
+def evaluate_in_process(config: RunConfig) -> str | None:
+    """Run the command `run` in a subprocess, which frees its memory when it ends. Return why it failed, None if it did not.
 
     The options are passed in a file beside the checkpoint: no value is lost or read as an option.
     """
@@ -54,15 +70,23 @@ def evaluate_in_process(config: RunConfig) -> int:
     options = config.checkpoint.with_suffix(".yaml").absolute()
     save_config(config, options)
     try:
-        return run_process([sys.executable, "-m", "evaluator", "run", "--config", str(options)])
+        said = deque([""], maxlen=1)  # the last line is the error
+        code = run_process([sys.executable, "-m", "evaluator", "run", "--config", str(options)], said.append)
+        return _cause(code, said[0]) if code else None
     finally:
         options.unlink(missing_ok=True)
+
+
+def _cause(code: int, said: str) -> str:
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"  # SIGKILL: by a user, or because memory ran out
+    return printable(said.partition("error: ")[2]) or f"exit code {code}"
 
 
 class Watch:
     """A watch over a run folder.
 
-    evaluate: takes a checkpoint and a folder, writes the output of `run` to the folder, and returns the exit code.
+    evaluate: takes a checkpoint and a folder, and writes the output of `run` to the folder. Returns why it failed, or None.
     """
 
     def __init__(self, config: WatchConfig, evaluate: Evaluate) -> None:
@@ -84,7 +108,7 @@ class Watch:
         if foreign_entries(out) and not board.exists():
             raise UserError(f"output folder {out}: not empty, and not the output of `watch`; choose an empty or new folder")
         if board.exists():
-            self._read_board(read_json(board, "leaderboard"))
+            self._read_board(read_board(board))
         else:
             out.mkdir(parents=True, exist_ok=True)
             self._write_board()
@@ -107,13 +131,13 @@ class Watch:
         """Evaluate checkpoints until a stop condition of the configuration is met."""
         last_s = time.monotonic()
         while not self._has_enough():
+            require_folder(self.config.run, "run folder")
             training = self._is_training()  # checked first, so that the last checkpoints of a run are not missed
             self._hold_new()
-            held = sorted(list_checkpoints(self.held), key=lambda path: read_info(path).step)
-            if held:
-                self._process(held[0])
+            if waiting := self._waiting():
+                self._evaluate(waiting[0], read_info(waiting[0]))
                 last_s = time.monotonic()
-            elif self.config.stop_with_training and self.entries and not training:
+            elif self.config.stop_with_training and not training and self._has_trained():
                 print(f"the training run in {self.config.run} has ended")
                 return
             elif self.config.idle_minutes is not None and time.monotonic() - last_s >= 60 * self.config.idle_minutes:
@@ -124,6 +148,9 @@ class Watch:
 
     def _has_enough(self) -> bool:
         return self.config.max_evaluations is not None and len(self.entries) >= self.config.max_evaluations
+
+    def _has_trained(self) -> bool:
+        return bool(self.entries) or (self.config.run / layout.CONFIG).exists()
 
     def _is_training(self) -> bool:
         return is_locked(self.config.run / layout.LOCK)
@@ -150,32 +177,36 @@ class Watch:
                     "the training run was restarted; choose another --out"
                 )
 
-    def _process(self, held: Path) -> None:
-        """Evaluate a held checkpoint unless that is done, then release it."""
-        info = read_info(held)
-        if info.step not in self.entries:
-            self._evaluate(held, info.step, info.epoch)
-        held.unlink()
+    def _waiting(self) -> list[Path]:
+        """Return the held checkpoints to be evaluated, by step. Releases those that are done, but not those that failed."""
+        waiting = []
+        for path in sorted(list_checkpoints(self.held), key=lambda path: read_info(path).step):
+            entry = self.entries.get(read_info(path).step)
+            if entry is None:
+                waiting.append(path)
+            elif "failed" not in entry:
+                path.unlink()
+        return waiting
 
-    def _evaluate(self, held: Path, step: int, epoch: int) -> None:
+    def _evaluate(self, held: Path, info: CheckpointInfo) -> None:
         """Evaluate a checkpoint, add it to the leaderboard, and keep it if it is the best."""
-        out = self.config.out / f"step-{step:08d}"
-        entry: dict[str, Any] = {"step": step, "epoch": epoch, "sha256": file_facts(held)["sha256"], "out": out.name}
+        step, out = info.step, self.config.out / f"step-{info.step:08d}"
+        entry: dict[str, Any] = {"step": step, "epoch": info.epoch, "sha256": file_facts(held)["sha256"], "out": out.name}
         print(f"step {step:,}: evaluating", flush=True)
-        code = self.evaluate(held, out)
-        if code:
-            entry |= {"failed": f"exit code {code}"}
+        cause = self.evaluate(held, out)
+        if cause is not None:
+            entry |= {"failed": cause}
         else:
-            metrics = read_json(out / "metrics.json", "metrics")
             shown = ("figures", "num_images", "num_images_in_file", "unreadable_images", "speed")
+            metrics = read_metrics(out / "metrics.json", shown, [self.config.metric])
             entry |= {name: metrics[name] for name in shown}
         self.entries[step] = {**entry, "evaluated": datetime.now(UTC).isoformat(timespec="seconds")}
         best = self._ranked()[0]
-        if best["step"] == step and not code:
+        if best["step"] == step and cause is None:
             link_or_copy(held, self.config.out / BEST)
         self._write_board()
-        result = f"failed with exit code {code}" if code else f"{self.config.metric} {entry['figures'][self.config.metric]:.4f}"
-        print(f"step {step:,}: {result}; best so far: step {best['step']:,}", flush=True)
+        result = f"{self.config.metric} {entry['figures'][self.config.metric]:.4f}" if cause is None else f"failed: {cause}"
+        print(f"step {step:,}: {result}" + (f"; best so far: step {best['step']:,}" if "figures" in best else ""), flush=True)
 
     def _ranked(self) -> list[dict[str, Any]]:
         """Return the entries, best first; of equal ones, fewer steps first; failed ones last."""

@@ -53,18 +53,18 @@ def save(place, step, value=1.0):
 class Evaluator:
     """Writes the metrics in FIGURES instead of evaluating; calls `before` first."""
 
-    def __init__(self, before=lambda step: None, code=0):
-        self.steps, self.before, self.code = [], before, code
+    def __init__(self, before=lambda step: None, cause=None):
+        self.steps, self.before, self.cause = [], before, cause
 
     def __call__(self, held, out):
         step = read_info(held).step
         self.before(step)
         self.steps.append(step)
-        if not self.code:
+        if self.cause is None:
             out.mkdir(exist_ok=True)
             metrics = {"figures": {"AP": FIGURES[step]}, "num_images": 2, "num_images_in_file": 2}
             (out / "metrics.json").write_text(json.dumps({**metrics, "unreadable_images": {}, "speed": {}}))
-        return self.code
+        return self.cause
 
 
 def watch(config, evaluate):
@@ -174,12 +174,16 @@ def test_it_stops_when_the_training_has_ended_and_not_before(place):
     assert len(boards[0]["checkpoints"]) == 3
 
 
-def test_a_failed_evaluation_is_recorded_and_tried_again(place):
+def test_a_failed_evaluation_is_recorded_and_tried_again(place, capsys):
     save(place, 100)
-    board = watch(config_of(place), Evaluator(code=1))
-    assert board["best"] is None and board["checkpoints"][0]["failed"] == "exit code 1"
+    board = watch(config_of(place), Evaluator(cause="no space left"))
+    assert board["best"] is None and board["checkpoints"][0]["failed"] == "no space left"
+    assert "step 100: failed: no space left\n" in capsys.readouterr().out, "a failed checkpoint is not the best so far"
     assert not (place / "out" / "best.safetensors").exists()
+    for path in (place / "run").iterdir():  # as the training run does with old checkpoints
+        path.unlink()
     assert watch(config_of(place), Evaluator())["best"] == 100, "failed evaluations are tried again"
+    assert not list((place / "out" / "held").iterdir())
 
 
 def test_other_settings_a_restarted_training_and_other_folders_are_rejected(place):
@@ -194,6 +198,32 @@ def test_other_settings_a_restarted_training_and_other_folders_are_rejected(plac
     (place / "other" / "notes.txt").touch()
     with pytest.raises(UserError, match="not the output of `watch`"):
         watch(config_of(place, out=place / "other"), Evaluator())
+
+
+@pytest.mark.parametrize(
+    ("run", "reason"),
+    [("typo", "no such folder"), ("a.json", "is a file"), ("images", r"not the --out of a training run \(contains 'x.jpg'\)")],
+)
+def test_what_is_not_a_run_folder_is_refused_at_once(place, run, reason):
+    (place / "images" / "x.jpg").touch()
+    with pytest.raises(UserError, match=f"run folder {place / run}: {reason}"):
+        watch_command.run(config_of(place, run=place / run, idle_minutes=None))
+    assert not (place / "out").exists()
+
+
+@pytest.mark.parametrize("options", [{}, {"stop_with_training": True, "idle_minutes": None}])
+def test_a_watch_that_evaluates_nothing_fails(place, options, capsys):
+    if options:
+        (place / "run" / layout.CONFIG).touch()
+    assert watch_command.run(config_of(place, **options)) == 1
+    assert "contains no complete checkpoint; nothing was evaluated" in capsys.readouterr().err
+
+
+def test_a_run_folder_that_is_deleted_ends_the_watch(place):
+    job = Watch(config_of(place, idle_minutes=None), Evaluator())
+    (place / "run").rmdir()
+    with job.claimed(), pytest.raises(UserError, match=r"run folder .*run: no such folder"):
+        job.loop()
 
 
 def test_two_watches_cannot_share_a_folder(place):
@@ -212,14 +242,18 @@ def test_all_options_reach_the_process_that_evaluates(tmp_path, monkeypatch, fol
     ).evaluation(Path("held/step-00000007.safetensors"), Path("out/step-00000007"))  # fmt: skip
     received = []
 
-    def run_process(command):
+    def run_process(command, hear):
         assert command[1:4] == ["-m", "evaluator", "run"]
         received.append(parse(RunConfig, command[4:], prog="run"))
-        return 3
+        hear("loading")
+        hear("python -m evaluator run: error: disk\x1b is full")
+        return codes.pop()
 
+    codes = [-9, 0, 3]
     monkeypatch.setattr(watch_command, "run_process", run_process)
-    assert watch_command.evaluate_in_process(config) == 3
-    assert received == [config]
+    causes = [watch_command.evaluate_in_process(config) for _ in range(3)]
+    assert causes == ["disk\\x1b is full", None, "killed by SIGKILL"]
+    assert received == [config] * 3
     assert not list(Path("held").iterdir()), "the file with the options is deleted"
 
 

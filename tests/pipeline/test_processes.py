@@ -65,6 +65,14 @@ def test_the_exit_code_of_a_command_is_returned_unless_a_signal_stopped_it(code,
         assert run_process(command) == 3
 
 
+def test_what_a_command_writes_to_stderr_is_heard_and_passed_on(capfd):
+    lines = []
+    code = "import sys; sys.stderr.buffer.write(b'one\\n\\xff two\\n'); print('out'); sys.exit(1)"
+    assert run_process([sys.executable, "-c", code], lines.append) == 1
+    assert lines == ["one", "\ufffd two"]
+    assert capfd.readouterr() == ("out\n", "one\n\ufffd two\n")
+
+
 def test_a_command_that_is_stopped_stops_the_one_that_it_runs_and_waits(tmp_path):
     inner = "import pathlib, signal, sys, time; signal.signal(15, lambda *_: (time.sleep(0.3), pathlib.Path('saved').touch(), sys.exit(143))); print('ready', flush=True); time.sleep(60)"
     outer = f"import sys; from pipeline.processes import run_process; from pipeline.cli import guarded, leave; leave(guarded('prog', lambda: run_process([sys.executable, '-c', {inner!r}])))"
