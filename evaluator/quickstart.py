@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.cli import guarded, leave, parse
 from pipeline.errors import UserError
+from pipeline.folders import foreign_entries, require_writable
 from pipeline.processes import run_process
 
 PROG = "openpose-quickstart"
@@ -77,7 +78,8 @@ def run(config: QuickstartConfig) -> int:
 def _claim(config: QuickstartConfig) -> None:
     """Create the output folder. Raises UserError if it contains something else, or a quickstart with other options."""
     marker = config.out / MARKER
-    if config.out.exists() and any(config.out.iterdir()) and not marker.exists():
+    require_writable(config.out, f"output folder {config.out}")
+    if foreign_entries(config.out) and not marker.exists():
         raise UserError(f"{config.out}: not empty, and not the output of a quickstart; choose another --out")
     config.out.mkdir(parents=True, exist_ok=True)
     settings = repr(config) + "\n"

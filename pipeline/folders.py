@@ -6,6 +6,7 @@ link, or the current folder of a shell: its files are written to a temporary fol
 
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from pipeline.documents import read_json
 from pipeline.errors import UserError
 from pipeline.files import TEMPORARY, leftovers, locked, publish, space_errors, temporary_path, write_json
 
-LOST_AND_FOUND = "lost+found"  # at the top of every volume with an ext file system
+# What file managers, NFS and file systems put into folders.
+_LITTER = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\.directory|\._.*|\.nfs.*|\.fuse_hidden.*|@eaDir|lost\+found")
 _INSIDE = "output"
 _ENTRIES = "entries.json"  # the names that are being moved up, in order
 
@@ -84,12 +86,17 @@ def _half_published(temporary: Path) -> set[str]:
     return entries - left if left else set()
 
 
+def is_litter(name: str) -> bool:
+    """Return whether this is a file or folder that a file manager or a file system puts into folders of its own accord."""
+    return _LITTER.fullmatch(name) is not None
+
+
 def foreign_entries(out: Path) -> list[str]:
-    """Return the names in the folder `out`, if it exists, without temporary files and what the file system itself puts there."""
+    """Return the names in the folder `out`, if it exists, without temporary files and what file managers put there."""
     if not out.is_dir():
         return []
-    own = {name for leftover in leftovers(out, _INSIDE) for name in _half_published(leftover)} | {LOST_AND_FOUND}
-    return sorted(name for name in os.listdir(out) if not name.startswith(TEMPORARY) and name not in own)
+    own = {name for leftover in leftovers(out, _INSIDE) for name in _half_published(leftover)}
+    return sorted(name for name in os.listdir(out) if not name.startswith(TEMPORARY) and name not in own and not is_litter(name))
 
 
 def require_usable(out: Path) -> None:

@@ -20,7 +20,6 @@ from pipeline.__main__ import COMMANDS as PIPELINE_COMMANDS
 from pipeline.cli import main
 from pipeline.errors import UserError
 from pipeline.files import TEMPORARY
-from pipeline.folders import LOST_AND_FOUND
 from trainer.run import claim
 
 PROGRAMS = {"pipeline": PIPELINE_COMMANDS, "evaluator": EVALUATOR_COMMANDS, "data_cards": CARD_COMMANDS}
@@ -100,7 +99,7 @@ def test_a_volume_gets_the_same_files_as_a_new_folder(inputs, tmp_path, name):
     assert WRITERS[name](inputs, absent) == 0
     with volume(tmp_path / "volume") as mount:
         assert WRITERS[name](inputs, mount) == 0
-        (mount / LOST_AND_FOUND).rmdir()
+        (mount / "lost+found").rmdir()
         assert content(mount) == content(absent) and sorted(tree(mount)) == sorted(tree(absent))
         assert not [path.name for path in mount.iterdir() if path.name.startswith(TEMPORARY)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["absent", "volume"]

@@ -1,6 +1,6 @@
 """The command `run`: evaluate a checkpoint, or stored fields, on annotated images."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from typing import Any
@@ -19,14 +19,14 @@ from evaluator.jobs import outcome
 from evaluator.jobs.config import RunConfig
 from evaluator.jobs.documents import read_identity, read_metrics
 from evaluator.jobs.loading import load_checkpoint, origin_of, sha256
-from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, Unfinished, differences
+from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, Unfinished, differences, read_lines
 from evaluator.jobs.results_version import RESULTS_VERSION
 from evaluator.metrics.coco_eval import FIGURES, Evaluation
 from evaluator.options import choose_batch_size
 from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile, Image
 from pipeline.errors import UserError
-from pipeline.files import file_facts, require_folder, write_json
+from pipeline.files import file_facts, remove_unfinished, require_folder, write_json
 from pipeline.folders import new_folder, require_usable
 from pipeline.images import UnreadableImage, read_image
 from pipeline.progress import progress_bar
@@ -68,7 +68,7 @@ def evaluate_source(config: RunConfig, network: FieldNetwork | None, origin: dic
     insize = augmented.insize if augmented else None
     identity = identify(config, document, skeleton, origin | {"batch_size": batch_size, "insize": insize})
     if (config.out / EVALUATION).exists():
-        return _report_complete(config, identity)
+        return _report_complete(config, identity, document)
     number, count = config.part
     own_groups = groups[number - 1 :: count]
     if not own_groups:
@@ -132,8 +132,8 @@ def identify(config: RunConfig, document: CocoFile, skeleton: Skeleton, origin: 
     }
 
 
-def _report_complete(config: RunConfig, identity: dict[str, Any]) -> int:
-    """Print the metrics of an output that is complete already, and return its exit code.
+def _report_complete(config: RunConfig, identity: dict[str, Any], document: CocoFile) -> int:
+    """Print the metrics and the unreadable images of an output that is complete already, and return its exit code.
 
     Raises UserError if the output is that of another evaluation, naming the options that differ.
     """
@@ -141,10 +141,8 @@ def _report_complete(config: RunConfig, identity: dict[str, Any]) -> int:
     if "results_version" not in about:
         require_usable(out)
     about.pop("people", None)
-    path = out / "metrics.json"
-    metrics = (
-        read_metrics(path, ("settings", "num_images", "unreadable_images"), FIGURES) if path.exists() else None
-    )  # a shard has none
+    needed = ("settings", "num_images", "unreadable_images")
+    metrics = read_metrics(out / "metrics.json", needed, FIGURES) if config.part == (1, 1) else None
     changed = differences(about, identity)
     if metrics and not changed:
         changed = differences(_drawn(metrics["settings"]), _drawn(flatten(config)))
@@ -153,13 +151,15 @@ def _report_complete(config: RunConfig, identity: dict[str, Any]) -> int:
             f"output folder {out}: contains a finished evaluation with other inputs or options ({changed}); use the same ones, or "
             "choose another --out"
         )
-    unfinished = Unfinished(out, identity, len(identity["skeleton"]["joints"]))
+    num_joints = len(identity["skeleton"]["joints"])
+    unfinished = Unfinished(out, identity, num_joints)
     if unfinished.folder.exists():  # killed between writing the output and removing the work folder
         with unfinished:
             unfinished.remove()
+    remove_unfinished(out)
     print(f"{out}: already complete")
     if not metrics:
-        return 0
+        return _report_shard(config, document.images, read_lines(out / PEOPLE, num_joints).found)
     print(Evaluation(figures=metrics["figures"], image_oks={}).summary())
     return outcome.report_unreadable(
         metrics["unreadable_images"], outcome.UNREADABLE_SCORED, config.tolerance, metrics["num_images"]
@@ -228,5 +228,10 @@ def _publish_shard(config: RunConfig, identity: dict[str, Any], groups: list[Gro
     print(
         f"shard {config.shard}: wrote {counted(len(ids), 'image')} to {config.out}; combine all shards with `python -m evaluator merge`"
     )
-    names = {image.file_name: found.unreadable[image.id] for g in groups for image in g if image.id in found.unreadable}
-    return outcome.report_unreadable(names, "merged as images without predictions", config.tolerance, len(ids))
+    return _report_shard(config, [image for group in groups for image in group], found)
+
+
+def _report_shard(config: RunConfig, images: Iterable[Image], found: Found) -> int:
+    names = {image.file_name: found.unreadable[image.id] for image in images if image.id in found.unreadable}
+    num_images = len(found.people) + len(found.unreadable)
+    return outcome.report_unreadable(names, "merged as images without predictions", config.tolerance, num_images)

@@ -22,6 +22,7 @@ from msgspec import Meta
 from pipeline.documents import Count, Finite, Id, Sha256, convert, read_json
 from pipeline.errors import UserError
 from pipeline.files import FileFacts, file_facts
+from pipeline.folders import is_litter
 from pipeline.records.codec import SCHEMA_VERSION, RecordFormat
 from pipeline.samples.targets import TargetConfig
 from pipeline.skeleton import Skeleton
@@ -35,8 +36,6 @@ SHARD_FILE = "part.mindrecord"
 SHARD_ROWS = "rows.parquet"
 GROWING = "growing"  # only while variants are added
 MAX_VARIANTS = 1_000
-# What file managers, NFS and file systems put into folders.
-_LITTER = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\.directory|\._.*|\.nfs.*|\.fuse_hidden.*|@eaDir|lost\+found")
 
 
 FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]  # no path leaves its folder
@@ -240,7 +239,7 @@ def index_path(records: Path, manifest: Manifest) -> Path:
 
 def contents(folder: Path) -> list[Path]:
     """Return what is in a folder, sorted, without the files of file managers; nothing if there is no such folder."""
-    return sorted(path for path in folder.iterdir() if not _LITTER.fullmatch(path.name)) if folder.is_dir() else []
+    return sorted(path for path in folder.iterdir() if not is_litter(path.name)) if folder.is_dir() else []
 
 
 def _unknown_files(records: Path, manifest: Manifest) -> Iterator[str]:

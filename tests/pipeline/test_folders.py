@@ -5,10 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from volumes import mounted, read_only
 
 from pipeline import folders
 from pipeline.errors import UserError
@@ -16,19 +16,6 @@ from pipeline.files import TEMPORARY
 from pipeline.folders import foreign_entries, new_folder, require_usable, require_writable, unfinished_folder
 
 ROOT = Path(__file__).parents[2]
-
-
-@contextmanager
-def mounted(folder, *options):
-    """Mount a file system at a new folder, or skip the test where that is not permitted."""
-    folder.mkdir()
-    done = subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"mounting is not permitted: {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def write(out, names=("a", "b", "folder"), last=None):
@@ -106,9 +93,9 @@ def test_a_mounted_volume_is_written_in_place(tmp_path, options):
         (tmp_path / "source").mkdir()
         options += (str(tmp_path / "source"),)
     with mounted(tmp_path / "volume", *options) as volume:
-        (volume / folders.LOST_AND_FOUND).mkdir()
+        (volume / "lost+found").mkdir()
         write(volume)
-        assert names(volume) == ["a", "b", "folder", folders.LOST_AND_FOUND] and (volume / "folder" / "inner").read_text() == "x"
+        assert names(volume) == ["a", "b", "folder", "lost+found"] and (volume / "folder" / "inner").read_text() == "x"
         write(volume / "below")
         assert names(volume / "below") == ["a", "b", "folder"]
         assert unfinished_folder(volume).parent == volume
@@ -128,7 +115,7 @@ def test_what_cannot_be_written_is_refused_at_once(tmp_path):
     ):
         with pytest.raises(UserError, match=reason):
             require_usable(out)
-    with mounted(tmp_path / "volume", "-t", "tmpfs", "-o", "ro", "none") as volume:
+    with read_only(tmp_path / "volume") as volume:
         for out in (volume, volume / "below"):
             with pytest.raises(UserError, match=f"output folder {out}: cannot be written: Read-only file system"):
                 require_usable(out)
