@@ -1,4 +1,4 @@
-"""The card of a record set: CARD.md, croissant.json and pictures/. A build writes it right before the manifest."""
+"""The card of a record set: CARD.md, croissant.json, pictures/ and the checksums of these in card.sha256. A build writes it right before the manifest."""
 
 import json
 import shutil
@@ -13,10 +13,9 @@ from data_cards.sources import source_card
 from pipeline import draw
 from pipeline.commands import preview
 from pipeline.files import publish, remove_unfinished, temporary_path
+from pipeline.records.extras import CARD_SUMS, CROISSANT, PICTURES, card_sums
 from pipeline.records.manifest import CARD, Manifest
 
-CROISSANT = "croissant.json"
-PICTURES = "pictures"
 _CONTACT_SHEET_SAMPLES = 6
 _HALVED_FROM_PX = 300  # larger crops are shown at half their size
 
@@ -43,7 +42,7 @@ def write_card(folder: Path, manifest: Manifest, against: tuple[Path, ...] = ())
         _write_files(temporary, folder, facts)
         (folder / CARD).unlink(missing_ok=True)
         shutil.rmtree(folder / PICTURES, ignore_errors=True)
-        for name in (PICTURES, CROISSANT, CARD):
+        for name in (PICTURES, CROISSANT, CARD_SUMS, CARD):
             publish(temporary / name, folder / name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -62,6 +61,7 @@ def _write_files(out: Path, folder: Path, facts: Facts) -> None:
     )
     (out / CROISSANT).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     (out / CARD).write_text(text.card_text(facts))
+    (out / CARD_SUMS).write_text(card_sums(out))
 
 
 def contact_sheet(folder: Path, manifest: Manifest) -> np.ndarray:

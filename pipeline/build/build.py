@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.build.backends import engine
 from pipeline.build.claim import LOCK, PLAN, claimed, locked_build, require_same_plan
 from pipeline.build.config import BuildConfig
-from pipeline.build.gather import SKIPPED, CardWriter, gather
+from pipeline.build.gather import CardWriter, gather
 from pipeline.build.growth import finish_growth, publish_growth, unfinished_growth
 from pipeline.build.ranges import build_ranges
 from pipeline.build.shards import Shards
@@ -22,6 +22,7 @@ from pipeline.errors import UserError
 from pipeline.files import file_facts, require_folder, write_atomic
 from pipeline.progress import progress_bar
 from pipeline.records.codec import SCHEMA_VERSION
+from pipeline.records.extras import SKIPPED
 from pipeline.records.manifest import CARD, GROWING, MANIFEST, Manifest, check_files, count_lines, read_manifest
 from pipeline.wording import counted, printable
 
@@ -128,7 +129,7 @@ def summary(out: Path, manifest: Manifest) -> list[str]:
     if categories := manifest.sources["annotations"].get("categories"):
         named = ", ".join(f"{id} ({printable(name)})" for id, name in categories.items())
         lines.append(f"  people of {len(categories)} categories with the same keypoints: {named}")
-    lines += [f"  skipped {entry['file_name']}: {entry['reason']}" for entry in manifest.skipped[:MAX_SKIPPED_LINES]]
+    lines += [printable(f"  skipped {entry['file_name']}: {entry['reason']}") for entry in manifest.skipped[:MAX_SKIPPED_LINES]]
     if (more := len(manifest.skipped) - MAX_SKIPPED_LINES) > 0:
         lines.append(f"  … and {counted(more, 'more image')}; {out / SKIPPED} lists all of them")
     size = sum(facts["bytes"] for shard in manifest.shards for facts in shard.files.values())

@@ -13,10 +13,9 @@ from pipeline.build.config import BuildConfig
 from pipeline.datasets.selection import Selection
 from pipeline.errors import UserError
 from pipeline.files import atomic_file, file_facts, write_atomic
+from pipeline.records.extras import SKIPPED, skipped_text
 from pipeline.records.manifest import SAMPLES, SHARD_ROWS, Manifest, SkippedImage, content_digests
 from pipeline.records.reader import shard_facts
-
-SKIPPED = "skipped.tsv"
 
 CardWriter = Callable[[Path, Manifest], object]
 """Writes the data card into the folder of a record set, whose manifest file may not exist yet."""
@@ -36,7 +35,7 @@ def gather(config: BuildConfig, selection: Selection, plan: dict[str, Any], fold
     _require_same_images(config, samples)
     with atomic_file(work / SAMPLES) as temporary:
         pq.write_table(samples, temporary, compression="zstd")
-    _write_skipped(work / SKIPPED, skipped)
+    write_atomic(work / SKIPPED, skipped_text(skipped.values()))
     digests = content_digests(
         zip(*(samples[name].to_pylist() for name in ("image_id", "variant", "bytes", "crc32")), strict=True)
     )
@@ -61,11 +60,6 @@ def _read_index(folders: list[Path]) -> tuple[pa.Table, Skipped]:
     tables = [pq.read_table(folder / SHARD_ROWS) for folder in folders]
     skipped = {entry["image_id"]: entry for t in tables for entry in json.loads(t.schema.metadata[b"skipped"])}
     return pa.concat_tables([table.replace_schema_metadata() for table in tables]), dict(sorted(skipped.items()))
-
-
-def _write_skipped(path: Path, skipped: Skipped) -> None:
-    lines = ["image_id\tfile_name\treason", *("\t".join(map(str, entry.values())) for entry in skipped.values())]
-    write_atomic(path, "\n".join(lines) + "\n")
 
 
 def _require_same_images(config: BuildConfig, samples: pa.Table) -> None:

@@ -9,9 +9,10 @@ import shutil
 from pathlib import Path
 
 from pipeline.build.claim import PLAN
-from pipeline.build.gather import SKIPPED, CardWriter
+from pipeline.build.gather import CardWriter
 from pipeline.documents import read_json
 from pipeline.files import publish
+from pipeline.records.extras import SKIPPED
 from pipeline.records.manifest import GROWING, MANIFEST, SAMPLES, SHARDS, Manifest, contents
 from pipeline.wording import counted
 

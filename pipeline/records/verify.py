@@ -1,4 +1,4 @@
-"""The command `verify`: check all hashes, the CRC and decoding of every row, and the digest of a record set."""
+"""The command `verify`: check every file of a record set, the CRC and decoding of every row, and the digest."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from pipeline.processes import local_workers, num_workers
 from pipeline.progress import progress_bar
 from pipeline.records.codec import RecordFormat
 from pipeline.records.config import VerifyConfig
+from pipeline.records.extras import SKIPPED, card_faults, skipped_faults
 from pipeline.records.manifest import (
     MANIFEST,
     SAMPLES,
@@ -23,7 +24,7 @@ from pipeline.records.manifest import (
     read_manifest,
 )
 from pipeline.records.reader import shard_faults
-from pipeline.wording import counted
+from pipeline.wording import counted, printable
 
 
 def run(config: VerifyConfig) -> int:
@@ -38,19 +39,25 @@ def run(config: VerifyConfig) -> int:
             faults += found
             progress.update(num_rows)
     faults += _index_faults(config.records, manifest)
-    for fault in faults:
-        print(f"FAULT {fault}")
-    if faults:
-        print(f"{config.records}: {counted(len(faults), 'fault')}; {_advice(faults)}")
+    of_card, card = card_faults(config.records)
+    beside = [*of_card, *skipped_faults(config.records, manifest)]
+    for fault in (*faults, *beside):
+        print(f"FAULT {printable(fault)}")
+    if faults or beside:
+        print(f"{config.records}: {counted(len(faults) + len(beside), 'fault')}; {_advice(faults)}")
         return 1
+    num_files = sum(len(shard.files) for shard in manifest.shards)
     print(
         f"{config.records}: no faults in {counted(manifest.num_samples, 'sample')} and {counted(len(manifest.shards), 'shard')}, "
-        f"digest {manifest.digest[:16]}"
+        f"digest {manifest.digest[:16]}\n"
+        f"checked: {MANIFEST}, {SAMPLES}, {counted(num_files, 'file')} of shards, {SKIPPED}, {card}"
     )
     return 0
 
 
 def _advice(faults: list[str]) -> str:
+    if not faults:
+        return f"the records themselves are intact; `python -m data_cards write` writes the card again, and {SKIPPED} is also in {MANIFEST}"
     if all(fault.endswith(UNKNOWN) for fault in faults):
         return "the records themselves are intact; move what is not part of them out of the folder"
     return "restore these files from a copy, or delete the folder and rebuild the records"

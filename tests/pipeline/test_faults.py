@@ -21,6 +21,7 @@ from pipeline.build import claim
 from pipeline.cli import main
 from pipeline.errors import UserError
 from pipeline.records import verify
+from pipeline.records.extras import skipped_text
 from pipeline.records.manifest import MANIFEST, read_manifest
 from pipeline.records.verify import VerifyConfig
 from trainer.data.stream import Stream
@@ -227,6 +228,18 @@ FAULTS = {
     "missing manifest": (lambda f: (f / MANIFEST).unlink(), "unfinished build"),
     "schema of another version": (lambda f: edit(f, schema_version=99), "schema version 99"),
 }
+BESIDE_THE_RECORDS = {
+    **{
+        f"flipped bit in {name}": (lambda f, name=name: flip(f / name), name)
+        for name in ("CARD.md", "croissant.json", "skipped.tsv")
+    },
+    "flipped bit in a picture": (lambda f: flip(f / "pictures/contact_sheet.jpg"), "pictures/contact_sheet.jpg"),
+    "missing picture": (lambda f: (f / "pictures/contact_sheet.jpg").unlink(), "pictures/contact_sheet.jpg: missing"),
+    "extra picture": (lambda f: shutil.copy(f / "CARD.md", f / "pictures/x.jpg"), "pictures/x.jpg: not in card.sha256"),
+    "missing croissant.json": (lambda f: (f / "croissant.json").unlink(), "croissant.json: missing"),
+    "missing skipped.tsv": (lambda f: (f / "skipped.tsv").unlink(), "skipped.tsv: cannot be read"),
+    "truncated card.sha256": (lambda f: (f / "card.sha256").write_bytes(b"0123"), "card.sha256: line 1 is not"),
+}
 SAME_SIZE = {name for name in FAULTS if name.startswith("flipped bit in s")}
 
 
@@ -244,6 +257,33 @@ def test_every_fault_is_detected_and_names_the_file(records, tmp_path, capfd, fa
         Stream(copy, batch_size=2, seed=0)
     with pytest.raises(UserError, match=named.replace(".", r"\.")):
         Stream(copy, batch_size=2, seed=0, check_hashes=True)
+
+
+@pytest.mark.parametrize("fault", BESIDE_THE_RECORDS)
+def test_faults_beside_the_records_are_named_and_do_not_keep_a_run_from_training(records, tmp_path, capfd, fault):
+    damage, named = BESIDE_THE_RECORDS[fault]
+    copy = tmp_path / "set"
+    shutil.copytree(records, copy)
+    damage(copy)
+    assert main("test", "", COMMANDS, ["verify", str(copy), "--jobs", "1"]) == 1
+    output = capfd.readouterr().out
+    assert f"FAULT {named}" in output and "1 fault; the records themselves are intact" in output
+    Stream(copy, batch_size=2, seed=0, check_hashes=True)
+
+
+@pytest.mark.parametrize(
+    "removed, said", [("card.sha256", "data card not checked: it is of an older version"), ("CARD.md", "no data card")]
+)
+def test_verify_says_what_it_did_not_check(records, tmp_path, capfd, removed, said):
+    shutil.copytree(records, tmp_path / "set")
+    (tmp_path / "set" / removed).unlink()
+    assert main("test", "", COMMANDS, ["verify", str(tmp_path / "set"), "--jobs", "1"]) == 0
+    assert f"files of shards, skipped.tsv, {said}" in capfd.readouterr().out
+
+
+def test_line_ends_and_tabs_in_names_stay_in_their_cell_of_the_skipped_list():
+    text = skipped_text([{"image_id": 3, "file_name": "a\tb\nc.jpg", "reason": "\x1b[31m\r\u2028"}])
+    assert text == "image_id\tfile_name\treason\n3\ta\\tb\\nc.jpg\t\\x1b[31m\\r\\u2028\n"
 
 
 def test_a_manifest_with_invalid_settings_is_an_error(records, tmp_path, monkeypatch):
