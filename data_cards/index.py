@@ -6,12 +6,11 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.build import measures
 from pipeline.errors import UserError
-from pipeline.records.manifest import Manifest, check_files, index_path, read_manifest
+from pipeline.records.manifest import Manifest, check_files, read_manifest
+from pipeline.records.reader import read_samples
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,18 +123,9 @@ def read_complete_manifest(folder: Path) -> Manifest:
 def read_index(folder: Path, manifest: Manifest) -> Index:
     """Read `samples.parquet` of a record set.
 
-    Raises UserError if the file cannot be read, or if it was written by an older builder that did not measure all columns.
+    Raises UserError if the file is damaged, or if it was written by an older builder that did not measure all columns.
     """
-    path = index_path(folder, manifest)
-    try:
-        table = pq.read_table(path).combine_chunks()
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: cannot be read: {error}; run `python -m pipeline verify` for details") from error
-    if missing := [name for name, _ in measures.FIELDS if name not in table.column_names]:
-        raise UserError(
-            f"{path}: columns missing ({', '.join(missing)}): written by the older builder version "
-            f"{manifest.builder_version}; rebuild the records to get a card"
-        )
+    table = read_samples(folder, manifest, [name for name, _ in measures.FIELDS]).combine_chunks()
 
     def column(name: str) -> np.ndarray:
         return table[name].to_numpy(zero_copy_only=False)

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from pipeline.cli import flatten
 from pipeline.commands.config import InfoConfig
 from pipeline.datasets.selection import PersonFilter
 from pipeline.errors import UserError
-from pipeline.records.manifest import Manifest, check_files, count_lines, index_path, read_manifest
+from pipeline.records.manifest import Manifest, check_files, count_lines, read_manifest
+from pipeline.records.reader import read_samples
 from pipeline.samples.config import AugmentConfig
 from pipeline.samples.targets import TargetConfig
 from pipeline.wording import counted
@@ -27,7 +27,7 @@ def run(config: InfoConfig) -> int:
 def describe(folder: Path, manifest: Manifest) -> list[str]:
     """Return the summary of a complete record set, as lines of text."""
     columns = ["variant", "license", "people", "mirrored", "bytes"]
-    table = pq.read_table(index_path(folder, manifest), columns=columns)
+    table = read_samples(folder, manifest, columns)
     samples = {name: table[name].to_numpy() for name in columns}
     licenses = samples["license"][samples["variant"] == 0]
     license_counts = {_license(manifest, id): f"{(licenses == id).sum():>7,}" for id in np.unique(licenses)}

@@ -18,9 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.errors import UserError
 from pipeline.files import file_facts
 from pipeline.records.codec import COLUMNS, DamagedRow, RecordFormat, Row, row_crc32
-from pipeline.records.manifest import SHARD_FILE, SHARD_ROWS, Shard
+from pipeline.records.manifest import SHARD_FILE, SHARD_ROWS, Manifest, Shard, contents, index_path
 
 VERSION = "3.0"
 _NUMBERS = tuple(name for name, kind in COLUMNS.items() if kind != "bytes")
@@ -38,8 +39,10 @@ class ShardReader:
             header = self._header()
             (schema,) = header["schema"]
             self._blocks = tuple(schema["blob_fields"])
+            if sorted(self._blocks) != sorted(set(COLUMNS).difference(_NUMBERS)):
+                raise ValueError(f"columns of bytes are {self._blocks}")
             self._spans, self._numbers = self._index(header["header_size"], header["page_size"])
-        except (KeyError, ValueError, TypeError, struct.error, sqlite3.Error) as error:
+        except (LookupError, ValueError, TypeError, ArithmeticError, RecursionError, struct.error, sqlite3.Error) as error:
             self.close()
             raise DamagedRow(f"{self.folder.name}: not a MindRecord shard of version {VERSION}: {error}") from error
 
@@ -101,6 +104,24 @@ class ShardReader:
         return spans, table[:, 3:]
 
 
+def read_samples(records: Path, manifest: Manifest, columns: list[str] | None = None) -> pa.Table:
+    """Read samples.parquet of a record set. Raises UserError if the file is not the one that the manifest describes."""
+    path = index_path(records, manifest)
+    check = f"run `python -m pipeline verify {records}` for all faults"
+    try:
+        if file_facts(path) != manifest.samples_file:
+            raise UserError(f"{path}: SHA-256 does not match the manifest; {check}")
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}; {check}") from error
+    if missing := [name for name in columns or () if name not in table.column_names]:
+        raise UserError(
+            f"{path}: columns missing ({', '.join(missing)}): written by the older builder version {manifest.builder_version}; "
+            "rebuild the records"
+        )
+    return table
+
+
 def shard_faults(folder: Path, row_format: RecordFormat | None = None) -> list[str]:
     """Read every row of a shard and compare its CRC with the stored one and that in rows.parquet; with `row_format`, decode it.
 
@@ -132,6 +153,6 @@ def shard_faults(folder: Path, row_format: RecordFormat | None = None) -> list[s
 
 def shard_facts(folder: Path, variant: int) -> Shard:
     """Hash the files of a published shard and return its entry for the manifest."""
-    files = {path.name: file_facts(path) for path in sorted(Path(folder).iterdir())}
+    files = {path.name: file_facts(path) for path in contents(Path(folder))}
     num_rows = pq.read_metadata(Path(folder) / SHARD_ROWS).num_rows
     return Shard(name=Path(folder).name, variant=variant, num_rows=num_rows, files=files)
