@@ -1,5 +1,7 @@
 """The text of CARD.md: a Hugging Face data set card with YAML front matter and sections."""
 
+import html
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +11,7 @@ from data_cards import croissant
 from data_cards.facts import Facts, front_matter, package_version
 from data_cards.statistics import Histogram
 from pipeline.records.manifest import count_rules
-from pipeline.wording import counted
+from pipeline.wording import counted, printable
 
 CONTACT_SHEET = "contact_sheet.jpg"
 POSITIONS = "people_positions.jpg"
@@ -23,11 +25,11 @@ def card_text(facts: Facts) -> str:
 
 
 def _summary(facts: Facts) -> str:
-    found = [f"> - {line}." for leakage in facts.leakages if leakage.found for line in leakage.lines()]
+    found = [f"> - {_plain(line)}." for leakage in facts.leakages if leakage.found for line in leakage.lines()]
     warning = "\n".join(["> **Warning: this record set shares images with another one.**", *found, "", ""]) if found else ""
-    return f"""# {facts.name}
+    return f"""# {_plain(facts.name)}
 
-{warning}{facts.summary}.
+{warning}{_plain(facts.summary)}.
 
 The build measured all numbers about this record set. Statements about the source data set come from the sources cited below.
 
@@ -62,16 +64,16 @@ Columns of `samples.parquet`:
 
 {_table(("column", "description"), [(f"`{name}`", text) for name, text in croissant.SAMPLE_FIELDS.items()])}
 
-Skeleton `{skeleton.name}` with {counted(skeleton.num_joints, "joint")}: {", ".join(skeleton.joints)}.
-{counted(skeleton.num_limbs, "limb")}, in PAF order: {", ".join(f"{a}–{b}" for a, b in skeleton.limbs)}."""
+Skeleton {_code(skeleton.name)} with {counted(skeleton.num_joints, "joint")}: {_plain(", ".join(skeleton.joints))}.
+{counted(skeleton.num_limbs, "limb")}, in PAF order: {_plain(", ".join(f"{a}–{b}" for a, b in skeleton.limbs))}."""
 
 
 def _creation(facts: Facts) -> str:
     m, source = facts.manifest, facts.manifest.sources["annotations"]
     info = "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in facts.source_info.items())
     provenance = {
-        "annotation file": f"`{source['name']}`, {source['bytes']:,} bytes, SHA-256 `{source['sha256']}`",
-        "`info` of the annotation file": _cell(info) or "none",
+        "annotation file": f"{_code(source['name'])}, {source['bytes']:,} bytes, SHA-256 `{source['sha256']}`",
+        "`info` of the annotation file": _plain(info) or "none",
         "pixels of the original images": f"SHA-256 over the hashes of all images `{facts.index.pixels_digest}`",
         "seed": f"`{m.seed}`; a sample is a function of (seed, image id, variant)",
         "content digest": f"`{m.digest}`, SHA-256 over all rows",
@@ -81,7 +83,7 @@ def _creation(facts: Facts) -> str:
     }
     if categories := source.get("categories"):
         named = ", ".join(f"{id} ({name})" for id, name in categories.items())
-        provenance["categories whose people are used"] = _cell(named)
+        provenance["categories whose people are used"] = _plain(named)
     rules = [(rule, f"{m.counts.get(name, 0):,}") for name, rule in count_rules(m.config).items()]
     return f"""## Creation
 
@@ -93,7 +95,7 @@ def _creation(facts: Facts) -> str:
 
 ### Settings
 
-{_table(("option", "value"), [(f"`{name}`", f"`{value}`") for name, value in m.config.items()])}"""
+{_table(("option", "value"), [(_code(name), _code(str(value))) for name, value in m.config.items()])}"""
 
 
 def _statistics(facts: Facts) -> str:
@@ -127,7 +129,7 @@ def _histogram(histogram: Histogram) -> str:
 
 ![{histogram.title}](pictures/{histogram.name}.jpg)
 
-{_table(heads, list(zip(map(_cell, histogram.bins), *columns, strict=True)))}"""
+{_table(heads, list(zip(map(_plain, histogram.bins), *columns, strict=True)))}"""
 
 
 def _licenses(facts: Facts) -> str:
@@ -135,7 +137,7 @@ def _licenses(facts: Facts) -> str:
     ids, counts = np.unique(facts.index.license[facts.index.is_first], return_counts=True)
     names = [facts.manifest.licenses.get(str(id), "not listed in the source") for id in ids]
     rows = [
-        (str(id), _cell(name), _cell(urls.get(str(id), "")), f"{count:,}")
+        (str(id), _plain(name), _plain(urls.get(str(id), "")), f"{count:,}")
         for id, name, count in zip(ids, names, counts, strict=True)
     ]
     return f"""## Licenses
@@ -146,7 +148,7 @@ def _licenses(facts: Facts) -> str:
 
 
 def _leakage(facts: Facts) -> str:
-    lines = "\n".join(f"- {line}." for leakage in facts.leakages for line in leakage.lines())
+    lines = "\n".join(f"- {_plain(line)}." for leakage in facts.leakages for line in leakage.lines())
     not_compared = "Not compared with another record set yet; run `python -m data_cards RECORDS --against OTHER`."
     return f"""## Leakage
 
@@ -190,6 +192,12 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows))
 
 
-def _cell(text: str) -> str:
-    """Escape a text from an annotation file for a table cell."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+def _plain(text: str) -> str:
+    """Return a text from outside that Markdown shows as it is, on one line, in a table too: no HTML, links, images or emphasis."""
+    escaped = re.sub(r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)", r"\\\g<0>", printable(" ".join(text.split())))
+    return html.escape(escaped, quote=False)
+
+
+def _code(text: str) -> str:
+    """Return a text from outside as code."""
+    return f"`{printable(' '.join(text.split())).replace('`', chr(39)).replace('|', chr(92) + '|')}`"

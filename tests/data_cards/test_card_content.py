@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ import pytest
 from card_data import counts, table
 
 from data_cards import sources, statistics
+from data_cards.facts import Facts
 from data_cards.index import read_index
+from data_cards.text import card_text
 from pipeline.build.worker import BUILDER_VERSION
 from pipeline.records.codec import SCHEMA_VERSION
 from pipeline.records.manifest import read_manifest
@@ -185,3 +188,19 @@ def test_front_matter_is_valid_for_hugging_face(text, records):
         assert f"\n## {heading}\n" in body
     linked = set(re.findall(r"\]\((pictures/[^)]+)\)", body))
     assert linked == {f"pictures/{path.name}" for path in (records / "pictures").iterdir()}
+
+
+def test_text_of_the_annotation_file_is_shown_as_text(records):
+    """No HTML, links, images, table cells, headings or terminal escapes come from outside."""
+    evil = "<script>alert(1)</script>\n# A\n\n![x](http://x/y.png) [a](b) | c `d` *e* &amp; \x1b[31m\u202e \ud800"
+    manifest = read_manifest(records)
+    source = {**manifest.sources["annotations"], "name": evil, "info": {"description": evil}, "license_urls": {"1": evil}}
+    manifest = replace(manifest, sources={"annotations": source}, licenses=dict.fromkeys(manifest.licenses, evil))
+    facts = Facts(manifest=manifest, index=read_index(records, manifest), histograms=[], source=None)
+    text = card_text(facts).split("\n---\n", 1)[1]
+    assert all(line.isprintable() for line in text.splitlines())
+    shown = r"&lt;script&gt;alert(1)&lt;/script&gt; # A !\[x\](http://x/y.png) \[a\](b) \| c \`d\` \*e\* &amp;amp; \\x1b\[31m\\u202e \\ud800"
+    assert f"# OpenPose records of {shown}\n" in text and f"images of {shown} in" in text
+    assert f"description: {shown} |" in text and f"| {shown} | {shown} |" in text
+    rest = re.sub(r"`[^`\n]*`", "", text.replace(shown, ""))  # code is shown as it is
+    assert "<script" not in rest and rest.count("](") == rest.count("](pictures/")
