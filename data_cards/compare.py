@@ -6,6 +6,7 @@ from data_cards import leakage, statistics
 from data_cards.config import CompareConfig
 from data_cards.index import Index, read_complete_manifest, read_index
 from pipeline.records.manifest import Manifest
+from pipeline.wording import printable
 
 _NAME_WIDTH, _VALUE_WIDTH = 34, 28
 _NONE = "–"
@@ -27,7 +28,7 @@ def run(config: CompareConfig) -> int:
             _print_section(f"{first.title} [{series}]", _shares_side_by_side(first, second, series))
     print("\nshared images")
     for line in leakage.check(indices[0], config.second).lines():
-        print(f"  {line}")
+        print(f"  {printable(line)}")
     return 0
 
 
@@ -83,4 +84,4 @@ def _print_section(title: str, rows: dict[str, list[str]]) -> None:
 
 def _print_line(name: str, first: str, second: str) -> None:
     values = f"{first[-_VALUE_WIDTH:]:>{_VALUE_WIDTH}} {second[-_VALUE_WIDTH:]:>{_VALUE_WIDTH}}"
-    print(f"  {name[:_NAME_WIDTH]:<{_NAME_WIDTH}} {values}".rstrip())
+    print(printable(f"  {name[:_NAME_WIDTH]:<{_NAME_WIDTH}} {values}".rstrip()))

@@ -4,7 +4,7 @@ from data_cards.card import write_card
 from data_cards.config import WriteConfig
 from data_cards.index import read_complete_manifest
 from pipeline.records.manifest import CARD
-from pipeline.wording import counted
+from pipeline.wording import counted, printable
 
 
 def run(config: WriteConfig) -> int:
@@ -14,5 +14,5 @@ def run(config: WriteConfig) -> int:
     print(f"{config.records / CARD}: {counted(manifest.num_samples, 'sample')}, digest {manifest.digest[:16]}")
     for leakage in leakages:
         for line in leakage.lines():
-            print(f"  {'LEAKAGE' if leakage.found else 'no leakage'} {line}")
+            print(f"  {'LEAKAGE' if leakage.found else 'no leakage'} {printable(line)}")
     return int(any(leakage.found for leakage in leakages))

@@ -19,6 +19,7 @@ from pipeline.errors import UserError
 from pipeline.files import publish, space_errors, temporary_path
 from pipeline.folders import require_writable
 from pipeline.samples.augment import PADDING_GRAY
+from pipeline.wording import printable
 from trainer.device import choose_device
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def run(config: ExportConfig) -> int:
         raise UserError("--format AIR: MindSpore writes AIR on Ascend devices only, this is a CPU; use MINDIR or ONNX")
     network = load_network(config.checkpoint, average=not config.raw_weights, precision=config.precision)
     for note in network.notes:
-        print(note, flush=True)
+        print(printable(note), flush=True)
     for name in ("height", "width"):
         if (getattr(config, name) or 0) % network.stride_px:
             raise UserError(

@@ -7,6 +7,7 @@ from evaluator.inference.config import InferConfig
 from evaluator.inference.protocols import CheckpointNetwork
 from pipeline.errors import UserError
 from pipeline.files import file_facts
+from pipeline.wording import printable
 from trainer.device import DeviceConfig, choose_device
 
 
@@ -20,7 +21,7 @@ def load_checkpoint(checkpoint: Path, device: DeviceConfig, inference: InferConf
     name = choose_device(device)
     network = load_network(checkpoint, average=not inference.raw_weights, precision=inference.precision)
     for note in network.notes:
-        print(note, flush=True)
+        print(printable(note), flush=True)
     print(f"checkpoint {network.path}: step {network.info.step:,}, epoch {network.info.epoch}", flush=True)
     return network, name
 

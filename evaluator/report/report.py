@@ -31,7 +31,7 @@ from pipeline.errors import UserError
 from pipeline.files import require_folder, write_atomic
 from pipeline.folders import require_writable
 from pipeline.skeleton import Skeleton
-from pipeline.wording import counted
+from pipeline.wording import counted, printable
 
 MARK = "<!doctype html><!-- openpose-mindspore report -->"
 
@@ -89,7 +89,7 @@ def _pictures(config: ReportConfig, document: CocoFile, wanted: set[int]) -> dic
         count = counted(len(unreadable), "image")
         raise UserError(f"image folder {config.images}: none of the {count} to show can be read, such as {name}: {reason}")
     for name, reason in unreadable.items():
-        print(f"unreadable image {name}: {reason} (drawn on gray)", file=sys.stderr)
+        print(f"unreadable image {printable(name)}: {printable(reason)} (drawn on gray)", file=sys.stderr)
     return pictures
 
 

@@ -12,7 +12,7 @@ from pipeline.records.manifest import Manifest, check_files, count_lines, read_m
 from pipeline.records.reader import read_samples
 from pipeline.samples.config import AugmentConfig
 from pipeline.samples.targets import TargetConfig
-from pipeline.wording import counted
+from pipeline.wording import counted, printable
 
 
 def run(config: InfoConfig) -> int:
@@ -20,7 +20,7 @@ def run(config: InfoConfig) -> int:
     manifest = read_manifest(config.records)
     if faults := check_files(config.records, manifest, hashes=False):
         raise UserError(f"{config.records}: {faults[0]}; run `python -m pipeline verify {config.records}` for all faults")
-    print("\n".join(describe(config.records, manifest)))
+    print("\n".join(map(printable, describe(config.records, manifest))))
     return 0
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from pipeline.cli import save_config
 from pipeline.errors import stop_error
+from pipeline.wording import printable
 from trainer.config import TrainConfig
 from trainer.data.stream import Stream
 from trainer.device import choose_device
@@ -60,7 +61,7 @@ def _prepared(config: TrainConfig, stream: Stream, world: World, device: str) ->
     """Return the run, after printing which weights it starts from. Raises UserError if the ranks do not agree about it."""
     training = Training(config, stream, world, device)
     if world.leads and training.state.notes:
-        print("\n".join(training.state.notes), flush=True)
+        print("\n".join(map(printable, training.state.notes)), flush=True)
     if world.size > 1:
         require_agreement(world, facts(training))
     return training
