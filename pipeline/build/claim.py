@@ -17,9 +17,12 @@ from pipeline.errors import UserError
 from pipeline.files import locked, remove_unfinished, write_json
 from pipeline.folders import foreign_entries, require_writable
 from pipeline.records.manifest import GROWING, MANIFEST, SHARD_NAME, SHARDS, Manifest, contents, read_manifest
+from pipeline.wording import printable
 
 PLAN = "build.json"
 LOCK = "build.lock"
+MAX_PLAN_BYTES = 64 << 20
+MAX_DIFFERENCES, MAX_SHOWN = 10, 200  # in a message: options, and characters of a value
 
 
 @contextmanager
@@ -56,7 +59,7 @@ def _start(work: Path, plan: dict[str, Any], out: Path) -> None:
     for folder in (out, work, work / SHARDS):
         remove_unfinished(folder)
     if (work / PLAN).exists():
-        found = read_json(work / PLAN, "build plan")
+        found = read_json(work / PLAN, "build plan", dict[str, Any], max_bytes=MAX_PLAN_BYTES)
         if work != out:
             found = _with_variants(found, plan["config"]["variants"])
             for path in contents(work / SHARDS):  # of a larger number of variants
@@ -108,8 +111,15 @@ def require_same_plan(plan: dict[str, Any], found: Any, out: Path) -> None:
         wanted, existing = json.loads(json.dumps(plan[part])), found.get(part) if isinstance(found, dict) else None
         if wanted == existing:
             continue
-        difference = f"{part}: was {existing}, now {wanted}"
+        difference = f"{part}: was {_short(existing)}, now {_short(wanted)}"
         if isinstance(wanted, dict) and isinstance(existing, dict):
             keys = [key for key in sorted({*wanted, *existing}) if wanted.get(key) != existing.get(key)]
-            difference = ", ".join(f"{key}: was {existing.get(key)}, now {wanted.get(key)}" for key in keys)
+            difference = ", ".join(
+                f"{_short(key)}: was {_short(existing.get(key))}, now {_short(wanted.get(key))}" for key in keys[:MAX_DIFFERENCES]
+            )
         raise UserError(f"{out}: started with other settings or inputs ({difference}); use the same ones or choose another --out")
+
+
+def _short(value: Any) -> str:
+    text = printable(str(value))
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"

@@ -7,6 +7,7 @@ new index before (3). The next build does what a killed one has left.
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from pipeline.build.claim import PLAN
 from pipeline.build.gather import CardWriter
@@ -40,8 +41,8 @@ def unfinished_growth(out: Path, manifest: Manifest) -> str:
     """Return a line about an unfinished growth of a complete set; empty if there is none, or only its step 3 is missing."""
     if not (out / GROWING / PLAN).exists():
         return ""
-    plan = read_json(out / GROWING / PLAN, "build plan")
-    config = plan.get("config") if isinstance(plan, dict) else None
+    plan = read_json(out / GROWING / PLAN, "build plan", dict[str, Any])
+    config = plan.get("config")
     variants = config.get("variants") if isinstance(config, dict) else None
     if variants == manifest.num_variants:
         return ""

@@ -125,6 +125,34 @@ def test_the_end_of_a_host_is_seen_by_the_others(pair, state, message, expected)
     assert first.problem() == expected  # a host that is done may be silent
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 10_000,
+        '{"state": []}',
+        '{"state": "failed"}',
+        "\\ud800",
+        '{"state": "gone", "message": "", "token": "", "count": 1}',
+    ],
+)
+def test_a_status_file_with_other_content_counts_as_silence(pair, text, tmp_path):
+    clock, (first, second) = pair
+    advance(clock, second, first)
+    (host_folder(tmp_path, 1) / STATUS).write_text(text)
+    advance(clock, first)
+    assert first.problem() == ""
+    advance(clock, first, seconds=31)
+    assert "host 1 disappeared" in first.problem()
+
+
+def test_a_message_of_another_host_is_printed_without_terminal_escapes(pair):
+    clock, (first, second) = pair
+    advance(clock, second, first)
+    second.publish("failed", "\x1b[31mred\n")
+    advance(clock, first)
+    assert first.problem() == "host 1 failed: \\x1b[31mred\\n"
+
+
 def test_a_silent_host_is_lost_after_the_timeout(pair):
     clock, (first, second) = pair
     advance(clock, second, first)

@@ -164,9 +164,21 @@ def test_a_rank_table_gives_the_devices_of_a_host(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "expected an object with the list server_list"),
-        ('{"server_list": []}', "expected an object with the list server_list"),
-        ('{"server_list": [{"device": [{"rank_id": "x", "device_id": "0"}]}]}', r"server_list\[0\].device must be a list"),
+        ("[]", r"expected an object, got \[\]; create the file with hccl_tools.py"),
+        ('{"server_list": []}', r"server_list: expected a list of length >= 1, got \[\]"),
+        (
+            '{"server_list": [{"device": [{"rank_id": "0"}]}]}',
+            r"server_list\[0\].device\[0\]: missing required field `device_id`",
+        ),
+        (
+            '{"server_list": [{"device": [{"rank_id": 1000000000, "device_id": 0}]}]}',
+            r"server_list\[0\].device\[0\].rank_id: expected",
+        ),
+        ('{"server_list": [{"device": [{"rank_id": 0.5, "device_id": 0}]}]}', r"server_list\[0\].device\[0\].rank_id: expected"),
+        (
+            '{"server_list": [{"device": [{"rank_id": "x", "device_id": "0"}]}]}',
+            r"server_list\[0\].device\[0\].rank_id: expected a text matching",
+        ),
         ('{"server_list": [{"device": [{"rank_id": "0", "device_id": "0"}, {"rank_id": "0", "device_id": "1"}]}]}', "distinct"),
         ("{", "not JSON"),
     ],

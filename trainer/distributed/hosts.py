@@ -5,19 +5,32 @@ changed while this launcher watches, so that files of an earlier job mean nothin
 """
 
 import contextlib
-import json
 import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypedDict
 
+from pipeline.documents import Count, read_json
+from pipeline.errors import UserError
 from pipeline.files import write_json
+from pipeline.wording import printable
 
 PUBLISH_S = 2.0
 STATUS = "host.json"
 
+MAX_BYTES = 1 << 20
+
 HostState = Literal["running", "done", "failed", "stopped"]
+
+
+class _Status(TypedDict):
+    """The file of a host."""
+
+    state: HostState
+    message: str
+    token: str
+    count: Count
 
 
 def host_folder(folder: Path, node_rank: int) -> Path:
@@ -71,7 +84,7 @@ class Hosts:
                 continue
             state, message = self._last[number].get("state"), self._last[number].get("message")
             if state == "failed":
-                return f"host {number} failed: {message}"
+                return f"host {number} failed: {printable(message)}"
             if state == "stopped":
                 return f"host {number} was stopped by a signal"
             if state == "running" and self._clock() - changed_s > self._timeout_s:
@@ -79,9 +92,8 @@ class Hosts:
         return ""
 
     @staticmethod
-    def _read(path: Path) -> dict:
-        """Return the file's content; empty while it is absent or another host is replacing it."""
-        with contextlib.suppress(OSError, ValueError):
-            if isinstance(content := json.loads(path.read_bytes()), dict):
-                return content
+    def _read(path: Path) -> dict[str, Any]:
+        """Return the file's content; empty while it is absent or another host is replacing it, and if it is something else."""
+        with contextlib.suppress(UserError):
+            return dict(read_json(path, "status of a host", _Status, max_bytes=MAX_BYTES))
         return {}

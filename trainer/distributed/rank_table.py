@@ -5,11 +5,14 @@ Format: https://www.mindspore.cn/tutorials/en/r2.5.0/parallel/rank_table.html (v
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, TypedDict
+
+from msgspec import Meta
 
 from pipeline.documents import read_json
 from pipeline.errors import UserError
 
+MAX_BYTES = 64 << 20
 ADVICE = "create the file with hccl_tools.py of MindSpore"
 
 
@@ -34,23 +37,39 @@ class RankTable:
         return found
 
 
+Number = Annotated[int, Meta(ge=0, lt=1_000_000)] | Annotated[str, Meta(pattern="^[0-9]{1,6}$")]  # hccl_tools.py writes text
+
+
+class _Device(TypedDict):
+    """A device of a host."""
+
+    rank_id: Number
+    device_id: Number
+
+
+class _Server(TypedDict):
+    """A host."""
+
+    device: list[_Device]
+
+
+class _Table(TypedDict):
+    """The fields of a rank table that are used."""
+
+    server_list: Annotated[list[_Server], Meta(min_length=1)]
+
+
 def read_rank_table(path: Path) -> RankTable:
     """Read a rank table. Raises UserError naming the file and the field for anything else."""
-    document = read_json(path, "rank table")
-    servers = document.get("server_list") if isinstance(document, dict) else None
-    if not isinstance(servers, list) or not servers:
-        raise UserError(f"rank table {path}: expected an object with the list server_list; {ADVICE}")
-    return RankTable(path=path, devices=tuple(_devices(path, number, server) for number, server in enumerate(servers)))
-
-
-def _devices(path: Path, number: int, server: Any) -> dict[int, int]:
-    entries = server.get("device") if isinstance(server, dict) else None
     try:
-        assert isinstance(entries, list)
-        devices = {int(entry["rank_id"]): int(entry["device_id"]) for entry in entries}
-        assert len(devices) == len(entries)
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"rank table {path}: server_list[{number}].device must be a list of objects with distinct rank_id and a device_id; {ADVICE}"
-        ) from error
+        table: _Table = read_json(path, "rank table", _Table, max_bytes=MAX_BYTES)
+        return RankTable(path=path, devices=tuple(_devices(path, n, server) for n, server in enumerate(table["server_list"])))
+    except UserError as error:
+        raise UserError(f"{error}; {ADVICE}") from error
+
+
+def _devices(path: Path, number: int, server: _Server) -> dict[int, int]:
+    devices = {int(entry["rank_id"]): int(entry["device_id"]) for entry in server["device"]}
+    if len(devices) != len(server["device"]):
+        raise UserError(f"rank table {path}: server_list[{number}].device: rank_id must be distinct")
     return devices
