@@ -47,8 +47,8 @@ def run(config: BuildConfig, write_card: CardWriter | None = None) -> int:
         print(f"{config.out}: growing from {counted(complete.num_variants, 'variant')} to {config.variants}")
     shards = Shards(out=config.out, plan=_fingerprint(plan), complete=complete)
     shared = (config.images.resolve(), config.out.resolve() / LOCK)
-    with claimed(config.out, plan, complete), engine(config.backend, config.scheduler, shared):
-        folders = build_ranges(config, selection.samples, shards)
+    with claimed(config.out, plan, complete), engine(config.backend, config.scheduler, config.jobs, shared) as run_work:
+        folders = build_ranges(config, selection.samples, shards, run_work)
         work = shards.folder.parent
         manifest = gather(config, selection, plan, folders, work)
         if complete is None and write_card:

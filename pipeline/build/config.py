@@ -59,7 +59,7 @@ class BuildConfig:
     shards: int | None = None
     """Shards per variant. Default: one per 256 images, at most 64."""
     jobs: int = -1
-    """Number of processes; -1 = one per core. Does not affect the records."""
+    """Number of processes, at most one per core and per shard; -1 = one per core. Does not affect the records."""
     backend: Backend = "loky"
     """Where to build: loky (processes on this machine) or dask (workers of a dask cluster that share the folders)."""
     scheduler: str | None = None

@@ -1,21 +1,17 @@
 """Divide a build into ranges of images and run them in workers."""
 
 import itertools
-import re
 import time
 from dataclasses import replace
 from pathlib import Path
 
-import joblib
 import numpy as np
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+from pipeline.build.backends import Run
 from pipeline.build.config import BuildConfig
 from pipeline.build.shards import Shards, shard_name
 from pipeline.build.worker import Range, build_range
 from pipeline.datasets.selection import Sample
-from pipeline.errors import UserError
-from pipeline.processes import num_workers
 from pipeline.progress import progress_bar
 from pipeline.records.manifest import SkippedImage
 
@@ -31,7 +27,7 @@ def divide(config: BuildConfig, samples: list[Sample]) -> list[list[Sample]]:
     return [samples[start:end] for start, end in itertools.pairwise(bounds)]
 
 
-def build_ranges(config: BuildConfig, samples: list[Sample], shards: Shards) -> list[Path]:
+def build_ranges(config: BuildConfig, samples: list[Sample], shards: Shards, run: Run) -> list[Path]:
     """Build all missing shards and return the folders of all of them, those of variant 0 first.
 
     Raises UserError if a worker is killed, an image has changed since other variants were made from it, or more images are
@@ -47,7 +43,7 @@ def build_ranges(config: BuildConfig, samples: list[Sample], shards: Shards) -> 
         skipped.add(made.skipped if made else [])
         if missing:
             ranges.append(Range(number=number, samples=part, variants=missing, made=made, plan=shards.plan))
-    _run(config, ranges, shards.folder, total=len(samples) * config.variants, skipped=skipped)
+    _build(config, ranges, shards.folder, run, total=len(samples) * config.variants, skipped=skipped)
     return [path for name in names if (path := shards.find(name)) is not None]
 
 
@@ -68,29 +64,19 @@ class _Skipped:
         self._config.tolerance.require(unreadable, self._num_images, f"image folder {self._config.images}")
 
 
-def _run(config: BuildConfig, ranges: list[Range], folder: Path, *, total: int, skipped: _Skipped) -> None:
+def _build(config: BuildConfig, ranges: list[Range], folder: Path, run: Run, *, total: int, skipped: _Skipped) -> None:
     """Build ranges in workers, with a progress bar over all `total` samples."""
     done = total - sum(len(part.samples) * len(part.variants) for part in ranges)
     # The workers of a cluster have other working directories.
     absolute = replace(config, images=config.images.resolve(), out=config.out.resolve())
-    work = (joblib.delayed(build_range)(absolute, part, folder.resolve()) for part in ranges)
-    jobs = num_workers(config.jobs, len(ranges), "range of images") if config.backend == "loky" else config.jobs
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="2*n_jobs")
     num_images = num_bytes = 0
     start_s = time.monotonic()
-    try:
-        with progress_bar(total=total, initial=done, desc="building", unit="sample") as progress:
-            for built in parallel(work):
-                num_images += built.num_images
-                num_bytes += built.num_bytes
-                skipped.add(built.skipped)
-                seconds = time.monotonic() - start_s
-                rates = f"{num_images / seconds:.0f} images/s, {num_bytes / seconds / 1e6:.1f} MB/s, {len(skipped)} skipped"
-                progress.set_postfix_str(rates, refresh=False)
-                progress.update(built.num_samples)
-    except TerminatedWorkerError as error:
-        codes = re.search(r"\{.*\}", str(error))
-        raise UserError(
-            f"a worker process ended unexpectedly{f', exit codes {codes[0]}' if codes else ''}; if memory is short, use fewer --jobs; if "
-            "`ulimit -f` limits the size of files, raise the limit; then run the same command again"
-        ) from error
+    with progress_bar(total=total, initial=done, desc="building", unit="sample") as progress:
+        for built in run(build_range, [(absolute, part, folder.resolve()) for part in ranges]):
+            num_images += built.num_images
+            num_bytes += built.num_bytes
+            skipped.add(built.skipped)
+            seconds = time.monotonic() - start_s
+            rates = f"{num_images / seconds:.0f} images/s, {num_bytes / seconds / 1e6:.1f} MB/s, {len(skipped)} skipped"
+            progress.set_postfix_str(rates, refresh=False)
+            progress.update(built.num_samples)

@@ -13,7 +13,7 @@ import joblib
 import numpy as np
 
 from pipeline.folders import new_folder
-from pipeline.processes import local_workers
+from pipeline.processes import local_workers, num_workers
 from pipeline.progress import progress_bar
 from pipeline.synthetic.annotations import CocoEntry, annotate
 from pipeline.synthetic.config import MAX_IMAGES, SynthesizeConfig
@@ -52,7 +52,8 @@ def run(config: SynthesizeConfig) -> None:
         (folder / "annotations").mkdir()
         ids = range(FIRST_IDS[config.split], FIRST_IDS[config.split] + config.num_images)
         jobs = (joblib.delayed(_write_image)(config, folder / config.image_folder, image_id) for image_id in ids)
-        with local_workers(), contextlib.closing(joblib.Parallel(n_jobs=config.jobs, return_as="generator")(jobs)) as work:
+        num_processes = num_workers(config.jobs, len(ids), "image")
+        with local_workers(), contextlib.closing(joblib.Parallel(n_jobs=num_processes, return_as="generator")(jobs)) as work:
             # Closing it stops the workers before the unfinished folder is deleted.
             entries = list(progress_bar(work, total=len(ids), desc="drawing", unit="image"))
         path = folder / "annotations" / f"person_keypoints_{config.image_folder}.json"

@@ -34,7 +34,7 @@ def cluster(folder, num_workers=2, path=str(Path(__file__).parents[2])):
             if num_workers:
                 client.wait_for_workers(num_workers, timeout=60)
             address = client.scheduler.address
-        yield address, processes[1:]
+        yield address, processes[1:], processes[0]
     finally:
         for process in reversed(processes):
             process.kill()
@@ -44,7 +44,7 @@ def cluster(folder, num_workers=2, path=str(Path(__file__).parents[2])):
 
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory):
-    with cluster(tmp_path_factory.mktemp("cluster")) as (address, _):
+    with cluster(tmp_path_factory.mktemp("cluster")) as (address, *_):
         yield address
 
 
@@ -58,7 +58,7 @@ def test_a_cluster_build_has_the_same_bytes(records, people, tmp_path, scheduler
 
 @pytest.mark.slow
 def test_other_workers_take_over_when_one_dies(records, people, tmp_path):
-    with cluster(tmp_path) as (address, workers):
+    with cluster(tmp_path) as (address, workers, _):
         config = build_config(people, tmp_path / "set", backend="dask", scheduler=address, jobs=-1)
 
         def kill_while_writing():
@@ -72,6 +72,29 @@ def test_other_workers_take_over_when_one_dies(records, people, tmp_path):
         killer.join(10)
         assert workers[0].wait(10) == -signal.SIGKILL
     assert tree(tmp_path / "set") == tree(records)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["workers", "scheduler"])
+def test_a_cluster_that_is_gone_ends_the_build_with_an_error(people, tmp_path, monkeypatch, what, capfd):
+    monkeypatch.setattr(backends, "NO_WORKERS_S", 2.0)
+    with cluster(tmp_path, num_workers=1) as (address, workers, scheduler):
+        config = build_config(people, tmp_path / "set", backend="dask", scheduler=address, variants=40, shards=8)
+
+        def kill_while_writing():
+            while not list((tmp_path / "set").glob("shards/v*")):
+                time.sleep(0.01)
+            (workers[0] if what == "workers" else scheduler).kill()
+
+        killer = threading.Thread(target=kill_while_writing, daemon=True)
+        killer.start()
+        start_s = time.monotonic()
+        with pytest.raises(UserError, match=r"all workers of the cluster are gone|lost the dask scheduler"):
+            build(config)
+        assert time.monotonic() - start_s < 60
+        killer.join(10)
+    assert what == "scheduler" or "no workers left; waiting 2 s for new ones" in capfd.readouterr().err
+    assert list((tmp_path / "set" / "shards").glob("v*")), "finished shards are kept"
 
 
 @pytest.mark.slow
@@ -92,7 +115,7 @@ def test_an_unreachable_scheduler_is_an_error(people, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_worker_without_the_project_and_a_cluster_without_workers_are_errors(people, tmp_path):
-    with cluster(tmp_path, num_workers=1, path="") as (address, workers):
+    with cluster(tmp_path, num_workers=1, path="") as (address, workers, _):
         config = build_config(people, tmp_path / "set", backend="dask", scheduler=address)
         if not _installed():
             with pytest.raises(UserError, match="cannot import the project"):
@@ -112,11 +135,11 @@ def _installed() -> bool:
 
 @pytest.mark.slow
 def test_a_worker_with_other_versions_or_files_is_an_error(people, tmp_path, scheduler, monkeypatch):
-    with backends.engine("dask", scheduler, (tmp_path,)):
+    with backends.engine("dask", scheduler, -1, (tmp_path,)):
         pass
     with (
         pytest.raises(UserError, match=r"worker .*: existence of .*elsewhere is False, expected True as on this machine"),
-        backends.engine("dask", scheduler, (tmp_path / "elsewhere",)),
+        backends.engine("dask", scheduler, -1, (tmp_path / "elsewhere",)),
     ):
         pass
     monkeypatch.setattr(worker, "BUILDER_VERSION", "0.0.0")
