@@ -22,6 +22,7 @@ from pipeline.errors import UserError
 from pipeline.records import verify
 from pipeline.records.manifest import GROWING, MANIFEST, SHARDS, check_files, read_manifest
 from pipeline.records.verify import VerifyConfig
+from pipeline.tolerance import Tolerance
 from trainer.data.stream import Stream
 
 
@@ -190,3 +191,23 @@ def test_a_set_of_an_older_builder_can_be_read_and_grown(records, whole, people,
     require_readable(grown, 2)
     build(build_config(people, grown, variants=4))
     assert tree(grown) == tree(whole)
+
+
+def test_images_that_were_skipped_stay_skipped_when_a_set_grows(people, tmp_path):
+    """All variants have the same images, so a set that grows cannot use an image that has become readable."""
+    shutil.copytree(people, tmp_path / "people")
+    path = sorted((tmp_path / "people" / "train2017").iterdir())[1]
+    original = path.read_bytes()
+    path.write_bytes(original[: len(original) // 2] + b"\xff\xd9")
+    config = build_config(tmp_path / "people", tmp_path / "set", tolerance=Tolerance(max_unreadable=0.1))
+    build(config)
+    before = read_manifest(config.out)
+    assert [entry["file_name"] for entry in before.skipped] == [path.name] and "JPEG" in before.skipped[0]["reason"]
+    with pytest.raises(UserError, match="1 of 20 images is unreadable, more than --max-unreadable"):
+        build(replace(config, variants=3, tolerance=Tolerance()))
+    assert read_manifest(config.out) == before and not (config.out / GROWING).exists()
+    path.write_bytes(original)
+    build(replace(config, variants=3))
+    after = read_manifest(config.out)
+    assert after.skipped == before.skipped and after.digests[1] == before.digest and after.num_images == 19
+    require_readable(config.out, 3)
