@@ -3,6 +3,7 @@
 from data_cards.card import write_card
 from data_cards.config import WriteConfig
 from data_cards.index import read_complete_manifest
+from pipeline.folders import require_writable
 from pipeline.records.manifest import CARD
 from pipeline.wording import counted, printable
 
@@ -10,6 +11,7 @@ from pipeline.wording import counted, printable
 def run(config: WriteConfig) -> int:
     """Run the command `write`. Raises UserError if a folder is not a complete record set."""
     manifest = read_complete_manifest(config.records)
+    require_writable(config.records, f"record set {config.records}", "change its permissions, or copy it to another folder")
     leakages = write_card(config.records, manifest, against=config.against)
     print(f"{config.records / CARD}: {counted(manifest.num_samples, 'sample')}, digest {manifest.digest[:16]}")
     for leakage in leakages:

@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.documents import read_json
@@ -45,7 +45,8 @@ def new_folder(out: Path, last: str | None = None) -> Iterator[Path]:
                 yield temporary
                 _publish(temporary, path, last)
         finally:
-            _discard(temporary, path)
+            with suppress(OSError):  # never hide why the command failed
+                _discard(temporary, path)
 
 
 def _publish(temporary: Path, path: Path, last: str | None) -> None:
@@ -109,8 +110,11 @@ def require_usable(out: Path) -> None:
         raise UserError(f"{what}: not an empty folder (contains {names[0]!r}); choose an empty or new folder")
 
 
-def require_writable(path: Path, what: str) -> None:
-    """Raise UserError, beginning with `what`, unless a file or folder `path` can be written, or files in the folder `path`."""
+def require_writable(path: Path, what: str, advice: str = "choose another --out") -> None:
+    """Raise UserError unless a file or folder `path` can be written, or files in the folder `path`.
+
+    The message begins with `what` and ends with `advice`.
+    """
     try:
         path = path.resolve()
         if path.is_file() and path in _mounts():
@@ -123,9 +127,9 @@ def require_writable(path: Path, what: str) -> None:
         temporary.mkdir()
         temporary.rmdir()
     except RuntimeError as error:  # what `resolve` raises for links in a circle
-        raise UserError(f"{what}: its symbolic links form a circle; choose another --out") from error
+        raise UserError(f"{what}: its symbolic links form a circle; {advice}") from error
     except OSError as error:
-        raise UserError(f"{what}: cannot be written: {error.strerror}; choose another --out") from error
+        raise UserError(f"{what}: cannot be written: {error.strerror}; {advice}") from error
 
 
 def _mounts() -> set[Path]:

@@ -29,6 +29,7 @@ SAME_NAME = {
     "__main__": "the commands of a stage",
     "claim": "who may write to an output folder, and what is resumed",
     "config": "option classes",
+    "documents": "documents that are read and checked against types",
     "info": "the command `info` of record sets and of checkpoints",
 }
 HEAVY = ("mindspore", "pyarrow", "matplotlib", "pycocotools", "onnx", "onnxruntime", "distributed", "joblib", "selenium")

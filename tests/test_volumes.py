@@ -1,6 +1,7 @@
 """Every command can write its output to a mounted volume, and refuses at once one that cannot be written."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,7 @@ def test_a_volume_that_cannot_be_written_is_refused(inputs, tmp_path, name, caps
     assert str(mount) in message and "Read-only file system" in message and message.count("\n") <= 1
 
 
-def test_a_card_can_be_written_in_a_volume(records, tmp_path):
+def test_a_card_can_be_written_in_a_volume(records, tmp_path, capsys):
     with volume(tmp_path / "volume") as mount:
         for path, data in tree(records).items():
             (mount / path).parent.mkdir(parents=True, exist_ok=True)
@@ -126,6 +127,9 @@ def test_a_card_can_be_written_in_a_volume(records, tmp_path):
         (mount / "CARD.md").unlink()
         assert command("data_cards", "write", mount) == 0
         assert (mount / "CARD.md").read_bytes() == (records / "CARD.md").read_bytes()
+        subprocess.run(["mount", "-o", "remount,ro", str(mount)], check=True)
+        assert command("data_cards", "write", mount) == 1
+    assert f"record set {mount}: cannot be written: Read-only file system; change its perm" in capsys.readouterr().err
 
 
 def test_a_run_folder_can_be_a_volume(tmp_path):

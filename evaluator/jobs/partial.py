@@ -8,11 +8,10 @@ are truncated, damaged or edited are processed again.
 """
 
 import json
-import shutil
 import sys
 import zlib
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Required, TypedDict
@@ -142,6 +141,7 @@ class Unfinished:
         self.folder = unfinished_folder(out)
         self.identity, self.num_joints = identity, num_joints
         self.found = Found()
+        self._is_done = False
         self._stack = ExitStack()
 
     def __enter__(self) -> "Unfinished":
@@ -189,10 +189,16 @@ class Unfinished:
             self._file.flush()
 
     def remove(self) -> None:
-        """Delete the folder. Call it when the output is complete."""
-        shutil.rmtree(self.folder)
+        """Let the end of the context delete the folder. Call it when the output is complete."""
+        self._is_done = True
 
     def __exit__(self, *error: object) -> None:
-        if self.folder.exists() and not self.found.people:
-            self.remove()
+        is_done = self._is_done or not self.found.people
+        if is_done:
+            self._file.close()  # NFS keeps open files
+            for name in (PEOPLE, EVALUATION):
+                (self.folder / name).unlink(missing_ok=True)
         self._stack.close()
+        if is_done:
+            with suppress(OSError):  # a file of somebody else is in it; never hide why the command failed
+                self.folder.rmdir()

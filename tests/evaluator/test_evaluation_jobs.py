@@ -1,5 +1,6 @@
 """Batches, the order of images, shards, kills and resumed runs do not change results; mismatched inputs are rejected."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -356,6 +357,24 @@ def test_a_run_without_readable_images_leaves_no_files(noise, tmp_path):
     with pytest.raises(UserError, match="none of the 14 images can be read"):
         evaluate_source(config_of((noise[0], images), tmp_path / "out"), NoiseNetwork())
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_the_work_folder_never_hides_an_error(tmp_path, succeeds):
+    """Another file in it, as NFS keeps in place of an open one, or a deleted folder, is no error of its own."""
+    for deleted in (True, False):
+        work = Unfinished(tmp_path / f"{deleted}", {"results_version": 1}, 18)
+        with contextlib.suppress(ZeroDivisionError), work:
+            if deleted:
+                shutil.rmtree(work.folder)
+            else:
+                (work.folder / ".nfs0001").touch()
+            if not succeeds:
+                raise ZeroDivisionError
+            work.remove()
+        assert work.folder.exists() == (not deleted) and (
+            deleted or [file.name for file in work.folder.iterdir()] == [".nfs0001"]
+        )
 
 
 SCRIPT = """

@@ -190,6 +190,15 @@ def test_an_error_while_the_files_move_up_leaves_nothing(tmp_path, monkeypatch):
     assert names(tmp_path / "out") == []
 
 
+def test_a_failed_clean_up_does_not_hide_the_error(tmp_path, monkeypatch):
+    def busy(*_, **__):
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(folders, "_discard", busy)
+    with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "out"):
+        raise ZeroDivisionError
+
+
 def test_finished_work_is_kept_if_something_else_takes_its_place(tmp_path):
     with (
         pytest.raises(UserError, match="created by something else in the meantime; the output is in") as error,
