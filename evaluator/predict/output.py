@@ -75,9 +75,9 @@ class Output:
             print(f"continuing: {len(self.work.found.people):,} images are done", flush=True)
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._stack.close()
-        if self.unreadable:
+        if self.unreadable and kind is None:
             skipped = [{"file_name": name, "reason": reason} for name, reason in self.unreadable.items()]
             write_json(self.folder / SKIPPED, skipped)
 

@@ -2,7 +2,9 @@
 
 import hashlib
 import itertools
+import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -91,8 +93,10 @@ def _identify(config: PredictConfig, files: Sequence[Path], network: FieldNetwor
     """Return everything that determines the people that are found."""
     inputs = hashlib.sha256()
     for file in files:
-        facts = file.lstat() if file.is_symlink() and not file.exists() else file.stat()
-        inputs.update(f"{file.absolute()}\n{facts.st_size}\n{facts.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        inputs.update(os.fsencode(file.absolute()))
+        with suppress(OSError):  # it cannot be read; that is reported later
+            facts = file.stat()
+            inputs.update(f"\n{facts.st_size}\n{facts.st_mtime_ns}\n".encode())
     return {
         "command": "predict",
         "num_files": len(files),
