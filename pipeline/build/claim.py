@@ -5,6 +5,7 @@ A new build works in the output folder itself. A build that adds variants to a c
 """
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -55,6 +56,9 @@ def claimed(out: Path, plan: dict[str, Any], complete: Manifest | None = None) -
 
 def _start(work: Path, plan: dict[str, Any], out: Path) -> None:
     """Write the plan, or check that the unfinished build has the same one. Deletes temporary files."""
+    for folder in (work, work / SHARDS):
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise UserError(f"{folder}: not a folder; move it away and run the same command again")
     work.mkdir(exist_ok=True)
     for folder in (out, work, work / SHARDS):
         remove_unfinished(folder)

@@ -19,7 +19,9 @@ from pipeline.build import claim
 from pipeline.build.build import _plan, _select
 from pipeline.cli import main
 from pipeline.errors import UserError
-from pipeline.records.manifest import MANIFEST, SHARDS, read_manifest
+from pipeline.records import verify
+from pipeline.records.manifest import GROWING, MANIFEST, SHARDS, read_manifest
+from pipeline.records.verify import VerifyConfig
 from pipeline.tolerance import Tolerance
 
 
@@ -175,6 +177,17 @@ def test_other_files_are_named_and_nothing_is_deleted(records, unfinished, tmp_p
     output = capfd.readouterr().out
     assert f"FAULT {SHARDS}/{name}: not in the manifest" in output
     assert "the records themselves are intact; move what is not part of them" in output and "delete" not in output
+
+
+@pytest.mark.parametrize("name", [GROWING, f"{GROWING}/{SHARDS}"])
+@pytest.mark.parametrize("make", [os.mkfifo, Path.touch, lambda path: path.symlink_to("nowhere")])
+def test_what_is_in_the_place_of_a_folder_is_named(records, people, tmp_path, name, make):
+    folder = shutil.copytree(records, tmp_path / "set")
+    (folder / name).parent.mkdir(exist_ok=True)
+    make(folder / name)
+    with pytest.raises(UserError, match=f"{name}: not a folder; move it away and run the same command again"):
+        build(build_config(people, folder, variants=3))
+    assert os.path.lexists(folder / name) and verify.run(VerifyConfig(records=folder, jobs=1)) == 0
 
 
 def test_a_pipe_in_the_image_folder_is_skipped_with_the_reason(people, tmp_path):
