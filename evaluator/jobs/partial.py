@@ -134,6 +134,15 @@ def _short(value: Any) -> str:
     return text if len(text) <= MAX_SHOWN else text[:20] + "…"
 
 
+def remove_leftover(out: Path, identity: dict[str, Any], num_joints: int) -> None:
+    """Delete what a process has left that was killed after it completed `out`."""
+    unfinished = Unfinished(out, identity, num_joints)
+    if unfinished.folder.exists():
+        with unfinished:
+            unfinished.remove()
+    remove_unfinished(out)
+
+
 class Unfinished:
     """The work folder of an evaluation, locked while the context is open. `found`: the results so far, of earlier runs too."""
 

@@ -19,14 +19,14 @@ from evaluator.jobs import outcome
 from evaluator.jobs.config import RunConfig
 from evaluator.jobs.documents import read_identity, read_metrics
 from evaluator.jobs.loading import load_checkpoint, origin_of, sha256
-from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, Unfinished, differences, read_lines
+from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, Unfinished, differences, read_lines, remove_leftover
 from evaluator.jobs.results_version import RESULTS_VERSION
 from evaluator.metrics.coco_eval import FIGURES, Evaluation
 from evaluator.options import choose_batch_size
 from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile, Image
 from pipeline.errors import UserError
-from pipeline.files import file_facts, remove_unfinished, require_folder, write_json
+from pipeline.files import file_facts, require_folder, write_json
 from pipeline.folders import new_folder, require_usable
 from pipeline.images import UnreadableImage, read_image
 from pipeline.progress import progress_bar
@@ -152,11 +152,7 @@ def _report_complete(config: RunConfig, identity: dict[str, Any], document: Coco
             "choose another --out"
         )
     num_joints = len(identity["skeleton"]["joints"])
-    unfinished = Unfinished(out, identity, num_joints)
-    if unfinished.folder.exists():  # killed between writing the output and removing the work folder
-        with unfinished:
-            unfinished.remove()
-    remove_unfinished(out)
+    remove_leftover(out, identity, num_joints)
     print(f"{out}: already complete")
     if not metrics:
         return _report_shard(config, document.images, read_lines(out / PEOPLE, num_joints).found)

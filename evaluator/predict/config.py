@@ -28,7 +28,7 @@ class PredictConfig:
     checkpoint: Path
     """Checkpoint file, or run folder, whose newest checkpoint is used."""
     out: Path
-    """Folder for results.json, images.json, config.yaml and the drawings (for a video, an annotated video); absent or empty."""
+    """Folder for results.json, images.json, prediction.json, config.yaml and the drawings (for a video, an annotated video); absent or empty."""
     openpose_json: bool = False
     """Also write one file per image or video frame to OUT/openpose, in the format of OpenPose's --write_json."""
     draw_min_score: DrawMinScore = 1.0

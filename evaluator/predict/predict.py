@@ -7,33 +7,52 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from evaluator.inference.protocols import FieldNetwork
 from evaluator.inference.streaming import prefetch
+from evaluator.jobs.documents import read_identity
 from evaluator.jobs.loading import load_checkpoint, origin_of
 from evaluator.jobs.outcome import report_unreadable
-from evaluator.jobs.partial import Unfinished
+from evaluator.jobs.partial import Unfinished, differences, remove_leftover
 from evaluator.jobs.results_version import RESULTS_VERSION
 from evaluator.options import choose_batch_size
 from evaluator.predict.config import PredictConfig
 from evaluator.predict.names import output_names
-from evaluator.predict.output import Output, Picture, require_text_name
+from evaluator.predict.output import SKIPPED, Output, Picture, require_text_name
 from evaluator.predict.video import SUFFIXES as VIDEO_SUFFIXES
 from evaluator.predict.video import Video, VideoWriter
 from pipeline.cli import flatten, save_config
+from pipeline.documents import Count, convert, read_json
 from pipeline.errors import UserError
+from pipeline.files import write_json
 from pipeline.folders import new_folder, require_usable
 from pipeline.images import UnreadableImage
 from pipeline.wording import counted
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 FRAMES_AHEAD = 4
+PREDICTION = "prediction.json"  # written last
+
+
+class Counts(TypedDict):
+    """Numbers of images and frames, in prediction.json."""
+
+    num_images: Count
+    num_unreadable: Count
+
+
+class Skipped(TypedDict):
+    """An entry of skipped.json."""
+
+    file_name: str
+    reason: str
 
 
 def run(config: PredictConfig) -> int:
     """Run the command. Raises UserError for invalid inputs and for an output folder that is in use."""
-    require_usable(config.out)
+    if not (config.out / PREDICTION).exists():
+        require_usable(config.out)
     files = list_files(config.images)
     network, device = load_checkpoint(config.checkpoint, config.device, config.inference)
     return predict(config, files, network, origin_of(network, device, config.device))
@@ -71,8 +90,10 @@ def predict(config: PredictConfig, files: list[Path], network: FieldNetwork, ori
     origin = {"device": "CPU", **(origin or {})}
     batch_size = choose_batch_size(config.batch_size, origin["device"])
     identity = _identify(config, files, network, origin | {"batch_size": batch_size})
+    if (config.out / PREDICTION).exists():
+        return _report_complete(config, identity)
     with Unfinished(config.out, identity, network.skeleton.num_joints) as work:
-        with new_folder(config.out, last="results.json") as folder:
+        with new_folder(config.out, last=PREDICTION) as folder:
             names = output_names(files, [is_video(file) for file in files], folder)
             with Output(folder, config, network, batch_size, work) as output:
                 _add_files(output, list(zip(files, names, strict=True)))
@@ -80,17 +101,42 @@ def predict(config: PredictConfig, files: list[Path], network: FieldNetwork, ori
                 first = "{}: {}".format(*next(iter(output.unreadable.items())))
                 raise UserError(first if len(files) == 1 else f"none of the {len(files)} files can be read; the first is {first}")
             save_config(config, folder / "config.yaml")
+            counts = {"num_images": output.num_images, "num_unreadable": output.num_unreadable}
+            write_json(folder / PREDICTION, {**identity, **counts})
         work.remove()
     print(
         f"{counted(output.num_people, 'person')} in {counted(output.num_images, 'image')}, {output.num_drawn} drawn "
         f"(--draw-min-score {config.draw_min_score:g}); wrote drawings, results.json and images.json to {config.out}"
     )
-    num_expected = output.num_images + output.num_unreadable
-    return report_unreadable(output.unreadable, "skipped", config.tolerance, num_expected, output.num_unreadable)
+    return _report(config, output.unreadable, **counts)
+
+
+def _report(config: PredictConfig, unreadable: dict[str, str], num_images: int, num_unreadable: int) -> int:
+    return report_unreadable(unreadable, "skipped", config.tolerance, num_images + num_unreadable, num_unreadable)
+
+
+def _report_complete(config: PredictConfig, identity: dict[str, Any]) -> int:
+    """Print what an output that is complete already could not read, and return its exit code.
+
+    Raises UserError if the output is that of other inputs or options, naming the difference.
+    """
+    out = config.out
+    about = read_identity(out / PREDICTION, "prediction")
+    counts = convert({name: about.pop(name, None) for name in Counts.__annotations__}, Counts, f"prediction {out / PREDICTION}")
+    if changed := differences(about, identity):
+        raise UserError(
+            f"output folder {out}: contains a finished prediction with other inputs or options ({changed}); use the same ones, or "
+            "choose another --out"
+        )
+    remove_leftover(out, identity, len(identity["skeleton"]["joints"]))
+    print(f"{out}: already complete")
+    skipped = read_json(out / SKIPPED, "skipped files") if (out / SKIPPED).exists() else []
+    entries = convert(skipped, list[Skipped], f"skipped files {out / SKIPPED}")
+    return _report(config, {entry["file_name"]: entry["reason"] for entry in entries}, **counts)
 
 
 def _identify(config: PredictConfig, files: Sequence[Path], network: FieldNetwork, origin: dict[str, Any]) -> dict[str, Any]:
-    """Return everything that determines the people that are found."""
+    """Return everything that determines the output. Two predictions with equal identities write the same bytes."""
     inputs = hashlib.sha256()
     for file in files:
         inputs.update(os.fsencode(file.absolute()))
@@ -100,6 +146,8 @@ def _identify(config: PredictConfig, files: Sequence[Path], network: FieldNetwor
     return {
         "command": "predict",
         "num_files": len(files),
+        "openpose_json": config.openpose_json,
+        "draw_min_score": config.draw_min_score,
         "files": inputs.hexdigest(),
         "skeleton": network.skeleton.to_dict(),
         **flatten(config.decoding),

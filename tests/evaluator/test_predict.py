@@ -333,6 +333,23 @@ def test_an_unfinished_prediction_of_other_inputs_is_refused(tmp_path):
         predict(tmp_path / "out", files, NoiseNetwork())
 
 
+def test_a_finished_prediction_is_not_repeated_and_others_are_refused(tmp_path, capsys):
+    """A command that was killed after it completed its output, too."""
+    _, images = write_images(tmp_path, count=3)
+    (images / "bad.png").touch()
+    assert predict(tmp_path / "out", [images], NoiseNetwork()) == 1
+    before, work = tree(tmp_path / "out"), tmp_path / "out.unfinished"
+    work.mkdir()
+    unused = NoiseNetwork()
+    for share, code in ((0.01, 1), (0.25, 0)):
+        assert predict(tmp_path / "out", [images], unused, tolerance=Tolerance(max_unreadable=share)) == code
+    said = capsys.readouterr()
+    assert "already complete" in said.out and said.err.count("bad.png: the file is empty") >= 3
+    assert tree(tmp_path / "out") == before and not work.exists() and not unused.shapes
+    with pytest.raises(UserError, match=r"finished prediction with other inputs or options .*draw_min_score: 1.0 before, 2 now"):
+        predict(tmp_path / "out", [images], unused, draw_min_score=2)
+
+
 PREDICT = """
 import sys
 from pathlib import Path
