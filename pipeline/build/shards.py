@@ -66,7 +66,9 @@ class Shards:
         for folder in {self.out / SHARDS, self.folder}:
             for path in contents(folder):
                 is_known = path.name in names and path.is_dir() and not path.is_symlink()
-                unknown = [inner for inner in contents(path) if inner.name not in SHARD_FILES] if is_known else [path]
+                unknown = [path]
+                if is_known:
+                    unknown = [inner for inner in contents(path) if inner.name not in SHARD_FILES or not inner.is_file()]
                 if unknown:
                     raise UserError(f"{unknown[0]}: not part of this build; move it away and run the same command again")
 
@@ -118,7 +120,7 @@ class Shards:
 def has_rows(folder: Path) -> bool:
     """Return whether a folder is a shard that has rows."""
     try:
-        return pq.read_metadata(folder / SHARD_ROWS).num_rows > 0
+        return (folder / SHARD_ROWS).is_file() and pq.read_metadata(folder / SHARD_ROWS).num_rows > 0
     except (OSError, pa.ArrowException):
         return False
 

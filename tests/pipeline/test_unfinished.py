@@ -190,6 +190,21 @@ def test_what_is_in_the_place_of_a_folder_is_named(records, people, tmp_path, na
     assert os.path.lexists(folder / name) and verify.run(VerifyConfig(records=folder, jobs=1)) == 0
 
 
+@pytest.mark.parametrize("name", ["rows.parquet", "part.mindrecord", "part.mindrecord.db", "../../samples.parquet"])
+def test_a_pipe_in_the_place_of_a_file_is_named(records, unfinished, tmp_path, name, capfd):
+    complete = shutil.copytree(records, tmp_path / "complete")
+    for folder in (complete, unfinished.out):
+        (folder / SHARDS / "v000-s00000" / name).unlink()
+        os.mkfifo(folder / SHARDS / "v000-s00000" / name)
+    for command in (["verify", "--jobs", "1"], ["info"], ["preview", "--out", str(tmp_path / "out")]):
+        assert main("test", "", COMMANDS, [command[0], str(complete), *command[1:]]) == 1
+        output = capfd.readouterr()
+        assert f"{Path(name).name}: missing" in output.out + output.err
+    if ".." not in name:
+        with pytest.raises(UserError, match=f"v000-s00000/{name}: not part of this build; move it away"):
+            build(unfinished)
+
+
 def test_a_pipe_in_the_image_folder_is_skipped_with_the_reason(people, tmp_path):
     """In a process, because a build that waits for the pipe would never end."""
     shutil.copytree(people, tmp_path / "people")
