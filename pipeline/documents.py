@@ -22,7 +22,7 @@ from pipeline.wording import printable
 MAX_JSON_BYTES = 4 << 30  # annotation files of large data sets; jiter refuses more than 200 levels
 MAX_YAML_BYTES = 1 << 18  # written by hand; PyYAML reads about 50 KB/s
 MAX_YAML_DEPTH = 10
-MAX_SHOWN = 80  # characters of a value in a message
+MAX_SHOWN, MAX_REASON = 80, 1_500  # characters of a value and of a reason in a message
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -158,7 +158,7 @@ def _explain(message: str, document: Any) -> str:
         text = re.sub(r"`([\w| ]+)`", lambda match: " or ".join(_TYPE_NAMES.get(n, n) for n in match[1].split(" | ")), text)
         text = f"e{text[1:]}, got {_show(found)}" if known else f"e{text[1:]}"
     text = text.replace("Object missing required field", "missing required field").replace("Invalid enum", "invalid enum")
-    text = printable(text)
+    text = printable(text[:MAX_REASON])
     return f"{printable(path)}: {text}" if path else text
 
 

@@ -16,7 +16,8 @@ from unittest import mock
 import tyro
 from docstring_parser import attrdoc
 
-MAX_SHOWN = 100  # characters of a value in a message
+MAX_ITEMS = 10_000  # of a list in a file
+MAX_SHOWN, MAX_REASON = 100, 400  # characters of a value and of a reason in a message
 _TYRO_SETTINGS = (tyro.conf.OmitArgPrefixes,)
 
 
@@ -67,6 +68,8 @@ def convert(value: Any, kind: Any, name: str) -> Any:
     if value is not None and not isinstance(value, (bool, int, float, str, list)):
         raise OptionError(f"expected a value or a list of values, got {type(value).__name__}")
     items = value if isinstance(value, list) else [value]
+    if len(items) > MAX_ITEMS:
+        raise OptionError(f"{len(items):,} values, at most {MAX_ITEMS:,} are allowed")
     for item in items if isinstance(value, list) else ():
         if isinstance(item, bool) or not isinstance(item, (int, float, str)):
             raise OptionError(f"expected a list of values, got {item!r} in it; quote it if you mean a text")
@@ -80,12 +83,15 @@ def convert(value: Any, kind: Any, name: str) -> Any:
         with contextlib.redirect_stderr(io.StringIO()) as messages:
             return getattr(tyro.cli(single, args=["--", *args], prog=""), name)
     except SystemExit as error:
-        raise OptionError(f"cannot use {_show(value)} ({_summarize(messages.getvalue())})") from error
+        raise OptionError(f"cannot use {_show(value)} ({_cut(_summarize(messages.getvalue()), MAX_REASON)})") from error
 
 
 def _show(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
+    return _cut(repr(value), MAX_SHOWN)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _without_annotation(kind: Any) -> Any:

@@ -111,13 +111,11 @@ def _add_line(found: Found, line: bytes, num_joints: int, where: str) -> None:
     if "unreadable" in entry:
         found.add(entry["image_id"], Exception(entry["unreadable"]))
         return
-    scores = np.array(entry.get("scores", ()), np.float32)
-    keypoints = np.array(entry.get("keypoints", ()), np.float32)
-    if keypoints.size != len(scores) * num_joints * 3 or not all(
-        len(person) == num_joints for person in entry.get("keypoints", ())
-    ):
+    scores, people = np.array(entry.get("scores", ()), np.float32), entry.get("keypoints", ())
+    if len(people) != len(scores) or not all(len(person) == num_joints for person in people):
         raise UserError(f"{where}: expected keypoints of {num_joints} joints for each of {len(scores)} scores")
-    found.add(entry["image_id"], People(keypoints=keypoints.reshape(len(scores), num_joints, 3), scores=scores))
+    keypoints = np.array(people, np.float32).reshape(len(scores), num_joints, 3)
+    found.add(entry["image_id"], People(keypoints=keypoints, scores=scores))
 
 
 def differences(first: dict[str, Any], second: dict[str, Any], names: tuple[str, str] = ("before", "now")) -> str:

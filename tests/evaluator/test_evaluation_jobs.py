@@ -275,6 +275,7 @@ def test_a_line_with_a_right_checksum_and_wrong_content_is_named(tmp_path):
             {"image_id": 1, "scores": [1, 2], "keypoints": [[[0, 0, 0]] * 18]},
             "expected keypoints of 18 joints for each of 2 scores",
         ),
+        ({"image_id": 1, "scores": [1, 2], "keypoints": [[[0, 0, 0]] * 18, []]}, "expected keypoints of 18 joints"),
         ({"image_id": 1, "scores": [1], "keypoints": [[0, 0, 0]]}, r"keypoints\[0\]\[0\]: expected a list, got 0"),
     ):
         path.write_bytes(_with_crc32(json.dumps(entry).encode()) * 2)

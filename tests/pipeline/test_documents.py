@@ -170,3 +170,16 @@ def test_text_from_outside_becomes_printable(text, shown):
     assert printable(text) == shown
     assert shown.encode().decode().isprintable()
     assert printable("a\n\tb", keep="\n") == "a\n\\tb"
+
+
+def test_messages_are_bounded_however_long_the_values_are():
+    @dataclass(frozen=True, kw_only=True)
+    class Named:
+        name: str
+
+        def __post_init__(self) -> None:
+            raise ValueError(f"name must be short, got {self.name}")
+
+    with pytest.raises(UserError, match=r"^x: name must be short, got aaa") as error:
+        convert({"name": "a" * 100_000}, Named, "x")
+    assert len(str(error.value)) < 2_000

@@ -1,0 +1,331 @@
+"""A valid document for every reader of documents, and hypothesis strategies that damage it at any place."""
+
+import contextlib
+import copy
+import io
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+from trainer_data import make_info, small_tensors
+
+from evaluator.jobs.documents import read_board, read_identity, read_metrics
+from evaluator.jobs.partial import _with_crc32, read_lines
+from evaluator.metrics.checks import read_results, require_fit
+from evaluator.metrics.coco_eval import FIGURES
+from evaluator.report.evaluations import common_max_images, read_evaluation, skeleton_of
+from pipeline.build.claim import require_same_plan
+from pipeline.build.growth import unfinished_growth
+from pipeline.cli import parse
+from pipeline.commands.info import _settings
+from pipeline.datasets.coco import CocoFile
+from pipeline.errors import UserError
+from pipeline.records import manifest as manifests
+from pipeline.skeletons import COCO18, read_skeleton
+from trainer.commands.info import describe
+from trainer.config import TrainConfig
+from trainer.distributed.hosts import STATUS, Hosts, host_folder
+from trainer.distributed.rank_table import read_rank_table
+from trainer.run import checkpoint
+from trainer.run.curves import read_curves
+from trainer.run.log import cut_log, log_faults
+
+MAX_MESSAGE, MAX_S = 3_000, 2.0
+EVIL = "\x1b]0;title\x07\n\u202e\t|<b>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """document: a valid one, as plain values. write: writes it into a folder. read: reads it there, as a command does."""
+
+    document: Any
+    write: Callable[[Path, Any], Path]
+    read: Callable[[Path], object]
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the path of every value in a document; of long lists, of the first values."""
+    found = [path]
+    items = value.items() if isinstance(value, dict) else enumerate(value[:4]) if isinstance(value, list) else ()
+    for key, inner in items:
+        found += _places(inner, (*path, key))
+    return found
+
+
+def _nested(depth: int, kind: str) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value] if kind == "list" else {"a": value}
+    return value
+
+
+VALUES = [
+    None, True, False, -1, 0, 1, 7, 2**31, 2**53 + 1, 2**63, 2**64, -(2**63) - 1, 10**40, 1e-320, 0.5, -0.5, 1e38, 1e308, -1e308, float("nan"),
+    float("inf"), "", "x", "0", "-1", EVIL, "\0", "../../x", "/etc/passwd", "--help", "a" * 20_000, [], {}, [[]], [None], [1, "x"], {"a": 1},
+    {"": None}, {EVIL: EVIL}, _nested(100, "list"), _nested(100, "dict"), _nested(900, "list"), [0] * 20_000, ["x"] * 3_000,
+]  # fmt: skip
+ANYTHING = st.sampled_from(VALUES).map(copy.deepcopy) | st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn, document: Any) -> Any:
+    """Return a copy of a document with one or two changes: any value at any place, a key or an entry less, more or twice."""
+    document = copy.deepcopy(document)
+    for _ in range(draw(st.integers(1, 2))):
+        if not (path := draw(st.sampled_from(_places(document)))):
+            return draw(ANYTHING)
+        parent, last = document, path[-1]
+        for key in path[:-1]:
+            parent = parent[key]
+        action = draw(st.sampled_from(["replace", "replace", "replace", "delete", "add", "swap"]))
+        if action == "replace":
+            parent[last] = draw(ANYTHING)
+        elif action == "delete":
+            del parent[last]
+        elif isinstance(parent, dict):
+            parent["more" if action == "add" else draw(st.sampled_from(sorted(parent, key=str)))] = draw(ANYTHING)
+        else:
+            parent.insert(0, copy.deepcopy(parent[last]) if action == "add" else draw(ANYTHING))
+    return document
+
+
+def check(reader: Reader, folder: Path, document: Any) -> str:
+    """Read a damaged document. Return "" if it was accepted and the message if it was refused; fail for everything else."""
+    try:
+        path = reader.write(folder, document)
+    except (ValueError, RecursionError, yaml.YAMLError, OverflowError):  # cannot be written, such as lone surrogates
+        return ""
+    started_s = time.process_time()
+    try:
+        reader.read(path)
+        message = ""
+    except UserError as error:
+        message = str(error)
+        assert str(path) in message or str(path.parent) in message, f"does not name the file: {message}"
+        assert len(message) < MAX_MESSAGE, f"{len(message)} characters: {message[:200]}"
+    assert time.process_time() - started_s < MAX_S
+    return message
+
+
+# ---- the documents
+
+
+def _json(name: str) -> Callable[[Path, Any], Path]:
+    def write(folder: Path, document: Any) -> Path:
+        (folder / name).write_text(json.dumps(document))
+        return folder / name
+
+    return write
+
+
+def _yaml(name: str) -> Callable[[Path, Any], Path]:
+    def write(folder: Path, document: Any) -> Path:
+        (folder / name).write_text(yaml.safe_dump(document, sort_keys=False))
+        return folder / name
+
+    return write
+
+
+def _write_checkpoint(folder: Path, document: Any) -> Path:
+    """Write a checkpoint whose checksum is right."""
+    path, text, tensors = folder / "step-00000007.safetensors", json.dumps(document), small_tensors()
+    arrays = {name: np.asarray(tensor) for name, tensor in tensors.items()}
+    crc32 = str(checkpoint._crc32(text, arrays))
+    save_file(arrays, path, {"format": checkpoint.FORMAT, "version": "2", "info": text, "crc32": crc32})
+    return path
+
+
+def _read_checkpoint(path: Path) -> None:
+    info, tensors = checkpoint.read_checkpoint(path)
+    assert len("\n".join(describe(path, info, tensors, None))) < 1_000_000
+
+
+def _write_manifest(folder: Path, document: Any) -> Path:
+    """Write a manifest whose checksum is right."""
+    if isinstance(document, dict):
+        document = {**document, "checksum": manifests._checksum(json.loads(json.dumps(document)))}
+    return _json(manifests.MANIFEST)(folder, document)
+
+
+def _read_manifest(path: Path) -> None:
+    manifest = manifests.read_manifest(path.parent)
+    manifests.count_lines(manifest)
+    _settings(manifest)
+    manifests.check_files(path.parent, manifest, hashes=False)
+
+
+def _read_config(path: Path) -> None:
+    """As `train --config` does: its errors exit with 2."""
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        try:
+            parse(TrainConfig, ["--config", str(path)], prog="train")
+        except SystemExit as stop:
+            assert stop.code == 2 and "Traceback" not in said.getvalue()
+            # What the option class itself refuses may come from the command line too: it names the option, not the file.
+            raise UserError(f"{path}: {said.getvalue()}") from stop
+
+
+def _write_log(folder: Path, document: Any) -> Path:
+    (folder / "log.jsonl").write_text(f"{json.dumps(document)}\n")
+    return folder / "log.jsonl"
+
+
+def _read_log(path: Path) -> None:
+    """A run resumes with any log; the curves need an entry."""
+    faults = log_faults(path.parent)
+    try:
+        read_curves(path.parent)
+    finally:
+        assert cut_log(path.parent, 10**6) == faults
+    if faults:
+        raise UserError(faults[0])
+
+
+def _write_people(folder: Path, document: Any) -> Path:
+    """Write a line whose CRC32 is right."""
+    (folder / "people.jsonl").write_bytes(_with_crc32(json.dumps(document).encode()))
+    return folder / "people.jsonl"
+
+
+def _read_people(path: Path) -> None:
+    if faults := read_lines(path, num_joints=2).faults:
+        raise UserError(faults[0])
+
+
+def _write_settings(folder: Path, document: Any) -> Path:
+    (folder / "metrics.json").write_text('{"figures": {}}')
+    (folder / "results.json").write_text("[]")
+    return _yaml("config.yaml")(folder, document)
+
+
+def _read_plan(path: Path) -> None:
+    class Complete:
+        num_variants = 1
+
+    unfinished_growth(path.parent.parent, Complete())  # type: ignore[arg-type]
+    require_same_plan(PLAN, json.loads(path.read_text()), path.parent)
+
+
+def _write_plan(folder: Path, document: Any) -> Path:
+    (folder / "growing").mkdir(exist_ok=True)
+    return _json("build.json")(folder / "growing", document)
+
+
+def _write_status(folder: Path, document: Any) -> Path:
+    place = host_folder(folder, 1)
+    place.mkdir(exist_ok=True)
+    return _json(STATUS)(place, document)
+
+
+def _read_status(path: Path) -> None:
+    """Another host's file with anything in it counts as silence."""
+    hosts = Hosts(path.parent.parent, nodes=2, node_rank=0, timeout_s=1)
+    hosts._last[1], hosts._changed_s[1] = hosts._read(path), 0.0
+    assert hosts.problem().isprintable()
+
+
+def _read_report(path: Path) -> None:
+    evaluated = read_evaluation(path.parent)
+    skeleton_of(evaluated)
+    common_max_images([evaluated])
+
+
+COCO = {
+    "info": {"description": "people", "version": 1},
+    "licenses": [{"id": 1, "name": "CC", "url": "http://x"}],
+    "categories": [{"id": 1, "name": "person", "keypoints": list(COCO18.source_joints)}],
+    "images": [{"id": n, "file_name": f"{n}.jpg", "width": 64, "height": 48, "license": 1} for n in (1, 2)],
+    "annotations": [
+        {
+            "id": n, "image_id": n, "category_id": 1, "iscrowd": 0, "area": 900.0, "bbox": [1, 2, 30, 30.5],
+            "keypoints": [5, 6, 2] * 17, "segmentation": segmentation,
+        }
+        for n, segmentation in ((1, [[1, 1, 9, 1, 9, 9]]), (2, {"size": [48, 64], "counts": [64 * 48]}))
+    ],
+}  # fmt: skip
+PLAN = {
+    "builder_version": "1", "schema_version": 2, "config": {"variants": 2, "seed": 0}, "skeleton": COCO18.to_dict(),
+    "sources": {"annotations": {"name": "a.json"}},
+}  # fmt: skip
+SHA = "0" * 64
+IDENTITY = {
+    "annotations": SHA, "max_images": None, "skeleton": COCO18.to_dict(), "results_version": 3, "shard": [1, 2], "precision": "O0",
+    "people": {"bytes": 3, "sha256": SHA},
+}  # fmt: skip
+METRICS = {
+    "figures": dict.fromkeys(FIGURES, 0.5), "num_images": 3, "num_images_in_file": 3, "unreadable_images": {"a.jpg": "empty"},
+    "speed": {"network_s": 1.5}, "settings": {"images": "photos", "pictures": 2, "draw_min_score": 0.1, "seed": 1},
+}  # fmt: skip
+BOARD = {
+    "run": "run", "metric": "AP", "best": 5, "settings": {"insize": 64},
+    "checkpoints": [{"step": 5, "epoch": 1, "sha256": SHA, "out": "step-5", "figures": {"AP": 0.5}}, {"step": 6, "epoch": 1, "sha256": SHA, "failed": "x"}],
+}  # fmt: skip
+ENTRY = {
+    "epoch": 0, "step": 2, "loss": 1.5, "imgs_per_sec": 4.0, "data_wait": 0.1, "vgglr": 0.0, "baselr": 1e-4, "stagelr": 1e-4,
+    "eta_s": 3.0, "gradient_norm": None, "skipped": 0, "stage_losses": [[0.5, None], [0.5, 0.5]], "time": "now",
+}  # fmt: skip
+RANKS = {
+    "version": "1.0",
+    "server_list": [{"server_id": "a", "device": [{"rank_id": "0", "device_id": "4"}, {"rank_id": 1, "device_id": 5}]}],
+}
+
+
+def readers(folder: Path, records: Path | None = None) -> dict[str, Reader]:
+    """Return every reader by name. records: a record set, whose manifest is damaged."""
+    annotations = folder / "annotations.json"
+    annotations.write_text(json.dumps(COCO))
+    coco = CocoFile(annotations, COCO18)
+    results = [{"image_id": 1, "category_id": 1, "keypoints": [1.0, 2.0, 1] * 17, "score": 0.5}] * 2
+    results = json.loads(json.dumps(results))
+    results[1]["score"] = 0.25
+    config = {
+        "preset": "small", "records": "r", "out": "o", "lr": 0.1, "lr_steps": [5, 6], "batch_size": 4, "resume": True, "vgg_path": None,
+        "num_stages": 3, "backbone_channels": [4] * 10,
+    }  # fmt: skip
+    status = {"state": "running", "message": "", "token": "ab", "count": 3}
+    people = {"image_id": 4, "scores": [0.5], "keypoints": [[[1.0, 2.0, 0.5], [3.0, 4.0, 0.5]]]}
+
+    def read_scored(path: Path) -> None:
+        try:
+            require_fit(coco, read_results(path), COCO18)
+        except UserError as error:  # compares files; names that of the annotations
+            raise UserError(f"{path}: {error}") from error
+
+    found = {
+        "checkpoint": Reader(
+            document=json.loads(json.dumps(asdict(make_info()))), write=_write_checkpoint, read=_read_checkpoint
+        ),
+        "skeleton": Reader(document=json.loads(json.dumps(COCO18.to_dict())), write=_yaml("skeleton.yaml"), read=read_skeleton),
+        "config": Reader(document=config, write=_yaml("train.yaml"), read=_read_config),
+        "annotations": Reader(document=COCO, write=_json("a.json"), read=lambda path: CocoFile(path, COCO18)),
+        "results": Reader(document=results, write=_json("results.json"), read=read_scored),
+        "evaluation": Reader(document=IDENTITY, write=_json("evaluation.json"), read=lambda p: read_identity(p, "evaluation")),
+        "metrics": Reader(
+            document=METRICS,
+            write=_json("metrics.json"),
+            read=lambda p: read_metrics(p, ("settings", "unreadable_images"), FIGURES),
+        ),
+        "leaderboard": Reader(document=BOARD, write=_json("leaderboard.json"), read=read_board),
+        "settings": Reader(document={"checkpoint": "gone", "skeleton": None}, write=_write_settings, read=_read_report),
+        "people": Reader(document=people, write=_write_people, read=_read_people),
+        "log": Reader(document=ENTRY, write=_write_log, read=_read_log),
+        "rank table": Reader(document=RANKS, write=_json("ranks.json"), read=read_rank_table),
+        "build plan": Reader(document=json.loads(json.dumps(PLAN)), write=_write_plan, read=_read_plan),
+        "host status": Reader(document=status, write=_write_status, read=_read_status),
+    }
+    if records is not None:
+        manifest = json.loads((records / manifests.MANIFEST).read_text())
+        del manifest["checksum"]
+        found["manifest"] = Reader(document=manifest, write=_write_manifest, read=_read_manifest)
+    return found
