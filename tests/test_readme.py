@@ -28,7 +28,7 @@ EXAMPLES = ("data_cards/factory.md",)  # files that the reader creates
 # Options of every command, of pip, pytest, dask, msrun and ruff, of other programs, and of the scripts in tests/.
 OTHER_OPTIONS = {
     *("--help", "--config", "--preset", "--quiet", "--editable", "--nthreads", "--nworkers", "--join", "--cov", "--check"),
-    *("--write", "--write_json", "--ntasks-per-node", "--kills"),
+    *("--write", "--write_json", "--ntasks-per-node", "--kills", "--pytorch"),
 }
 # Options that make a command small. They are appended to it; the last of two equal options counts.
 TINY_NETWORK = shlex.split("--num-stages 2 --stage-channels 4 --stage1-hidden-channels 4 --neck-channels 4 --kernel-size 3")
