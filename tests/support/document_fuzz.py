@@ -237,7 +237,10 @@ def _read_status(path: Path) -> None:
 
 def _read_report(path: Path) -> None:
     evaluated = read_evaluation(path.parent)
-    skeleton_of(evaluated)
+    try:
+        skeleton_of(evaluated)
+    except UserError as error:  # may name the checkpoint or skeleton file that the settings name
+        raise UserError(f"{path}: {error}") from error
     common_max_images([evaluated])
 
 

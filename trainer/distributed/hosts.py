@@ -84,7 +84,7 @@ class Hosts:
                 continue
             state, message = self._last[number].get("state"), self._last[number].get("message")
             if state == "failed":
-                return f"host {number} failed: {printable(message)}"
+                return f"host {number} failed: {printable(str(message))}"
             if state == "stopped":
                 return f"host {number} was stopped by a signal"
             if state == "running" and self._clock() - changed_s > self._timeout_s:
