@@ -55,8 +55,9 @@ def main(config: DocumentConfig) -> int:
                 continue
             messages: list[str] = []
             started_s = time.monotonic()
-            (folder / kind).mkdir()
-            try_all(reader, folder / kind, config, messages.append)
+            place = folder / f"damaged {kind}"
+            place.mkdir()
+            try_all(reader, place, config, messages.append)
             elapsed_s = time.monotonic() - started_s
             num_refused, longest = sum(map(bool, messages)), max(map(len, messages))
             print(f"{kind:<14}{len(messages) - num_refused:>10,}{num_refused:>9,}{elapsed_s:>9.1f}{longest:>17,}", flush=True)
