@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import importlib
 import inspect
+import math
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ from pipeline.wording import printable
 
 CONFIG_HELP = "--config FILE.yaml reads the same options from a file. Options on the command line override the file."
 STDOUT_CLOSED = 128 + signal.SIGPIPE  # as the shell reports a program that ends because its reader has gone
+MAX_INTEGER = 2**53  # above it, JSON readers that use floating-point numbers lose digits
 PRESET_HELP = "--preset NAME --help shows the defaults of that preset."
 
 
@@ -79,10 +81,22 @@ def parse(config: type, args: Sequence[str], *, prog: str) -> Any:
             values = {**presets[preset], **values, "preset": preset}
         description = [inspect.cleandoc(config.__doc__ or ""), CONFIG_HELP, *([PRESET_HELP] if presets else [])]
         default = with_defaults(config, values)
-        return run_tyro(config, args, prog=prog, default=default, description="\n\n".join(description))
+        result = run_tyro(config, args, prog=prog, default=default, description="\n\n".join(description))
+        _require_numbers(result)
+        return result
     except OptionError as error:
         print(f"{prog}: error: {printable(str(error))}; see '{prog} --help'", file=sys.stderr)
         sys.exit(2)
+
+
+def _require_numbers(config: Any) -> None:
+    """Raise OptionError for a number that is not finite, or an integer that documents cannot hold exactly."""
+    for name, value in flatten(config).items():
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int) and abs(number) > MAX_INTEGER:
+                raise OptionError(f"{name} must be at most 2 to the power of 53, got {number}")
+            if isinstance(number, float) and not math.isfinite(number):
+                raise OptionError(f"{name} must be a finite number, got {number}")
 
 
 def _require_utf8(args: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from trainer.loop.config import OptimConfig
 from trainer.networks.config import NetworkConfig, Precision
 
 Preset = Literal["openpose", "openpose-8p", "openpose-2019", "lightweight", "small"]
+MAX_ACCUMULATE_STEPS = 10_000  # a run stops only between steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +167,10 @@ class TrainConfig:
             raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
         if self.profile is not None and not self.profiled_steps:
             raise ValueError(f"profile must be START:END with 1 <= START < END, for example 100:110, got {self.profile}")
+        if self.max_steps is not None and self.profiled_steps and self.profiled_steps.start > self.max_steps:
+            raise ValueError(f"profile must start at most at max_steps = {self.max_steps}, got {self.profile}")
+        if self.accumulate_steps > MAX_ACCUMULATE_STEPS:
+            raise ValueError(f"accumulate_steps must be at most {MAX_ACCUMULATE_STEPS:,}, got {self.accumulate_steps}")
         if self.vgg_path is not None and not self.network.has_vgg_backbone:
             raise ValueError("vgg_path needs the backbone of VGG19; remove it, or use --preset openpose or openpose-2019")
 

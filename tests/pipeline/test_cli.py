@@ -213,6 +213,10 @@ def test_a_missing_file_is_named(tmp_path, capsys):
         ("--width 0", "width must be at least 1, got 0;"),  # raised in a group of options
         ("--rate 0", "rate must not be 0;"),  # raised by the class itself
         ("--width x", "invalid literal for int"),
+        ("--width 99999999999999999999", "width must be at most 2 to the power of 53"),
+        ("--sizes 1 -99999999999999999999", "sizes must be at most 2 to the power of 53"),
+        ("--rate nan", "rate must be a finite number, got nan"),
+        ("--rate=-inf", "rate must be a finite number, got -inf"),
         ("--widht 4", "unknown option --widht; did you mean --width?;"),
         ("--zzzzzzzz 4", "unknown option --zzzzzzzz;"),
         ("more", "unexpected argument 'more';"),

@@ -50,5 +50,6 @@ def test_the_table_compares_per_core_with_the_last_line():
 def test_bad_input_is_reported(tmp_path):
     with pytest.raises(UserError, match=r"no\.json"):
         run(BenchStreamConfig(annotations=tmp_path / "no.json", images=tmp_path))
-    with pytest.raises(ValueError, match="seconds must be above 0, got 0"):
-        BenchStreamConfig(annotations=tmp_path, images=tmp_path, seconds=0)
+    for wrong in ({"seconds": 1e-9}, {"device_ms": (1e5,)}, {"insize": 100}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            BenchStreamConfig(annotations=tmp_path, images=tmp_path, **wrong)

@@ -147,6 +147,8 @@ def test_msrun_can_start_and_resume_a_run(records, of_two, tmp_path):
     [
         (dict(command=("predict",)), "command must be train"),
         (dict(command=("train",), workers=0), "workers must be above 0"),
+        (dict(command=("train",), workers=257), "workers must be at most 256"),
+        (dict(command=("train",), master_port=99_999), "master_port must be from 1 to 65535"),
         (dict(command=("train",), nodes=2), "master_addr and master_port must be given"),
         (
             dict(command=("train",), nodes=2, node_rank=2, master_addr="h", master_port=8118),

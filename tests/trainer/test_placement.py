@@ -38,6 +38,13 @@ def test_an_unknown_host_list_is_named():
         expand_hosts("n[x-3]")
 
 
+@pytest.mark.parametrize("name", ["SLURM_NNODES", "SLURM_NODEID", "SLURM_JOB_ID", "SLURM_STEP_NUM_TASKS"])
+@pytest.mark.parametrize("value", ["abc", "-1", "1" * 30])
+def test_a_variable_that_is_no_number_is_named(name, value):
+    with pytest.raises(UserError, match=f"{name}: expected a number, got '{value[:40]}'"):
+        detect_placement({**SLURM, name: value})
+
+
 def test_slurm_places_a_host():
     found = detect_placement(SLURM)
     assert found == Placement(nodes=3, node_rank=2, master_addr="gpu09", master_port=16_384 + 70_000 % 16_000)

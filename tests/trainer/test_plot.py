@@ -14,7 +14,8 @@ from pipeline.errors import UserError
 from trainer.__main__ import COMMANDS
 from trainer.loop.optimizer import LearningRates
 from trainer.run.curves import draw_schedule, read_curves
-from trainer.run.log import TrainingLog, scalars
+from trainer.run.log import RATES as RATE_NAMES
+from trainer.run.log import TrainingLog, format_line, scalars
 
 ROOT = Path(__file__).parents[2]
 RATES = LearningRates(0.0, 2.5e-5, 1e-4)
@@ -103,6 +104,23 @@ def test_a_damaged_line_is_named_and_left_out(tmp_path, capsys):
     (run / "log.jsonl").write_bytes(b"\n".join([lines[0], lines[1][:-9] + b"\xff" + lines[1][-8:], *lines[2:]]))
     assert plot(run) == 0 and len(read_curves(run)["loss/all"][0]) == 3
     assert f"warning: log {run / 'log.jsonl'} line 2: not JSON" in capsys.readouterr().err
+
+
+def test_the_name_of_a_run_is_no_formula(tmp_path):
+    assert plot(make_run(tmp_path / r"a$\frac{$"), make_run(tmp_path / "b$"), "--out", tmp_path / "both.png") == 0
+
+
+def test_what_a_run_lacks_is_named(tmp_path, capsys):
+    damaged = make_run(tmp_path / "damaged", lines=1)
+    (damaged / "log.jsonl").write_text('{"step": NaN}\n')
+    for folder, message in ((tmp_path / "absent", "no such folder"), (damaged / "log.jsonl", "is a file"), (damaged, "line 1")):
+        assert plot(folder) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_a_log_line_of_a_run_without_end_is_written():
+    entry = {name: 0.0 for name in ("loss", "imgs_per_sec", "data_wait", *RATE_NAMES)} | {"epoch": 0, "step": 1, "skipped": 0}
+    assert "ETA" in format_line({**entry, "eta_s": 1e18})
 
 
 def test_folders_without_curves_are_refused(tmp_path, capsys):

@@ -24,5 +24,8 @@ def test_it_writes_a_complete_record_set(tmp_path):
 
 
 def test_invalid_numbers_are_refused():
-    with pytest.raises(ValueError, match="ranks must be at least 1 each"):
-        SimulateConfig(ranks=(0, 8))
+    for wrong in (0, 1_000_000_000):
+        with pytest.raises(ValueError, match="ranks must be 1 to 100,000 each"):
+            SimulateConfig(ranks=(wrong, 8))
+    with pytest.raises(ValueError, match="num_images must be at most 100,000,000"):
+        SimulateConfig(num_images=10**11)

@@ -203,6 +203,13 @@ def test_a_wrong_range_of_steps_is_refused(wrong):
         TrainConfig(records=Path("r"), out=Path("o"), profile=wrong)
 
 
+def test_a_profile_after_the_last_step_and_endless_steps_are_refused():
+    with pytest.raises(ValueError, match="profile must start at most at max_steps = 5"):
+        TrainConfig(records=Path("r"), out=Path("o"), profile="6:7", max_steps=5)
+    with pytest.raises(ValueError, match="accumulate_steps must be at most 10,000"):
+        TrainConfig(records=Path("r"), out=Path("o"), accumulate_steps=10**9)
+
+
 @pytest.mark.parametrize("level", ["O2", "O3"])
 @pytest.mark.slow
 def test_half_precision_has_almost_the_same_losses(records, tmp_path, level):

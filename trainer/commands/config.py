@@ -3,6 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.networks.config import STRIDE_PX
+
+MAX_SIMULATED_IMAGES, MAX_SIMULATED_RANKS = 100_000_000, 100_000
+MIN_SECONDS = 0.01  # long enough for a first batch
+MAX_DEVICE_MS = 10_000  # the command stops only between steps
+
 
 @dataclass(frozen=True, kw_only=True)
 class SimulateConfig:
@@ -31,8 +37,10 @@ class SimulateConfig:
         for name in ("num_images", "shards", "sample_kb", "batch_size", "device_rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if not self.ranks or min(self.ranks) < 1:
-            raise ValueError(f"ranks must be at least 1 each, got {self.ranks}")
+        if self.num_images > MAX_SIMULATED_IMAGES:
+            raise ValueError(f"num_images must be at most {MAX_SIMULATED_IMAGES:,}, got {self.num_images}")
+        if not self.ranks or not 1 <= min(self.ranks) <= max(self.ranks) <= MAX_SIMULATED_RANKS:
+            raise ValueError(f"ranks must be 1 to {MAX_SIMULATED_RANKS:,} each, got {self.ranks}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +73,12 @@ class BenchStreamConfig:
     waits for data."""
 
     def __post_init__(self) -> None:
-        for name in ("num_images", "insize", "batch_size", "num_parallel_workers", "seconds"):
+        for name in ("num_images", "insize", "batch_size", "num_parallel_workers"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if any(ms <= 0 for ms in self.device_ms):
-            raise ValueError(f"device_ms must be above 0, got {self.device_ms}")
+        if self.seconds < MIN_SECONDS:
+            raise ValueError(f"seconds must be at least {MIN_SECONDS}, got {self.seconds}")
+        if self.insize % STRIDE_PX:
+            raise ValueError(f"insize must be a multiple of {STRIDE_PX}, got {self.insize}")
+        if any(not 0 < ms <= MAX_DEVICE_MS for ms in self.device_ms):
+            raise ValueError(f"device_ms must be above 0 and at most {MAX_DEVICE_MS:,}, got {self.device_ms}")

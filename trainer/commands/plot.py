@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from pipeline.errors import UserError
 from pipeline.files import write_atomic
 from trainer.run.curves import draw_curves
 from trainer.run.layout import CURVES
@@ -40,7 +41,11 @@ class PlotConfig:
 def run(config: PlotConfig) -> int:
     """Run the command `plot`. Raises UserError for a run without a log."""
     out = config.out or config.runs[0] / CURVES
-    write_atomic(out, draw_curves(list(config.runs)))
+    picture = draw_curves(list(config.runs))
+    try:
+        write_atomic(out, picture)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
     for fault in (fault for folder in config.runs for fault in log_faults(folder)):
         print(f"warning: {fault}; line left out", file=sys.stderr)
     print(out)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import tyro
 
+MAX_WORKERS = 256
+
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchConfig:
@@ -53,6 +55,10 @@ class LaunchConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be above 0, got {value}")
+        if self.workers > MAX_WORKERS:
+            raise ValueError(f"workers must be at most {MAX_WORKERS:,}, the devices of one host, got {self.workers}")
+        if self.master_port is not None and not 1 <= self.master_port <= 65_535:
+            raise ValueError(f"master_port must be from 1 to 65535, got {self.master_port}")
         if self.nodes is not None and not 0 <= (self.node_rank or 0) < self.nodes:
             raise ValueError(f"node_rank must be from 0 to nodes - 1 = {self.nodes - 1}, got {self.node_rank}")
         if self.node_rank is not None and self.nodes is None:

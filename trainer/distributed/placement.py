@@ -41,16 +41,16 @@ def detect_placement(environment: Mapping[str, str]) -> Placement | None:
 
 
 def _mpirun(environment: Mapping[str, str], rank: str, size: str, local_size: str) -> Placement:
-    if int(environment.get(local_size) or 1) > 1:
+    if _integer(environment, local_size, 1) > 1:
         raise UserError(
             f"mpirun started {environment[local_size]} processes on this host; start one `launch` per host: mpirun -N 1 …"
         )
-    return Placement(nodes=int(environment[size]), node_rank=int(environment[rank]))
+    return Placement(nodes=_integer(environment, size), node_rank=_integer(environment, rank))
 
 
 def _slurm(environment: Mapping[str, str]) -> Placement:
-    nodes = int(environment.get("SLURM_STEP_NUM_NODES") or environment.get("SLURM_NNODES") or 1)
-    if (tasks := int(environment.get("SLURM_STEP_NUM_TASKS") or nodes)) != nodes:
+    nodes = _integer(environment, "SLURM_STEP_NUM_NODES", 0) or _integer(environment, "SLURM_NNODES", 1)
+    if (tasks := _integer(environment, "SLURM_STEP_NUM_TASKS", nodes)) != nodes:
         raise UserError(f"srun started {tasks} tasks on {nodes} hosts; start one `launch` per host: srun --ntasks-per-node=1 …")
     if nodes > 1 and "SLURM_STEP_ID" not in environment:  # a batch script runs on the first host only
         raise UserError(
@@ -58,10 +58,22 @@ def _slurm(environment: Mapping[str, str]) -> Placement:
             "srun --ntasks-per-node=1 python -m trainer launch … (or use this host alone: --nodes 1)"
         )
     hosts = expand_hosts(environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST", ""))
-    port = _FIRST_PORT + int(environment.get("SLURM_JOB_ID") or 0) % _NUM_PORTS
+    port = _FIRST_PORT + _integer(environment, "SLURM_JOB_ID", 0) % _NUM_PORTS
     return Placement(
-        nodes=nodes, node_rank=int(environment["SLURM_NODEID"]), master_addr=hosts[0] if hosts else None, master_port=port
+        nodes=nodes, node_rank=_integer(environment, "SLURM_NODEID"), master_addr=hosts[0] if hosts else None, master_port=port
     )
+
+
+def _integer(environment: Mapping[str, str], name: str, default: int | None = None) -> int:
+    """Return the value of a variable; `default` if it is unset or empty. Raises UserError, naming it, if it is not a number."""
+    text = environment.get(name, "")
+    if not text and default is not None:
+        return default
+    if not text.isascii() or not text.isdecimal() or len(text) > 15:
+        raise UserError(
+            f"environment variable {name}: expected a number, got {text[:40]!r}; unset it, or pass --nodes and --node-rank"
+        )
+    return int(text)
 
 
 def expand_hosts(text: str) -> list[str]:

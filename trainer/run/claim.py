@@ -19,6 +19,8 @@ def refuse_foreign(out: Path, *, resume: bool) -> None:
     if not [name for name in foreign_entries(out) if name != LOCK]:
         return
     if not resume:
+        if not (out / CONFIG).exists():
+            raise UserError(f"{out}: not empty, and not a run folder (no {CONFIG}); choose another --out")
         effect = "continue that run" if list_checkpoints(out) else "start in it (it has no checkpoint)"
         raise UserError(f"{out}: not empty; use --resume to {effect}, or choose another --out")
     if not (out / CONFIG).exists():

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
-from pipeline.files import write_atomic
+from pipeline.files import require_folder, write_atomic
 from trainer.run.layout import LOG
-from trainer.run.log import read_log, scalars
+from trainer.run.log import log_faults, read_log, scalars
 
 if TYPE_CHECKING:  # imports mindspore
     from trainer.loop.optimizer import LearningRates
@@ -51,7 +51,9 @@ def read_curves(folder: Path) -> Curves:
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"run {folder}: {LOG} is not a log of this trainer ({error!r}); give another run folder") from error
     if not curves:
-        raise UserError(f"run {folder}: no entries in {LOG}; give the --out folder of a run that has logged at least one line")
+        require_folder(folder, "run folder")
+        fault = next(iter(log_faults(folder)), f"no entries in {LOG}")
+        raise UserError(f"run {folder}: {fault}; give the --out folder of a run that has logged at least one line")
     return curves
 
 
@@ -95,7 +97,8 @@ def _draw_panel(axes: Any, runs: dict[str, Curves]) -> None:
         for i, (name, (steps, values)) in enumerate(sorted(curves.items())):
             curve = name.removeprefix("loss/").removeprefix("lr/")
             if are_several:
-                curve = f"{Path(run).name}: {curve}" if len(curves) > 1 else Path(run).name
+                folder = Path(run).name.replace("$", r"\$")  # or matplotlib reads a formula
+                curve = f"{folder}: {curve}" if len(curves) > 1 else folder
             axes.plot(
                 steps, values, label=curve, linewidth=1.2, marker="." if len(steps) == 1 else None,
                 color=f"C{number if are_several else i}", linestyle=styles[i % len(styles)] if are_several else "-",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # imports mindspore, which reading a log does not need
 RATES = {"vgglr": "lr/backbone", "baselr": "lr/neck", "stagelr": "lr/stages"}
 """Keys of the learning rates, named as in the reference and ordered as `LearningRates`, and the names of their curves."""
 MAX_LOG_BYTES = 1 << 30
+MAX_ETA_S = 1 << 40
 LOSS_SUM, NUM_STEPS, NORMS = "log.loss_sum", "log.num_steps", "log.gradient_norms"
 
 Entry = dict[str, Any]
@@ -32,7 +33,7 @@ Entry = dict[str, Any]
 
 def format_line(entry: Entry) -> str:
     """Return the terminal line of an entry of log.jsonl."""
-    eta = datetime.timedelta(seconds=round(entry["eta_s"]))
+    eta = datetime.timedelta(seconds=min(round(entry["eta_s"]), MAX_ETA_S))
     rates = format_rates({name: entry[name] for name in RATES})
     host = f", host {entry['host_wait']:.1%}" if "host_wait" in entry else ""
     skipped = f", {counted(entry['skipped'], 'step')} skipped" if entry["skipped"] else ""
