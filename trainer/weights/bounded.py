@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from safetensors import SafetensorError
@@ -27,7 +28,7 @@ Tensors = dict[str, np.ndarray]
 # bfloat16 becomes twice as large, shared tensors are stored once, and zeros compress well; a file that needs more is an attack.
 MAX_EXPANSION, FREE_BYTES = 8, 64 << 20
 MAX_DIRECTORY_BYTES = 16 << 20  # of a zip file: about 300,000 entries
-MAX_DIMENSIONS = 16
+MAX_DIMENSIONS, MAX_ELEMENTS = 16, 1 << 48
 MAX_NAME_LENGTH = 500
 MAX_TENSORS = 100_000
 _CHUNK = 1 << 20
@@ -61,13 +62,19 @@ class BoundedFile(io.BufferedReader):
             raise ValueError(f"it states a part of {size:,} bytes; at most {MAX_DIRECTORY_BYTES:,} are read at once")
         return super().read(size)
 
-    def read_into_array(self, num_bytes: int) -> np.ndarray:
+    def read_array(self, num_bytes: int) -> np.ndarray:
         """Return the next bytes, uint8 (num_bytes,). Raises ValueError if the file ends before."""
-        if num_bytes > self.num_bytes - self.tell():
-            raise ValueError(
-                f"the file is truncated: it states {num_bytes:,} bytes of data, {self.num_bytes - self.tell():,} follow"
-            )
+        self._require(num_bytes)
         return _fill(self, num_bytes)
+
+    def skip(self, num_bytes: int) -> None:
+        """Pass over the next bytes. Raises ValueError if the file ends before."""
+        self._require(num_bytes)
+        self.seek(num_bytes, io.SEEK_CUR)
+
+    def _require(self, num_bytes: int) -> None:
+        if num_bytes > (left := self.num_bytes - self.tell()):
+            raise ValueError(f"truncated: it states {num_bytes:,} bytes of data, but {left:,} follow")
 
 
 def open_zip(file: BoundedFile) -> zipfile.ZipFile:
@@ -82,12 +89,12 @@ def open_zip(file: BoundedFile) -> zipfile.ZipFile:
 def read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     """Return an entry's bytes, uint8, checked against its CRC32. The caller has checked `info.file_size`."""
     with archive.open(info) as entry:
-        return _fill(entry, info.file_size)
+        return _fill(cast(io.BufferedIOBase, entry), info.file_size)
 
 
-def _fill(stream: io.BufferedIOBase | zipfile.ZipExtFile, num_bytes: int) -> np.ndarray:
+def _fill(stream: io.BufferedIOBase, num_bytes: int) -> np.ndarray:
     array = np.empty(num_bytes, np.uint8)
-    view, done = memoryview(array), 0
+    view, done = array.data, 0
     while done < num_bytes and (count := stream.readinto(view[done : done + _CHUNK])):
         done += count
     if done < num_bytes:
@@ -103,13 +110,15 @@ def check_total(num_bytes: int, file_bytes: int) -> None:
 
 def check_shape(shape: tuple[int, ...]) -> int:
     """Return the number of elements. Raises ValueError for a shape that no tensor of a network has."""
-    if len(shape) > MAX_DIMENSIONS or any(type(size) is not int or size < 0 for size in shape):
-        raise ValueError(f"a tensor has the shape {str(shape[: MAX_DIMENSIONS + 1])[:100]}")
-    if math.prod(max(size, 1) for size in shape) >= 1 << 48:
-        raise ValueError(f"a tensor has the shape {str(shape)[:100]}, too large")
+    if len(shape) > MAX_DIMENSIONS or any(type(size) is not int for size in shape):  # anything else may take for ever to print
+        raise ValueError(f"a tensor has {len(shape)} dimensions, at most {MAX_DIMENSIONS}, or a size that is not an integer")
+    if min(shape, default=0) < 0 or math.prod(max(size, 1) for size in shape) > MAX_ELEMENTS:
+        raise ValueError(f"a tensor has the impossible shape {str(shape)[:100]}")
     return math.prod(shape)
 
 
 def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
     """Return bfloat16 numbers, given as uint16 bits of any shape, as float32. Exact: bfloat16 is the upper half of float32."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+    wide = bits.astype(np.uint32)
+    wide <<= 16
+    return wide.view(np.float32)

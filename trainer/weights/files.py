@@ -135,6 +135,8 @@ def _read_npz(path: Path) -> Tensors:
         entries = archive.infolist()
         if len(entries) > MAX_TENSORS:
             raise ValueError(f"it contains {len(entries):,} arrays")
+        if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries):
+            raise ValueError("it is compressed in a way that NumPy does not write")  # and that unpacks without a limit
         check_total(sum(entry.file_size for entry in entries), file.num_bytes)
         return {entry.filename.removesuffix(".npy"): _read_npy(archive, entry) for entry in entries}
 

@@ -6,8 +6,8 @@ each storage as its number of elements (int64) and its bytes. Numbers are little
 `NAME/byteorder` that says "big"; the older format is always little-endian. See torch/serialization.py.
 """
 
+import io
 import re
-import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from trainer.weights.bounded import (
     reading,
     widen_bfloat16,
 )
-from trainer.weights.pickles import ITEM_BYTES, Storage, StoredTensor, Unpickler
+from trainer.weights.pickles import MAX_BYTES, Unpickler
+from trainer.weights.stored import ITEM_BYTES, StoredTensor
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # of the older format
 PROTOCOL_VERSION = 1001
@@ -35,7 +36,8 @@ WRAPPERS = ("state_dict", "model_state_dict")
 PERHAPS_WRAPPERS = ("model", "net", "network", "params", "weights")
 _TRAINING_STATE = re.compile(r"optim|ema|sched|scaler|loss|best|epoch|iter|step|rng|prec|acc", re.IGNORECASE)
 _DATA_PKL = re.compile(r"[^/]+/data\.pkl")
-_MAX_DEPTH = 8
+_MAX_BYTE_ORDER_BYTES = 16
+_MAX_DEPTH = 16
 _MAX_VISITS = 1_000_000
 
 Names = tuple[str, ...]
@@ -59,11 +61,10 @@ def _read_zip(file: BoundedFile) -> Tensors:
         if len(pickles) != 1:
             raise ValueError(f"the zip file has {len(pickles)} entries NAME/data.pkl, expected 1")
         folder = pickles[0].removesuffix("data.pkl")
-        with archive.open(_stored(archive, pickles[0], None)) as stream:
-            found = _tensors_in(Unpickler(stream).load())
+        found = _tensors_in(Unpickler(io.BytesIO(_read_small(archive, pickles[0], MAX_BYTES))).load())
         big_endian = _byte_order(archive, f"{folder}byteorder") == b"big"
         used = {tensor.storage.key: tensor.storage for tensor in found.values()}
-        entries = {key: _stored(archive, f"{folder}data/{key}", _num_bytes(storage)) for key, storage in used.items()}
+        entries = {key: _stored(archive, f"{folder}data/{key}", storage.num_bytes) for key, storage in used.items()}
         check_total(_total(found), file.num_bytes)
         if sum(entry.file_size for entry in entries.values()) > file.num_bytes:
             raise ValueError("the entries of the zip file overlap")
@@ -84,11 +85,17 @@ def _stored(archive: zipfile.ZipFile, name: str, num_bytes: int | None) -> zipfi
     return entry
 
 
+def _read_small(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
+    entry = _stored(archive, name, None)
+    if entry.file_size > max_bytes:
+        raise ValueError(f"entry {name[:80]!r} has {entry.file_size:,} bytes, at most {max_bytes:,} are read")
+    return read_entry(archive, entry).tobytes()
+
+
 def _byte_order(archive: zipfile.ZipFile, name: str) -> bytes:
     if name not in archive.namelist():
         return b"little"  # files before PyTorch 2.1
-    with archive.open(_stored(archive, name, None)) as stream:
-        order = stream.read(8).strip()
+    order = _read_small(archive, name, _MAX_BYTE_ORDER_BYTES).strip()
     if order not in (b"little", b"big"):
         raise ValueError(f"damaged: the byte order is {order!r}")
     return order
@@ -98,57 +105,45 @@ def _read_legacy(file: BoundedFile) -> Tensors:
     unpickler = Unpickler(file)
     if unpickler.load() != MAGIC_NUMBER:
         raise ValueError("it does not begin with PyTorch's magic number; it is another program's pickle")
-    if (version := unpickler.load()) != PROTOCOL_VERSION:
-        raise ValueError(f"the version of the format is {version}, expected {PROTOCOL_VERSION}")
-    unpickler.load()
+    if unpickler.load() != PROTOCOL_VERSION:
+        raise ValueError(f"the version of the format is not {PROTOCOL_VERSION}")
+    unpickler.load()  # facts of the machine that wrote it
     found = _tensors_in(unpickler.load())
     keys = unpickler.load()
-    if type(keys) is not list or any(type(key) is not str for key in keys) or len(set(keys)) != len(keys):
-        raise ValueError("damaged: the list of storages")
+    if type(keys) is not list or any(type(key) is not str for key in keys) or set(keys) != unpickler.storages.keys():
+        raise ValueError("damaged: the list of storages is not that of the tensors")
     check_total(_total(found), file.num_bytes)
     used = {tensor.storage.key for tensor in found.values()}
     storages = {}
-    for key in keys:
-        if key not in unpickler.storages:
-            raise ValueError(f"damaged: no tensor has the storage {key[:40]!r}")
-        storage = unpickler.storages[key]
-        if (stated := struct.unpack("<q", file.read(8))[0]) != storage.num_elements:
-            raise ValueError(f"damaged: storage {key[:40]!r} has {stated:,} elements, the pickle states {storage.num_elements:,}")
-        if key in used:
-            storages[key] = file.read_into_array(_num_bytes(storage))
+    for storage in map(unpickler.storages.__getitem__, keys):
+        stated = int.from_bytes(file.read_array(8).tobytes(), "little")
+        if stated != storage.num_elements:
+            raise ValueError(f"damaged: storage {storage.key[:40]!r} has {stated:,} elements, expected {storage.num_elements:,}")
+        if storage.key in used:
+            storages[storage.key] = file.read_array(storage.num_bytes)
         else:
-            file.seek(_num_bytes(storage), 1)
-    if missing := used - storages.keys():
-        raise ValueError(f"damaged: the file lacks storage {min(missing)[:40]!r}")
+            file.skip(storage.num_bytes)
     return {name: _array(tensor, storages[tensor.storage.key], False) for name, tensor in found.items()}
 
 
-def _num_bytes(storage: Storage) -> int:
-    return storage.num_elements * ITEM_BYTES[storage.dtype]
-
-
 def _total(found: dict[str, StoredTensor]) -> int:
-    return sum(
-        tensor.num_elements * max(ITEM_BYTES[tensor.dtype], 4 if tensor.dtype == "bfloat16" else 0) for tensor in found.values()
-    )
+    return sum(tensor.num_elements * (4 if tensor.dtype == "bfloat16" else ITEM_BYTES[tensor.dtype]) for tensor in found.values())
 
 
 def _array(tensor: StoredTensor, stored: np.ndarray, big_endian: bool) -> np.ndarray:
     """Return a tensor, contiguous, as a view of the stored bytes if possible. Its bounds have been checked."""
     dtype = np.dtype({"bfloat16": "uint16", "bool": "uint8"}.get(tensor.dtype, tensor.dtype))
-    storage = tensor.storage
-    first = storage.start * ITEM_BYTES[storage.dtype]
-    numbers = stored[first : first + storage.length * ITEM_BYTES[storage.dtype]]
-    numbers = numbers[: len(numbers) // dtype.itemsize * dtype.itemsize].view(dtype.newbyteorder(">") if big_endian else dtype)
     if not tensor.num_elements:
         array = np.empty(tensor.size, dtype)
     else:
         steps = [step * dtype.itemsize if n > 1 else 0 for n, step in zip(tensor.size, tensor.stride, strict=True)]
-        view = np.lib.stride_tricks.as_strided(numbers[tensor.offset :], tensor.size, steps)
-        array = np.ascontiguousarray(view, dtype).reshape(tensor.size)
+        first = tensor.storage.start * ITEM_BYTES[tensor.storage.dtype] + tensor.offset * dtype.itemsize
+        order = dtype.newbyteorder(">" if big_endian else "<")
+        array = np.ndarray(tensor.size, order, stored, first, steps)  # checks the bounds, too
+        array = np.ascontiguousarray(array, dtype).reshape(tensor.size)
     if tensor.dtype == "bfloat16":
         return widen_bfloat16(array)
-    return array != 0 if tensor.dtype == "bool" else array
+    return np.asarray(array != 0) if tensor.dtype == "bool" else array
 
 
 def _tensors_in(tree: Any) -> dict[str, StoredTensor]:
