@@ -110,8 +110,10 @@ def check_total(num_bytes: int, file_bytes: int) -> None:
 
 def check_shape(shape: tuple[int, ...]) -> int:
     """Return the number of elements. Raises ValueError for a shape that no tensor of a network has."""
-    if len(shape) > MAX_DIMENSIONS or any(type(size) is not int for size in shape):  # anything else may take for ever to print
-        raise ValueError(f"a tensor has {len(shape)} dimensions, at most {MAX_DIMENSIONS}, or a size that is not an integer")
+    if len(shape) > MAX_DIMENSIONS:
+        raise ValueError(f"a tensor has {len(shape):,} dimensions, at most {MAX_DIMENSIONS} are read")
+    if any(type(size) is not int for size in shape):
+        raise ValueError("a tensor has a size that is not an integer")
     if min(shape, default=0) < 0 or math.prod(max(size, 1) for size in shape) > MAX_ELEMENTS:
         raise ValueError(f"a tensor has the impossible shape {str(shape)[:100]}")
     return math.prod(shape)

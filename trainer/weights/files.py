@@ -102,7 +102,8 @@ def _protobuf_kind(file: BoundedFile, start: bytes) -> str | None:
     end = 1 + num_length_bytes + length
     file.seek(end)
     following = file.read(2)
-    if following[:1] == b"\x0a" or (end == file.num_bytes and start[num_length_bytes + 1 :][:1] == b"\x0a"):
+    # A parameter of MindSpore begins with its name, again field 1. After the last one, there may be a checksum: "crc_num…".
+    if start[num_length_bytes + 1 :][:1] == b"\x0a" and following[:1] in (b"\x0a", b"c", b""):
         return "MindSpore"
     return (
         "Caffe"

@@ -6,12 +6,12 @@ opcodes and their arguments, executes nothing either.
 """
 
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, cast
 
 from trainer.weights.stored import Global, Storage, fill, find, find_storage
 
-MAX_BYTES, MAX_OPCODES = 16 << 20, 1_000_000  # 200 tensors with optimizer state: 100 KB, 25,000 opcodes
+MAX_BYTES, MAX_OPCODES = 16 << 20, 500_000  # 200 tensors with optimizer state: 100 KB, 25,000 opcodes
 _MAX_LINE = 1000
 
 
@@ -36,7 +36,7 @@ class Unpickler:
     def read(self, size: int) -> bytes:
         """Read for pickletools, which otherwise reserves as much memory as the file states."""
         if size > self._bytes_left:
-            raise ValueError(f"damaged: the pickle, or a part of it, has more than {MAX_BYTES:,} bytes")
+            raise ValueError(f"it has more than {MAX_BYTES:,} bytes, or states that")
         self._bytes_left -= size
         return self._stream.read(size)
 
@@ -49,12 +49,19 @@ class Unpickler:
     def load(self) -> Any:
         """Return the next object: dict, list, tuple, str, int, float, bool, None, StoredTensor. Raises ValueError."""
         self._stack, self._outer, self._memo = [], [], {}
-        for opcode, argument, _ in pickletools.genops(cast(Any, self)):
+        for name, argument in self._opcodes():
             self._spend(1)
-            if opcode.name == "STOP":
+            if name == "STOP":
                 break
-            self._step(opcode.name, argument)
+            self._step(name, argument)
         return self._pop()
+
+    def _opcodes(self) -> Iterator[tuple[str, Any]]:
+        try:
+            for opcode, argument, _ in pickletools.genops(cast(Any, self)):
+                yield opcode.name, argument
+        except ValueError as error:
+            raise ValueError(f"damaged: the pickle does not consist of opcodes ({error})") from error
 
     def _spend(self, steps: int) -> None:
         self._steps_left -= steps

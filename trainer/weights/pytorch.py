@@ -38,7 +38,7 @@ _TRAINING_STATE = re.compile(r"optim|ema|sched|scaler|loss|best|epoch|iter|step|
 _DATA_PKL = re.compile(r"[^/]+/data\.pkl")
 _MAX_BYTE_ORDER_BYTES = 16
 _MAX_DEPTH = 16
-_MAX_VISITS = 1_000_000
+_MAX_VISITS = 200_000
 
 Names = tuple[str, ...]
 """Keys of the dictionaries around a tensor, from outside to inside."""
@@ -149,7 +149,8 @@ def _array(tensor: StoredTensor, stored: np.ndarray, big_endian: bool) -> np.nda
 def _tensors_in(tree: Any) -> dict[str, StoredTensor]:
     """Return the tensors in nested dictionaries by their dotted names. Lists and everything that is not a tensor are skipped."""
     if type(tree) is not dict:
-        raise ValueError(f"it contains a {type(tree).__name__}, expected a dictionary of tensors")
+        what = "tensor alone" if type(tree) is StoredTensor else type(tree).__name__
+        raise ValueError(f"it contains a {what}, expected a dictionary of tensors")
     found = unwrap(_flatten(tree))
     if not found:
         raise ValueError("it contains no tensors in dictionaries")

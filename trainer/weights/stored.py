@@ -123,20 +123,26 @@ def _parameter(tensor: Any, requires_grad: Any, hooks: Any) -> StoredTensor:
     return tensor
 
 
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> StoredTensor:
+def _tensor(
+    storage: Any, offset: Any, size: Any, stride: Any, grad: Any = None, hooks: Any = None, flags: Any = None
+) -> StoredTensor:
     if type(storage) is not Storage:
         raise ValueError("damaged: a tensor has no storage")
-    return _checked(storage, storage.dtype, storage.length, offset, size, stride)
+    return _checked(storage, storage.dtype, storage.length, offset, size, stride, flags)
 
 
-def _tensor_v3(storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, *_: Any) -> StoredTensor:
+def _tensor_v3(
+    storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, flags: Any = None
+) -> StoredTensor:
     """The type is that of the tensor; the storage has bytes."""
     if type(storage) is not Storage or storage.dtype != "uint8" or type(dtype) is not Global or not isinstance(dtype.value, str):
         raise ValueError("damaged: a tensor has no storage, or no type")
-    return _checked(storage, dtype.value, storage.length // ITEM_BYTES[dtype.value], offset, size, stride)
+    return _checked(storage, dtype.value, storage.length // ITEM_BYTES[dtype.value], offset, size, stride, flags)
 
 
-def _checked(storage: Storage, dtype: str, length: int, offset: Any, size: Any, stride: Any) -> StoredTensor:
+def _checked(storage: Storage, dtype: str, length: int, offset: Any, size: Any, stride: Any, flags: Any) -> StoredTensor:
+    if flags:  # {"conj": True} or {"neg": True}
+        raise ValueError("a tensor is stored as the conjugate or the negative of its numbers; save a copy of it, tensor.clone()")
     size, stride = _size(size), _size(stride)
     num_elements = check_shape(size)
     if len(stride) != len(size) or not all(map(_is_count, (offset, *stride))):
