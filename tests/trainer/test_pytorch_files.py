@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pytorch_files import KINDS, call, name, pickled, storage, tensor, value, whole, write_legacy, write_zip
 
 from pipeline.errors import UserError
-from trainer.weights.files import read_weights
+from trainer.weights.formats import read_weights
 from trainer.weights.pytorch import read_pytorch
 
 WRITERS = {"zip": write_zip, "legacy": write_legacy}

@@ -26,6 +26,9 @@ from trainer.weights.caffe import read_caffemodel
 from trainer.weights.pytorch import read_pytorch
 
 _LEGACY_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # opcode LONG1 with PyTorch's magic number
+# Tags of protobuf that may begin a NetParameter, or follow its name: layers (V1), input, input_dim (packed or not), force_backward,
+# state, debug_info, input_shape, layer.
+_CAFFE_FIELDS = (b"\x12", b"\x1a", b"\x20", b"\x22", b"\x28", b"\x32", b"\x38", b"\x42", b"\xa2\x06")
 _SAFETENSORS_TYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
     "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool", "C64": "complex64",
@@ -86,30 +89,24 @@ def recognize(path: Path) -> str:
 
 
 def _protobuf_kind(file: BoundedFile, start: bytes) -> str | None:
-    """Tell a checkpoint of MindSpore from a network of Caffe by their first two fields. Both begin with field 1, a string or message.
+    """Tell a MindSpore checkpoint from a Caffe network by the fields that begin the file.
 
-    MindSpore repeats field 1 for every parameter. In Caffe it is the network's name, and layers follow (field 2 or 100), or inputs
-    (3, 4, 8) and flags (5, 6, 7); a network without a name begins with those.
+    MindSpore has field 1 for every parameter, which begins with its name, again field 1. In Caffe, field 1 is the name of the network,
+    and one of _CAFFE_FIELDS follows; a network without a name begins with those.
     """
-    if start[:1] != b"\x0a":
-        return "Caffe" if start[:1] == b"\x12" or start[:2] == b"\xa2\x06" else None
-    num_length_bytes = next(
-        (i for i, byte in enumerate(start[1:6], 1) if byte < 0x80), 0
-    )  # a varint: 7 bits a byte, lowest first
-    if not num_length_bytes:
+    if start.startswith(_CAFFE_FIELDS):
+        return "Caffe"
+    length_bytes = next((start[1 : i + 1] for i in range(1, 6) if start[i : i + 1] < b"\x80"), b"")
+    if start[:1] != b"\x0a" or not length_bytes:
         return None
-    length = sum((byte & 0x7F) << 7 * i for i, byte in enumerate(start[1 : num_length_bytes + 1]))
-    end = 1 + num_length_bytes + length
-    file.seek(end)
+    length = sum((byte & 0x7F) << 7 * i for i, byte in enumerate(length_bytes))  # a varint: 7 bits a byte, lowest first
+    content = 1 + len(length_bytes)
+    file.seek(content + length)
     following = file.read(2)
-    # A parameter of MindSpore begins with its name, again field 1. After the last one, there may be a checksum: "crc_num…".
-    if start[num_length_bytes + 1 :][:1] == b"\x0a" and following[:1] in (b"\x0a", b"c", b""):
-        return "MindSpore"
-    return (
-        "Caffe"
-        if following[:1] in (b"\x12", b"\x1a", b"\x20", b"\x22", b"\x28", b"\x32", b"\x38", b"\x42") or following == b"\xa2\x06"
-        else None
-    )
+    if following.startswith(_CAFFE_FIELDS):
+        return "Caffe"
+    # After the last parameter, there may be a checksum: "crc_num" and 10 bytes.
+    return "MindSpore" if start[content : content + 1] == b"\x0a" and following[:1] in (b"\x0a", b"c", b"") else None
 
 
 def _describe(start: bytes) -> str:
