@@ -18,7 +18,7 @@ from pipeline.cli import main
 from pipeline.skeletons import read_skeleton
 from pipeline.synthetic.config import SynthesizeConfig
 from pipeline.synthetic.synthesize import run as synthesize
-from trainer.weights import vgg19
+from trainer.weights.layouts import vgg
 
 ROOT = Path(__file__).parents[1]
 STAGES = option_tables.STAGES
@@ -83,7 +83,7 @@ def workspace(tmp_path_factory) -> Path:
     rng, channels = np.random.default_rng(0), (3, 64, 64, 128, 128, 256, 256, 256, 256, 512, 512)
     weights = [
         {"name": f"layers.{place}.weight", "data": ms.Tensor(rng.normal(0, 0.02, (after, before, 3, 3)).astype(np.float32))}
-        for place, before, after in zip(vgg19.PLACES, channels, channels[1:], strict=False)
+        for place, before, after in zip(vgg.PLACES, channels, channels[1:], strict=False)
     ]
     ms.save_checkpoint(weights, str(folder / "vgg19.ckpt"))
     _build_others(folder)
