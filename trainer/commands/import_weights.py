@@ -12,6 +12,7 @@ from pipeline.files import atomic_file, file_facts
 from pipeline.samples.targets import TargetConfig
 from pipeline.wording import counted, printable
 from trainer.commands.config import ImportConfig
+from trainer.commands.info import RUNNING_AVERAGES
 from trainer.config import TrainConfig
 from trainer.networks.config import NetworkConfig
 from trainer.networks.network import Network
@@ -70,8 +71,8 @@ def _save_network(config: ImportConfig, imported: Imported, origin: dict[str, st
         records_digest="", origin=origin,
     )  # fmt: skip
     save_checkpoint(config.out, info, {NETWORK + name: tensor for name, tensor in imported.tensors.items()})
-    num_weights = sum(tensor.size for tensor in imported.tensors.values())
-    print(f"network: {network.architecture}, {counted(network.num_stages, 'stage')}, {counted(num_weights, 'number')}")
+    num_weights = sum(tensor.size for name, tensor in imported.tensors.items() if not name.endswith(RUNNING_AVERAGES))
+    print(f"network: {network.architecture}, {counted(network.num_stages, 'stage')}, {counted(num_weights, 'weight')}")
     print(f"pixels: {network.channel_order}, mean {_numbers(network.pixel_mean)}, std {_numbers(network.pixel_std)}")
     print(f"skeleton: {skeleton.name}, {skeleton.num_joints} joints, {skeleton.num_limbs} limbs")
     return [

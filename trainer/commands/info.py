@@ -165,8 +165,9 @@ def _other_tensors(tensors: Tensors) -> Iterator[str]:
             parameter = next((own for own in names if name.endswith(f".{own}")), None)
             kind = name.removesuffix(f".{parameter}") if parameter else name
         kinds.setdefault(kind, []).append(tensor)
-    yield ""
-    yield "optimizer state and other tensors:"
+    if kinds:
+        yield ""
+        yield "optimizer state and other tensors:"
     for kind, group in kinds.items():
         value = f" = {group[0].item():g}" if kind in tensors and group[0].size == 1 else f": {_sizes(group)}"
         yield f"  {kind.removeprefix(OPTIMIZER)}{value}"

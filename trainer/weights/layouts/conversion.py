@@ -157,8 +157,8 @@ class Conversion:
 
     @property
     def unused(self) -> tuple[str, ...]:
-        """Names of the source's tensors that were not taken."""
-        return tuple(sorted(self.source.keys() - self.used))
+        """Names of the source's tensors that were not taken, without PyTorch's counters of batches, which only training uses."""
+        return tuple(sorted(name for name in self.source.keys() - self.used if not name.endswith(".num_batches_tracked")))
 
 
 def take(source: Mapping[str, np.ndarray], name: str, num_axes: int) -> np.ndarray:
@@ -168,7 +168,7 @@ def take(source: Mapping[str, np.ndarray], name: str, num_axes: int) -> np.ndarr
     tensor = np.asarray(source[name])
     if tensor.ndim != num_axes or not tensor.size or tensor.dtype.kind not in "fiu":
         raise UserError(f"tensor {name} must be numbers with {num_axes} axes, got {tensor.dtype} {tensor.shape}")
-    return tensor.astype(np.float32)
+    return tensor.astype(np.float32, copy=False)
 
 
 def if_other(value: int, default: int) -> int | None:
