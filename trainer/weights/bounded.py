@@ -8,6 +8,7 @@ import io
 import math
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections import Counter
@@ -34,7 +35,14 @@ MAX_TENSORS = 100_000
 _CHUNK = 1 << 20
 _MAX_MESSAGE = 300
 _FAULTS = (ValueError, EOFError, KeyError, IndexError, TypeError, OverflowError, RuntimeError, MemoryError)
-_LIBRARY_FAULTS = (struct.error, zipfile.BadZipFile, zlib.error, SafetensorError)
+_LIBRARY_FAULTS = (
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+    SafetensorError,
+    SyntaxError,
+    tokenize.TokenError,
+)  # the last two: NumPy
 
 
 @contextmanager

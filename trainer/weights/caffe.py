@@ -62,7 +62,11 @@ def read_caffemodel(path: Path) -> Tensors:
 
 
 def _array(blob: Any, name: str) -> np.ndarray:
-    values = np.frombuffer(b"".join(blob.double_data), "<f8") if blob.double_data else np.frombuffer(b"".join(blob.data), "<f4")
+    data, dtype = (blob.double_data, np.dtype("<f8")) if blob.double_data else (blob.data, np.dtype("<f4"))
+    joined = bytearray().join(data)  # as a rule one part; a bytearray, so that the array can be written to
+    if len(joined) % dtype.itemsize:
+        raise ValueError(f"damaged: {name[:80]!r} has {len(joined):,} bytes of numbers")
+    values = np.frombuffer(joined, dtype)
     if blob.HasField("shape"):
         shape = tuple(blob.shape.dim[:100])
     else:
