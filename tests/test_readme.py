@@ -11,7 +11,9 @@ import cv2
 import mindspore as ms
 import numpy as np
 import option_tables
+import original_networks
 import pytest
+from safetensors.numpy import save_file
 
 from pipeline.__main__ import COMMANDS
 from pipeline.cli import main
@@ -48,6 +50,7 @@ SMALL = {
     "stress": shlex.split("--faults weak"),
     "check-device": shlex.split("--only versions"),
     "bench-decode": shlex.split("--num-images 2 --repeats 1"),
+    "import": ["--overwrite"],
     "synthesize": shlex.split("--num-images 2"),
 }
 
@@ -86,6 +89,9 @@ def workspace(tmp_path_factory) -> Path:
         for place, before, after in zip(vgg.PLACES, channels, channels[1:], strict=False)
     ]
     ms.save_checkpoint(weights, str(folder / "vgg19.ckpt"))
+    original = original_networks.Lightweight(seed=0)
+    original.stages(np.zeros((8, 8, 3), np.uint8))
+    save_file(original.tensors, folder / "checkpoint_iter_370000.pth")
     _build_others(folder)
     return folder
 

@@ -17,7 +17,7 @@ from trainer.config import TrainConfig
 from trainer.networks.config import NetworkConfig
 from trainer.networks.network import Network
 from trainer.run.checkpoint import NETWORK, CheckpointInfo, save_checkpoint
-from trainer.run.load import load_tensors
+from trainer.run.load import match_tensors
 from trainer.weights import layouts
 from trainer.weights.formats import read_weights
 from trainer.weights.layouts.conversion import Imported, ImportedBackbone
@@ -100,7 +100,7 @@ def _check(path: Path, imported: Imported) -> None:
             f"{counted(imported.network.min_weights, 'weight')}, the file has {num_weights:,}; its tensors do not fit each other"
         )
     network = Network(imported.network, imported.skeleton.num_heatmaps, imported.skeleton.num_pafs)
-    load_tensors(network.parameters_dict(), imported.tensors, prefix="", source=path)
+    match_tensors(network.parameters_dict(), imported.tensors, prefix="", source=path)
 
 
 def _network_options(network: NetworkConfig) -> list[str]:
