@@ -63,17 +63,20 @@ def test_older_caffe_networks_are_read(tmp_path, make_layer, name):
         ([layer("a", blob(BIAS, shape=(5,)))], "a.weight' has 4 numbers, expected 5"),
         ([layer("a", blob(BIAS, shape=(1 << 40, 1 << 40)))], "impossible shape"),
         ([layer("a", blob(BIAS, shape=(-4,)))], "impossible shape"),
-        ([layer("a", blob(BIAS, shape=(1,) * 5000))], "dimensions"),
+        ([layer("a", blob(BIAS, shape=(1,) * 5000))], "5,003 bytes of a shape"),
         ([layer("a", blob(BIAS, legacy_shape=(4, 1, 1, -1)))], "impossible shape"),
         ([layer("a", field(5, b"abc") + field(7, field(1, b"\x01")))], "3 bytes of numbers"),
         ([layer("a", b"\x2d\x00\x00\x80\x3f" + field(7, field(1, b"\x01")))], "has 0 numbers, expected 1"),  # not packed
-        ([layer("a", blob(BIAS)), layer("a", blob(BIAS))], "two layers have the name 'a'"),
-        ([layer("", blob(BIAS))], "empty"),
-        ([layer("n" * 600, blob(BIAS))], "too long"),
+        ([layer("a", blob(BIAS)), layer("a", blob(BIAS))], "have the name 'a', or no name"),
+        ([layer("", blob(BIAS))], "or no name"),
+        ([layer("n" * 600, blob(BIAS))], "600 bytes of a layer's name"),
         ([layer("a\x1b[2J", blob(BIAS)), layer("a\x1b[2J", blob(BIAS))], r"a\\x1b"),
         ([layer("a", kind="Input")], "contains no tensors"),
         ([layer("a", blob(BIAS))[:-9]], "truncated or damaged"),
         ([field(100, field(1, b"\xff\xfe") + field(7, blob(BIAS)))], "decode"),
+        ([field(100, b"")] * 10_001, "10,001 layers"),
+        ([layer("a", *[b""] * 17)], "17 blobs of a layer"),
+        ([layer("a", field(5, b"") * 1001)], "1,001 parts of a blob"),
         ([field(100, b"\x9b\x06" * 5000)], "truncated or damaged"),  # groups in groups
     ],
 )
@@ -97,8 +100,13 @@ def test_checkpoints_of_mindspore_are_read_under_any_name(tmp_path):
     equal(read_weights(tmp_path / "b.ckpt").tensors, {"w": np.array([1.5, -2], np.float32)})
     data = (tmp_path / "a.pth").read_bytes()
     (tmp_path / "cut.ckpt").write_bytes(data[: len(data) * 2 // 3])
-    with pytest.raises(UserError, match=r"cut.ckpt: cannot be read as a MindSpore checkpoint"):
+    with pytest.raises(
+        UserError, match=r"cut.ckpt: cannot be read as a MindSpore checkpoint: truncated or damaged: the parameter at byte 0"
+    ):
         read_weights(tmp_path / "cut.ckpt")
+    (tmp_path / "empty.ckpt").write_bytes(field(1, field(1, b"")) * 100_001)
+    with pytest.raises(UserError, match="more than 100,000 parameters"):
+        read_weights(tmp_path / "empty.ckpt")
 
 
 # safetensors

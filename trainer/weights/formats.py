@@ -29,6 +29,8 @@ _LEGACY_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # opcode LO
 # Tags of protobuf that may begin a NetParameter, or follow its name: layers (V1), input, input_dim (packed or not), force_backward,
 # state, debug_info, input_shape, layer.
 _CAFFE_FIELDS = (b"\x12", b"\x1a", b"\x20", b"\x22", b"\x28", b"\x32", b"\x38", b"\x42", b"\xa2\x06")
+_PARAMETER = b"\x0a"  # field 1: a parameter in MindSpore, and its name inside
+_CHECKSUM = b"c"  # after the last parameter, there may be "crc_num" and 10 bytes
 _SAFETENSORS_TYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
     "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool", "C64": "complex64",
@@ -96,17 +98,35 @@ def _protobuf_kind(file: BoundedFile, start: bytes) -> str | None:
     """
     if start.startswith(_CAFFE_FIELDS):
         return "Caffe"
-    length_bytes = next((start[1 : i + 1] for i in range(1, 6) if start[i : i + 1] < b"\x80"), b"")
-    if start[:1] != b"\x0a" or not length_bytes:
-        return None
-    length = sum((byte & 0x7F) << 7 * i for i, byte in enumerate(length_bytes))  # a varint: 7 bits a byte, lowest first
-    content = 1 + len(length_bytes)
-    file.seek(content + length)
+    file.seek(0)
+    content = _skip_parameter(file)
     following = file.read(2)
-    if following.startswith(_CAFFE_FIELDS):
+    if content is not None and following.startswith(_CAFFE_FIELDS):
         return "Caffe"
-    # After the last parameter, there may be a checksum: "crc_num" and 10 bytes.
-    return "MindSpore" if start[content : content + 1] == b"\x0a" and following[:1] in (b"\x0a", b"c", b"") else None
+    return "MindSpore" if content == _PARAMETER and following[:1] in (_PARAMETER, _CHECKSUM, b"") else None
+
+
+def _skip_parameter(file: BoundedFile) -> bytes | None:
+    """Pass over a field 1 of protobuf that has a length. Return the first byte of its content; None if it is something else."""
+    position, start = file.tell(), file.read(7)
+    length_bytes = next((start[1 : i + 1] for i in range(1, 6) if start[i : i + 1] < b"\x80"), b"")
+    if start[:1] != _PARAMETER or not length_bytes:
+        return None
+    first = 1 + len(length_bytes)
+    # A varint: 7 bits a byte, the lowest first.
+    file.seek(position + first + sum((byte & 0x7F) << 7 * i for i, byte in enumerate(length_bytes)))
+    return start[first : first + 1]
+
+
+def _check_parameters(file: BoundedFile) -> None:
+    """Raise ValueError if a MindSpore checkpoint is truncated or has too many parameters, before MindSpore reads all of it."""
+    for _ in range(MAX_TENSORS):
+        if file.tell() == file.num_bytes or file.peek(1)[:1] == _CHECKSUM:
+            return
+        position = file.tell()
+        if _skip_parameter(file) is None or file.tell() > file.num_bytes:
+            raise ValueError(f"truncated or damaged: the parameter at byte {position:,} is incomplete")
+    raise ValueError(f"damaged: more than {MAX_TENSORS:,} parameters")
 
 
 def _describe(start: bytes) -> str:
@@ -132,7 +152,7 @@ def _read_npz(path: Path) -> Tensors:
     with reading(path, ".npz file"), BoundedFile(path) as file, open_zip(file) as archive:
         entries = archive.infolist()
         if len(entries) > MAX_TENSORS:
-            raise ValueError(f"it contains {len(entries):,} arrays")
+            raise ValueError(f"it contains {len(entries):,} arrays, at most {MAX_TENSORS:,} are read")
         if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries):
             raise ValueError("it is compressed in a way that NumPy does not write")  # and that unpacks without a limit
         check_total(sum(entry.file_size for entry in entries), file.num_bytes)
@@ -161,6 +181,8 @@ def _read_npy(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
 def _read_safetensors(path: Path) -> Tensors:
     with reading(path, "safetensors file"), safe_open(path, framework="numpy") as file:
         types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+        if len(types) > MAX_TENSORS:
+            raise ValueError(f"it contains {len(types):,} tensors, at most {MAX_TENSORS:,} are read")
         if unknown := {name: dtype for name, dtype in types.items() if dtype not in _SAFETENSORS_TYPES}:
             name, dtype = next(iter(unknown.items()))
             raise ValueError(f"tensor {name[:80]!r} has the type {dtype}, which NumPy lacks")
@@ -180,7 +202,8 @@ def _from_bytes(dtype: str, data: bytearray) -> np.ndarray:
 def _read_mindspore(path: Path) -> Tensors:
     import mindspore as ms  # the only format that needs it
 
-    with reading(path, "MindSpore checkpoint"), tempfile.TemporaryDirectory() as folder:
+    with reading(path, "MindSpore checkpoint"), BoundedFile(path) as file, tempfile.TemporaryDirectory() as folder:
+        _check_parameters(file)
         named = Path(folder, "weights.ckpt")  # MindSpore reads no other suffix
         named.symlink_to(path.absolute())
         parameters = ms.load_checkpoint(str(named))
