@@ -4,11 +4,13 @@ import mindspore as ms
 import numpy as np
 import original_networks as originals
 import pytest
+from trainer_data import make_records, train
 
-from pipeline.cli import main
+from pipeline.cli import as_options, main
 from pipeline.errors import UserError
 from trainer.__main__ import COMMANDS
 from trainer.networks import lightweight, openpose
+from trainer.run.checkpoint import read_newest
 from trainer.run.load import load_tensors
 from trainer.weights import layouts
 from trainer.weights.backbone import read_backbone
@@ -143,3 +145,39 @@ def test_damaged_tensors_are_refused_by_name():
                 layouts.convert(tensors | {name: bad})
         with pytest.raises(UserError, match="not finite"):
             layouts.convert(tensors | {name: tensors[name] * np.float32(np.nan)})
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--backbone-path", "a.pth", "--vgg-path", "b.pth"), "backbone_path and vgg_path are the same option"),
+        (("--backbone-path", "a.pth", "--residual", "--backbone-channels", "4", "4", "4"), "no published weights fit a residual"),
+    ],
+)
+def test_backbone_options_that_cannot_be_used_are_refused(tmp_path, capsys, words, message):
+    with pytest.raises(SystemExit):
+        train(tmp_path / "records", tmp_path / "run", *(("--no-residual",) if "--residual" not in words else ()), *words)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_training_starts_with_the_backbone_of_a_published_file(tmp_path, capsys):
+    records = make_records(tmp_path, num_images=4, variants=1)
+    path = save(tmp_path / "mobilenet.pth.npz", make("MobileNet of PyTorch")[0].tensors)
+    shape = {"architecture": "lightweight", "backbone_channels": MOBILENET, "neck_channels": (4,), "kernel_size": 7}
+    words = [
+        "--no-residual",
+        *as_options(shape),
+        "--backbone-path",
+        str(path),
+        "--max-steps",
+        "1",
+        "--freeze-backbone-steps",
+        "5",
+    ]
+    assert train(records, tmp_path / "run", *words) == 0
+    assert f"backbone loaded from {path} (MobileNet v1, trained on ImageNet)" in capsys.readouterr().out
+    tensors = read_newest(tmp_path / "run")[2]
+    for name, tensor in read_backbone(path, "lightweight", "--backbone-path").tensors.items():
+        if not name.endswith(("moving_mean", "moving_variance")):  # which follow the batches, also while it is frozen
+            np.testing.assert_array_equal(tensors[f"network.backbone.{name}"], tensor)
