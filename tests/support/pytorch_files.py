@@ -67,7 +67,7 @@ def write_zip(path, body, storages, byteorder="little", folder="archive", compre
         if byteorder:
             archive.writestr(f"{folder}/byteorder", byteorder)
         for key, stored in storages.items():
-            archive.writestr(f"{folder}/data/{key}", bytes(memoryview(stored).cast("B")) if len(stored) else b"")
+            archive.writestr(f"{folder}/data/{key}", bytes(stored))
         archive.writestr(f"{folder}/version", "3\n")
     return path
 

@@ -34,15 +34,11 @@ MAX_NAME_LENGTH = 500
 MAX_TENSORS = 100_000
 _CHUNK = 1 << 20
 _MAX_MESSAGE = 300
-_FAULTS = (ValueError, EOFError, KeyError, IndexError, TypeError, OverflowError, RuntimeError, MemoryError)
-_LIBRARY_FAULTS = (
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-    SafetensorError,
-    SyntaxError,
-    tokenize.TokenError,
-)  # the last two: NumPy
+# What the libraries raise for damaged files; SyntaxError and TokenError come from NumPy.
+_FAULTS = (
+    *(ValueError, EOFError, KeyError, IndexError, TypeError, OverflowError, RuntimeError, MemoryError, SyntaxError),
+    *(struct.error, zipfile.BadZipFile, zlib.error, SafetensorError, tokenize.TokenError),
+)
 
 
 @contextmanager
@@ -50,11 +46,9 @@ def reading(path: Path, kind: str) -> Iterator[None]:
     """Raise UserError, naming the file and its kind ("PyTorch file"), for whatever is wrong with the file."""
     try:
         yield
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from error
-    except (*_FAULTS, *_LIBRARY_FAULTS) as error:
-        cause = printable((str(error) or type(error).__name__)[:_MAX_MESSAGE])
-        raise UserError(f"{path}: cannot be read as a {kind}: {cause}") from error
+    except (OSError, *_FAULTS) as error:
+        cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise UserError(f"{path}: cannot be read as a {kind}: {printable(cause[:_MAX_MESSAGE])}") from error
 
 
 class BoundedFile(io.BufferedReader):
