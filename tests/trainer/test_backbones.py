@@ -6,9 +6,12 @@ import original_networks as originals
 import pytest
 from trainer_data import make_records, train
 
-from pipeline.cli import as_options, main
+from pipeline.cli import as_options, main, parse
 from pipeline.errors import UserError
+from pipeline.records.manifest import read_manifest
 from trainer.__main__ import COMMANDS
+from trainer.config import TrainConfig
+from trainer.loop.state import State
 from trainer.networks import lightweight, openpose
 from trainer.run.checkpoint import read_newest
 from trainer.run.load import load_tensors
@@ -181,3 +184,14 @@ def test_training_starts_with_the_backbone_of_a_published_file(tmp_path, capsys)
     for name, tensor in read_backbone(path, "lightweight", "--backbone-path").tensors.items():
         if not name.endswith(("moving_mean", "moving_variance")):  # which follow the batches, also while it is frozen
             np.testing.assert_array_equal(tensors[f"network.backbone.{name}"], tensor)
+
+
+def test_the_schedule_of_lightweight_without_its_backbone_is_a_warning(tmp_path):
+    records = make_records(tmp_path, num_images=2, variants=1)
+    shape = as_options({"backbone_channels": MOBILENET, "neck_channels": (4,), "stage_channels": 4, "stage1_hidden_channels": 4})
+    words = ["--records", str(records), "--out", str(tmp_path / "run"), "--preset", "lightweight", *shape]
+    path = save(tmp_path / "mobilenet.npz", make("MobileNet of MindCV")[0].tensors)
+    for more, warned in (((), True), (("--lr", "0.01"), False), (("--backbone-path", str(path)), False)):
+        config = parse(TrainConfig, [*words, *more], prog="train")
+        notes = State(config, read_manifest(records)).notes
+        assert any("use --backbone-path, or raise --lr" in note for note in notes) == warned

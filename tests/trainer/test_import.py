@@ -150,12 +150,14 @@ def test_an_existing_file_is_replaced_only_with_overwrite(tmp_path, capsys):
 def test_what_cannot_be_imported_is_named(tmp_path, capsys):
     tensors = make("caffe")[0].tensors
     mpi = {name: tensor[:16] if name.startswith("conv5_5_CPM_L2") else tensor for name, tensor in tensors.items()}
+    even = {name: tensor[..., :-1, :-1] if tensor.shape[-1:] == (7,) else tensor for name, tensor in tensors.items()}
     wide = dict(tensors)
     wide["conv4_2.weight"] = np.zeros((9000, 1, 3, 3), np.float32)
     wide["conv4_2.bias"] = np.zeros(9000, np.float32)
     for case, words, message in (
         (mpi, (), "conv5_5_CPM_L2.weight has 16 output channels; COCO's 18 joints have 19 heatmaps"),
         (wide, (), "do not fit each other"),
+        (even, (), "kernel_size must be odd"),
         ({"hand.weight": np.zeros(3)}, (), "hand.weight) belong to no known network; known are"),
         (tensors, ("--from", "lightweight"), "not MobileNet v1"),
         (tensors, ("--from", "openpose-body25"), "prelu4_2.weight is missing"),

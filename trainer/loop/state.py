@@ -99,6 +99,11 @@ class State:
                 f"warning: the backbone has random weights and is frozen for the first {steps:,} steps; use --backbone-path, or "
                 "--freeze-backbone-steps 0"
             )
+        elif config.preset == "lightweight" and backbone_path is None and config.optim.lr == config.PRESETS["lightweight"]["lr"]:
+            self.notes.append(
+                "warning: the learning rate of preset lightweight is for ImageNet weights of MobileNet; use --backbone-path, or "
+                "raise --lr"
+            )
         self.optimizer.start_averages()
 
     def _load_backbone(self, path: Path) -> None:

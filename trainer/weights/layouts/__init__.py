@@ -36,7 +36,10 @@ def convert(tensors: Mapping[str, np.ndarray], layout: str | None = None) -> Imp
             f"the tensors ({len(tensors)}; the first are {first}) belong to no known network; known are "
             f"{', '.join(module.SOURCE.name for module in LAYOUTS.values())}"
         )
-    result: Imported | ImportedBackbone = LAYOUTS[layout].convert(tensors)
+    try:
+        result: Imported | ImportedBackbone = LAYOUTS[layout].convert(tensors)
+    except ValueError as error:  # of NetworkConfig: widths, kernel size or number of stages
+        raise UserError(f"no network of this project has the shape of the tensors: {error}") from error
     for name, tensor in result.tensors.items():
         if not np.isfinite(tensor).all():
             raise UserError(f"tensor {name} has values that are not finite; the file is damaged")
