@@ -7,14 +7,17 @@ import numpy as np
 import original_networks as originals
 import pytest
 from safetensors.numpy import save_file
-from trainer_data import make_records, train
+from trainer_data import make_records
 
 from evaluator.__main__ import COMMANDS as EVALUATOR
-from pipeline.cli import main
+from pipeline.cli import main, parse
 from pipeline.errors import UserError
+from pipeline.records.manifest import read_manifest
 from pipeline.samples.augment import PADDING_GRAY
 from pipeline.skeleton import Skeleton
 from trainer.__main__ import COMMANDS
+from trainer.config import TrainConfig
+from trainer.loop.state import State
 from trainer.networks.network import Network
 from trainer.run.checkpoint import read_info
 from trainer.run.load import load_network, load_tensors
@@ -150,7 +153,7 @@ def test_an_existing_file_is_replaced_only_with_overwrite(tmp_path, capsys):
 def test_what_cannot_be_imported_is_named(tmp_path, capsys):
     tensors = make("caffe")[0].tensors
     mpi = {name: tensor[:16] if name.startswith("conv5_5_CPM_L2") else tensor for name, tensor in tensors.items()}
-    even = {name: tensor[..., :-1, :-1] if tensor.shape[-1:] == (7,) else tensor for name, tensor in tensors.items()}
+    even = {name: tensor[..., :-1, :-1] if tensor.shape[-2:] == (7, 7) else tensor for name, tensor in tensors.items()}
     wide = dict(tensors)
     wide["conv4_2.weight"] = np.zeros((9000, 1, 3, 3), np.float32)
     wide["conv4_2.bias"] = np.zeros(9000, np.float32)
@@ -179,21 +182,24 @@ def test_tensors_that_are_not_used_are_listed(tmp_path, capsys):
     assert f"not used: {len(moments)} tensors, such as moment1.network.base" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_training_continues_from_imported_weights_with_their_pixels(tmp_path, capsys):
-    records = make_records(tmp_path, num_images=4, variants=1)
+    records = make_records(tmp_path, num_images=2, variants=1)
     out = tmp_path / "imported.safetensors"
     assert run("import", save(tmp_path / "weights.npz", "small caffe"), "--out", out) == 0
-    options = capsys.readouterr().out.split(f"--pretrained-model-path {out} ")[1].split(" --records")[0].split()
-    pixels = options.index("--channel-order")
-    words = ("--no-residual", *options[:pixels], "--max-steps", "1", "--pretrained-model-path", str(out))
-    assert train(records, tmp_path / "refused", *words) == 1
-    named = "add the options --channel-order bgr --pixel-mean 128.0 128.0 128.0 --pixel-std 256.0 256.0 256.0"
-    assert named in capsys.readouterr().err
-    assert train(records, tmp_path / "run", *words, *options[pixels:]) == 0
-    info = read_info(tmp_path / "run" / "step-00000001.safetensors")
+    printed = capsys.readouterr().out.split("train further: python -m trainer train ")[1].split()
+    words = [*printed[: printed.index("--records")], "--records", str(records), "--out", str(tmp_path)]
+    pixels = words.index("--channel-order")
+
+    def state(words: list[str]) -> State:
+        return State(parse(TrainConfig, words, prog="train"), read_manifest(records))
+
+    with pytest.raises(UserError, match=r"add the options --channel-order bgr --pixel-mean 128.0 128.0 128.0 --pixel-std 256.0"):
+        state([*words[:pixels], *words[words.index("--records") :]])
+    state(words).save({})
+    info = read_info(tmp_path / "step-00000000.safetensors")
     assert info.network["channel_order"] == "bgr" and info.normalization["mean"] == [128.0] * 3
     assert info.origin == read_info(out).origin, "the license stays with the weights"
+    assert state([*words, "--resume"]).origin == info.origin
 
 
 @pytest.mark.slow
