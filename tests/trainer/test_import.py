@@ -1,5 +1,6 @@
 """Published weights: every source gives the fields of the original network; backbones; the command `import`."""
 
+import functools
 import json
 
 import mindspore as ms
@@ -36,6 +37,7 @@ SOURCES = {
 IMAGE = np.random.default_rng(5).integers(0, 256, (24, 40, 3), np.uint8)
 
 
+@functools.cache
 def make(name: str) -> tuple[originals.Original, list]:
     """Return an original network with random tensors, and its stages for IMAGE."""
     original = (originals.SmallCaffe if name == "small caffe" else SOURCES[name][0])(seed=1)
@@ -87,7 +89,7 @@ def test_the_fields_of_every_stage_are_those_of_the_original(name):
 
 
 def test_padding_with_gray_is_zero_for_the_original_networks():
-    for name in ("caffe", "lightweight", "body25"):
+    for name in ("caffe", "lightweight"):
         imported = layouts.convert(make(name)[0].tensors)
         network, seen = build(imported), []
         network.backbone.construct = lambda x, seen=seen, network=network: (seen.append(x.asnumpy()), x)[1]
@@ -118,7 +120,9 @@ def test_a_missing_tensor_is_named(name):
         layouts.convert({key: value for key, value in tensors.items() if key != lost})
 
 
-@pytest.mark.parametrize(("name", "source"), [("lightweight", "auto"), ("body25", "openpose-body25")])
+@pytest.mark.parametrize(
+    ("name", "source"), [("lightweight", "auto"), pytest.param("body25", "openpose-body25", marks=pytest.mark.slow)]
+)
 def test_import_writes_a_checkpoint_that_other_commands_take(tmp_path, capsys, name, source):
     path, out = save(tmp_path / "weights.safetensors", name), tmp_path / "new" / "imported.safetensors"
     assert run("import", path, "--out", out, "--from", source) == 0
