@@ -11,14 +11,16 @@ import cv2
 import mindspore as ms
 import numpy as np
 import option_tables
+import original_networks
 import pytest
+from safetensors.numpy import save_file
 
 from pipeline.__main__ import COMMANDS
 from pipeline.cli import main
 from pipeline.skeletons import read_skeleton
 from pipeline.synthetic.config import SynthesizeConfig
 from pipeline.synthetic.synthesize import run as synthesize
-from trainer.weights import vgg19
+from trainer.weights.layouts import vgg
 
 ROOT = Path(__file__).parents[1]
 STAGES = option_tables.STAGES
@@ -48,6 +50,7 @@ SMALL = {
     "stress": shlex.split("--faults weak"),
     "check-device": shlex.split("--only versions"),
     "bench-decode": shlex.split("--num-images 2 --repeats 1"),
+    "import": ["--overwrite"],
     "synthesize": shlex.split("--num-images 2"),
 }
 
@@ -83,9 +86,12 @@ def workspace(tmp_path_factory) -> Path:
     rng, channels = np.random.default_rng(0), (3, 64, 64, 128, 128, 256, 256, 256, 256, 512, 512)
     weights = [
         {"name": f"layers.{place}.weight", "data": ms.Tensor(rng.normal(0, 0.02, (after, before, 3, 3)).astype(np.float32))}
-        for place, before, after in zip(vgg19.PLACES, channels, channels[1:], strict=False)
+        for place, before, after in zip(vgg.PLACES, channels, channels[1:], strict=False)
     ]
     ms.save_checkpoint(weights, str(folder / "vgg19.ckpt"))
+    original = original_networks.Lightweight(seed=0)
+    original.stages(np.zeros((8, 8, 3), np.uint8))
+    save_file(original.tensors, folder / "checkpoint_iter_370000.pth")
     _build_others(folder)
     return folder
 

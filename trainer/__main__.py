@@ -13,6 +13,11 @@ COMMANDS = {
         config="trainer.distributed.config:LaunchConfig",
         run="trainer.distributed.launch:run",
     ),
+    "import": Command(
+        help="convert published weights of other projects to a checkpoint",
+        config="trainer.commands.config:ImportConfig",
+        run="trainer.commands.import_weights:run",
+    ),
     "info": Command(
         help="show the contents of a checkpoint",
         config="trainer.commands.info:InfoConfig",

@@ -107,8 +107,11 @@ class TrainConfig:
     batch_size. Batch normalization still sees batch_size samples."""
     seed: int = 0
     """Random seed of the initial weights, the order of the samples and the augmentation on the device."""
+    backbone_path: Path | None = None
+    """Weights trained on ImageNet, to initialize the backbone: VGG19 or VGG16 for openpose and openpose-2019, MobileNet v1 for
+    lightweight. Takes the files of torchvision, MindCV, the model zoo and pytorch-mobilenet as they are."""
     vgg_path: Path | None = None
-    """MindSpore checkpoint of VGG19 trained on ImageNet, to initialize the backbone."""
+    """The model zoo's name of --backbone-path; openpose and openpose-2019 only."""
     pretrained_model_path: Annotated[Path | None, arg(aliases=["--load-pretrain"])] = None
     """Checkpoint of this trainer, or its run folder, to initialize all weights (with their moving averages, if it has them).
     Network and skeleton must be the same."""
@@ -173,6 +176,13 @@ class TrainConfig:
             raise ValueError(f"accumulate_steps must be at most {MAX_ACCUMULATE_STEPS:,}, got {self.accumulate_steps}")
         if self.vgg_path is not None and not self.network.has_vgg_backbone:
             raise ValueError("vgg_path needs the backbone of VGG19; remove it, or use --preset openpose or openpose-2019")
+        if self.backbone_path is not None and self.vgg_path is not None:
+            raise ValueError("backbone_path and vgg_path are the same option; pass one of them")
+        if self.backbone_path is not None and self.network.residual:
+            raise ValueError(
+                "backbone_path: no published weights fit a residual backbone; remove it, or use --preset openpose, openpose-2019 "
+                "or lightweight"
+            )
 
     @property
     def profiled_steps(self) -> range:

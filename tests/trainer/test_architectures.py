@@ -20,7 +20,7 @@ from trainer.networks.layers import convolution
 from trainer.networks.network import Network, convolutions, count_multiplications, count_parameters, initialize
 from trainer.run.checkpoint import read_newest
 from trainer.run.load import load_network
-from trainer.weights import vgg19
+from trainer.weights.layouts import vgg
 
 SMALLEST = {"neck_channels": (4,), "stage_channels": 4, "stage1_hidden_channels": 4}
 TINY = {
@@ -94,7 +94,7 @@ def test_every_parameter_belongs_to_one_group(name):
 
 
 def test_a_vgg19_checkpoint_fits_both_vgg_backbones():
-    places = {f"layers.{place}.{kind}" for place in vgg19.PLACES for kind in ("weight", "bias")}
+    places = {f"layers.{place}.{kind}" for place in vgg.PLACES for kind in ("weight", "bias")}
     for name in ("openpose", "openpose-2019"):
         backbone = Network(TINY[name], 19, 38).backbone
         assert {parameter.removeprefix("backbone.") for parameter in backbone.parameters_dict()} == places

@@ -1,13 +1,14 @@
 """The network: size of the published one, shapes of the fields, normalization, parameter groups."""
 
+import dataclasses
+
 import mindspore as ms
 import numpy as np
 import pytest
 from trainer_data import TINY
 
 from trainer.config import TrainConfig
-from trainer.networks import network as network_module
-from trainer.networks.config import NetworkConfig
+from trainer.networks.config import IMAGENET_MEAN, IMAGENET_STD, NetworkConfig
 from trainer.networks.layers import Shortcut
 from trainer.networks.network import Network, count_parameters, initialize
 
@@ -50,6 +51,15 @@ def test_the_backbone_sees_rgb_with_imagenet_normalization():
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     expected = ((pixel / 255 - mean) / std)[None, :, None, None]
     np.testing.assert_allclose(seen[0], np.broadcast_to(expected, (1, 3, 8, 8)), rtol=1e-5)
+
+
+def test_the_backbone_sees_the_pixels_that_the_configuration_names():
+    config = dataclasses.replace(TINY, channel_order="bgr", pixel_mean=(10, 20, 30), pixel_std=(2, 4, 8))
+    network = make(config)
+    seen = []
+    network.backbone.construct = lambda x: (seen.append(x.asnumpy()), ms.ops.zeros((1, 4, 1, 1)))[1]
+    network(ms.Tensor(np.broadcast_to(np.array([12, 200, 70], np.uint8), (1, 8, 8, 3)).copy()))
+    assert (seen[0] == np.array([5, 45, 1])[None, :, None, None]).all(), "blue, green, red"
 
 
 def test_a_later_stage_sees_the_features_and_the_fields_of_the_stage_before_it():
@@ -119,6 +129,9 @@ def test_groups_are_backbone_neck_and_stages():
         {"backbone_channels": (4,) * 9},
         {"kernel_size": 4},
         {"num_stages": 0},
+        {"pixel_std": (1.0, 0.0, 1.0)},
+        {"pixel_mean": (0.0, float("nan"), 0.0)},
+        {"pixel_mean": (0.0, 300.0, 0.0)},
         {"residual": True, "backbone_channels": (4, 4)},
         {"neck_channels": ()},
         {"stage_channels": 0},
@@ -130,4 +143,6 @@ def test_invalid_shapes_are_refused_by_name(wrong):
 
 
 def test_mean_and_std_are_those_of_imagenet():
-    np.testing.assert_allclose(np.array(network_module.IMAGENET_MEAN) / 255, [0.485, 0.456, 0.406], rtol=1e-6)
+    np.testing.assert_allclose(np.array(IMAGENET_MEAN) / 255, [0.485, 0.456, 0.406], rtol=1e-6)
+    np.testing.assert_allclose(np.array(IMAGENET_STD) / 255, [0.229, 0.224, 0.225], rtol=1e-6)
+    assert (NetworkConfig().pixel_mean, NetworkConfig().pixel_std) == (IMAGENET_MEAN, IMAGENET_STD)

@@ -427,7 +427,7 @@ def test_resuming_another_run_is_refused(records, whole_run, tmp_path, capsys):
     (run / "thesis.txt").write_text("")
     assert "not a run folder" in refused("--resume")
     run = tmp_path / "new"
-    assert "no such file" in refused("--vgg-path", str(tmp_path / "absent"))
+    assert "no such file" in refused("--vgg-path", str(tmp_path / "absent")).lower()
     assert "absent" in refused("--pretrained-model-path", str(tmp_path / "absent"))
     assert "this network needs" in refused("--pretrained-model-path", str(whole_run), "--stage-channels", "5")
     assert not run.exists(), "no folder is left"

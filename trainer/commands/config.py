@@ -2,6 +2,37 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig:
+    """Convert published weights of another project to a checkpoint of this one.
+
+    Reads PyTorch (.pth, without PyTorch and without executing anything), MindSpore (.ckpt), Caffe (.caffemodel), safetensors and
+    .npz files. Prints what the file contains, and its license. The published accuracy is not measured.
+
+    A pose network becomes a checkpoint that every other command takes. A backbone becomes a file for --backbone-path of train,
+    which also takes the original file.
+
+    Example: python -m trainer import checkpoint_iter_370000.pth --out lightweight.safetensors
+    """
+
+    file: Annotated[Path, tyro.conf.Positional]
+    """File with the published weights."""
+    out: Path
+    """Checkpoint to write."""
+    source: Annotated[
+        Literal["auto", "model-zoo", "lightweight", "openpose-coco", "openpose-body25", "vgg", "mobilenet"],
+        tyro.conf.arg(aliases=["--from"]),
+    ] = "auto"
+    """Where the weights come from: OpenPose of MindSpore's model zoo (model-zoo), Lightweight OpenPose (lightweight), CMU's COCO
+    model or pytorch-openpose (openpose-coco), CMU's BODY_25 model (openpose-body25), or a backbone: VGG19, VGG16 (vgg),
+    MobileNet v1 (mobilenet). auto recognizes it by the names of the tensors."""
+    overwrite: bool = False
+    """Replace --out if it exists."""
 
 from trainer.networks.config import STRIDE_PX
 

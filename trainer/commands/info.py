@@ -107,7 +107,10 @@ def describe(path: Path, info: CheckpointInfo, tensors: Tensors | None, fault: s
     yield f"  {', '.join(skeleton.joints)}"
     yield f"targets: {_fields(info.targets)}"
     yield f"normalization: {_fields(info.normalization)}"
-    yield f"records: {info.config.get('records', 'unknown')}, digest {info.records_digest}"
+    if info.records_digest:
+        yield f"records: {info.config.get('records', 'unknown')}, digest {info.records_digest}"
+    if info.origin:
+        yield f"weights imported: {', '.join(f'{name} {value}' for name, value in info.origin.items())}"
     yield from _settings("network", info.network, info.config)
     yield from _settings("settings", {k: v for k, v in info.config.items() if k not in info.network}, info.config)
     if tensors is not None:
@@ -162,8 +165,9 @@ def _other_tensors(tensors: Tensors) -> Iterator[str]:
             parameter = next((own for own in names if name.endswith(f".{own}")), None)
             kind = name.removesuffix(f".{parameter}") if parameter else name
         kinds.setdefault(kind, []).append(tensor)
-    yield ""
-    yield "optimizer state and other tensors:"
+    if kinds:
+        yield ""
+        yield "optimizer state and other tensors:"
     for kind, group in kinds.items():
         value = f" = {group[0].item():g}" if kind in tensors and group[0].size == 1 else f": {_sizes(group)}"
         yield f"  {kind.removeprefix(OPTIMIZER)}{value}"

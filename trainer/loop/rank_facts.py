@@ -17,6 +17,7 @@ HOST_OPTIONS = (
     "device_id",
     "max_device_memory",
     "num_parallel_workers",
+    "backbone_path",
     "vgg_path",
     "pretrained_model_path",
     "resume",

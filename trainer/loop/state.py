@@ -11,7 +11,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import ops
 
-from pipeline.cli import flatten
+from pipeline.cli import as_options, flatten
+from pipeline.documents import convert
 from pipeline.errors import UserError
 from pipeline.records.manifest import Manifest
 from pipeline.skeleton import Skeleton
@@ -19,13 +20,14 @@ from trainer.config import TrainConfig
 from trainer.distributed.world import World
 from trainer.loop.optimizer import Optimizer
 from trainer.loop.step import make_scaler, scaler_state
+from trainer.networks.config import NetworkConfig
 from trainer.networks.inference import build
-from trainer.networks.network import IMAGENET_MEAN, IMAGENET_STD, Network, initialize, running_averages
+from trainer.networks.network import Network, initialize, running_averages
 from trainer.run import checkpoint
 from trainer.run.checkpoint import AVERAGE, NETWORK, OPTIMIZER, SCALER, CheckpointInfo, FoundCheckpoint, Tensors
 from trainer.run.layout import checkpoint_path
 from trainer.run.load import averaged, load_tensors
-from trainer.weights.vgg19 import read_vgg
+from trainer.weights.backbone import read_backbone
 
 FREE_OPTIONS = {"out", "records", "resume", "max_steps", "max_epoch", "profile"}  # not worth a note if they change on resuming
 
@@ -50,6 +52,7 @@ class State:
 
     manifest: of the record set with the variants that the run started with; more may have been added since.
     notes: lines that the command reports to its user.
+    origin: where imported weights that the run started with come from, see `CheckpointInfo`.
     log_tensors: open log interval of the checkpoint, for `TrainingLog`; empty for a new run.
     """
 
@@ -62,6 +65,7 @@ class State:
         self.scaler = make_scaler(config.optim)
         self.progress = Progress()
         self.notes: list[str] = []
+        self.origin: dict[str, str] = {}
         self.log_tensors: Tensors = {}
         self._average_statistics = statistics_averaging(self.network, self.optimizer, self.world)
         newest = checkpoint.read_newest(config.out) if config.resume else None
@@ -77,24 +81,37 @@ class State:
     def _start(self) -> None:
         config = self.config
         initialize(self.network, np.random.default_rng(config.seed))
-        if config.vgg_path is not None:
-            arrays = {f"backbone.{name}": array for name, array in read_vgg(config.vgg_path).items()}
-            load_tensors(self.network.backbone.parameters_dict(), arrays, prefix="", source=config.vgg_path)
-            self.notes.append(f"backbone loaded from {config.vgg_path}")
+        backbone_path = config.backbone_path or config.vgg_path
+        if backbone_path is not None:
+            self._load_backbone(backbone_path)
         if config.pretrained_model_path is not None:
             path, info, tensors, faults = checkpoint.read_path(config.pretrained_model_path)
             self.notes += [f"skipped {fault}" for fault in faults]
             _refuse_other_skeleton(path, info, self.skeleton)
+            _refuse_other_pixels(path, info, config.network)
+            self.origin = info.origin
             weights = averaged(tensors)
             load_tensors(self.network.parameters_dict(), weights, prefix=NETWORK, source=path)
             self.notes.append(f"{'weights' if weights is tensors else 'averaged weights'} loaded from {path}")
-        elif config.optim.freeze_backbone_steps and config.vgg_path is None:
+        elif config.optim.freeze_backbone_steps and backbone_path is None:
             steps = config.optim.freeze_backbone_steps
             self.notes.append(
-                f"warning: the backbone has random weights and is frozen for the first {steps:,} steps; use --vgg-path, or "
+                f"warning: the backbone has random weights and is frozen for the first {steps:,} steps; use --backbone-path, or "
                 "--freeze-backbone-steps 0"
             )
+        elif config.preset == "lightweight" and backbone_path is None and config.optim.lr == config.PRESETS["lightweight"]["lr"]:
+            self.notes.append(
+                "warning: the learning rate of preset lightweight is for ImageNet weights of MobileNet; use --backbone-path, or "
+                "raise --lr"
+            )
         self.optimizer.start_averages()
+
+    def _load_backbone(self, path: Path) -> None:
+        option = "--vgg-path" if self.config.backbone_path is None else "--backbone-path"
+        backbone = read_backbone(path, self.config.network.architecture, option)
+        arrays = {f"backbone.{name}": array for name, array in backbone.tensors.items()}
+        load_tensors(self.network.backbone.parameters_dict(), arrays, prefix="", source=path)
+        self.notes.append(f"backbone loaded from {path} ({backbone.source.name})")
 
     def _continue(self, found: FoundCheckpoint) -> None:
         """Load a checkpoint of this run. Of its tensors only those of the log are kept: the others are in the parameters now."""
@@ -119,6 +136,7 @@ class State:
             elif prefix == AVERAGE:  # --ema-decay is new
                 self.optimizer.start_averages()
         self.progress = Progress(info.step, info.epoch, info.position, info.skipped)
+        self.origin = info.origin
         in_parameters = (NETWORK, OPTIMIZER, AVERAGE, SCALER)
         self.log_tensors = {name: tensor.copy() for name, tensor in tensors.items() if not name.startswith(in_parameters)}
         self.notes.append(f"resuming from {path}")
@@ -161,8 +179,9 @@ class State:
             network=flatten(self.config.network),
             skeleton=self.skeleton.to_dict(),
             targets=dataclasses.asdict(self.manifest.format.targets),
-            normalization={"mean": IMAGENET_MEAN, "std": IMAGENET_STD},
+            normalization=self.config.network.normalization,
             records_digest=self.manifest.digest,
+            origin=self.origin,
         )
 
 
@@ -204,6 +223,15 @@ def _refuse_other_skeleton(path: Path, info: CheckpointInfo, skeleton: Skeleton)
             f"checkpoint {path}: its skeleton is {found.name!r}, that of the records is {skeleton.name!r}; use records or a "
             "checkpoint of the same skeleton"
         )
+
+
+def _refuse_other_pixels(path: Path, info: CheckpointInfo, network: NetworkConfig) -> None:
+    """Raise UserError unless the weights expect the pixels that the network computes."""
+    found: NetworkConfig = convert(info.network, NetworkConfig, f"checkpoint {path}: network")
+    if found.normalization != network.normalization:
+        names = ("channel_order", "pixel_mean", "pixel_std")
+        options = " ".join(as_options({name: getattr(found, name) for name in names}))
+        raise UserError(f"checkpoint {path}: its network normalizes pixels in another way; add the options {options}")
 
 
 def _refuse_other_run(path: Path, before: CheckpointInfo, now: CheckpointInfo) -> None:

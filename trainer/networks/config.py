@@ -1,8 +1,9 @@
 """Options of the network. Imports nothing heavy."""
 
 import itertools
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 NUM_HALVINGS = 3  # poolings or strided convolutions of the backbone
 STRIDE_PX = 2**NUM_HALVINGS
@@ -11,6 +12,10 @@ NUM_MOBILENET_LAYERS = 12
 MIN_UNFOLDED_CHANNELS = 64
 MAX_CHANNELS, MAX_LAYERS, MAX_STAGES, MAX_KERNEL_SIZE = 16_384, 100, 100, 99
 Precision = Literal["O0", "O2", "O3"]
+# Mean and standard deviation of ImageNet's pixels in 0..255 (RGB), as in torchvision and MindCV.
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+MIN_PIXEL_STD, MAX_PIXEL_STD = 1e-3, 1e3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +48,13 @@ class NetworkConfig:
     residual: bool = False
     """openpose: use a residual network (He et al., CVPR 2016), which trains faster from random weights: batch normalization,
     strided convolutions instead of pooling, and residual blocks."""
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    """Order in which the first layer sees the color channels. Images are always RGB, and the network reorders them; weights that
+    were trained on images from OpenCV need bgr."""
+    pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
+    """Mean of red, green and blue in 0..255, which the network subtracts. The default is ImageNet's."""
+    pixel_std: tuple[float, float, float] = IMAGENET_STD
+    """Standard deviation of red, green and blue, by which the network divides. The default is ImageNet's."""
 
     def __post_init__(self) -> None:
         for name in ("backbone_channels", "neck_channels"):
@@ -60,6 +72,13 @@ class NetworkConfig:
             raise ValueError(
                 f"kernel_size must be odd, so that the fields keep their size, and at most {MAX_KERNEL_SIZE}, got {self.kernel_size}"
             )
+        self._check_pixels()
+
+    def _check_pixels(self) -> None:
+        for name, low, high in (("pixel_mean", 0.0, 255.0), ("pixel_std", MIN_PIXEL_STD, MAX_PIXEL_STD)):
+            values = getattr(self, name)
+            if not all(math.isfinite(value) and low <= value <= high for value in values):
+                raise ValueError(f"{name} must be three numbers from {low:g} to {high:g}, got {values}")
 
     def _check_architecture(self) -> None:
         """Check the number of layers, and the options that only some architectures have."""
@@ -83,6 +102,11 @@ class NetworkConfig:
             )
         if name != "openpose-2019" and self.num_paf_stages:
             raise ValueError(f"num_paf_stages applies only to architecture openpose-2019, got {self.num_paf_stages}; remove it")
+
+    @property
+    def normalization(self) -> dict[str, Any]:
+        """What the network does to pixels, as it is described in checkpoints and exports: mean and std of RGB in 0..255."""
+        return {"channel_order": self.channel_order, "mean": self.pixel_mean, "std": self.pixel_std}
 
     @property
     def first_channels(self) -> int:

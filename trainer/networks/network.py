@@ -10,9 +10,7 @@ from trainer.networks import lightweight, openpose, openpose2019
 from trainer.networks.config import NetworkConfig
 from trainer.networks.cpu_convolution import Convolution
 
-# Normalization of RGB pixels in 0..255, as in torchvision and the MindSpore model zoo.
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
+BGR = (2, 1, 0)  # channels of an RGB image in the order blue, green, red
 
 # Each module has backbone(config), neck(config) and stages(config, num_heatmaps, num_pafs).
 ARCHITECTURES = {"openpose": openpose, "openpose-2019": openpose2019, "lightweight": lightweight}
@@ -24,7 +22,7 @@ Fields = tuple[ms.Tensor | None, ms.Tensor | None]
 class Network(nn.Cell):
     """Pose network: uint8 RGB images (B, H, W, 3) -> float32 heatmaps and PAFs (B, C, H/8, W/8) of every stage.
 
-    H and W must be multiples of 8. Every stage sees the features and the latest heatmaps and PAFs of the stages before it.
+    H and W must be multiples of 8. The pixels are normalized as the configuration says. Every stage sees the features and the latest heatmaps and PAFs of the stages before it.
     """
 
     def __init__(self, config: NetworkConfig, num_heatmaps: int, num_pafs: int) -> None:
@@ -33,12 +31,17 @@ class Network(nn.Cell):
         self.backbone = architecture.backbone(config)
         self.neck = architecture.neck(config)
         self.stages = nn.CellList(architecture.stages(config, num_heatmaps, num_pafs))
-        self.mean = ms.Tensor(np.array(IMAGENET_MEAN, np.float32))
-        self.inverse_std = ms.Tensor((1 / np.array(IMAGENET_STD)).astype(np.float32))
+        self.mean = ms.Tensor(np.array(config.pixel_mean, np.float32))
+        self.inverse_std = ms.Tensor((1 / np.array(config.pixel_std)).astype(np.float32))
+        self.reorders = config.channel_order == "bgr"
+        self.channels = ms.Tensor(np.array(BGR, np.int32))
 
     def construct(self, images: ms.Tensor) -> tuple[Fields, ...]:
         x = (ops.cast(images, ms.float32) - self.mean) * self.inverse_std
-        features = self.neck(self.backbone(ops.transpose(x, (0, 3, 1, 2))))
+        x = ops.transpose(x, (0, 3, 1, 2))
+        if self.reorders:
+            x = ops.gather(x, self.channels, 1)
+        features = self.neck(self.backbone(x))
         outputs: tuple[Fields, ...] = ()
         seen: tuple[ms.Tensor, ...] = (features,)
         for stage in self.stages:

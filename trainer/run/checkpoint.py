@@ -9,9 +9,9 @@ import dataclasses
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -52,11 +52,15 @@ class CheckpointInfo:
     targets: dict[str, Any]
     """Fields of the record set's TargetConfig: insize, stride_px, heatmap_sigma_px, paf_half_width_px."""
     normalization: dict[str, Any]
-    """Mean and standard deviation of RGB in 0..255. The network applies them itself; stored for other readers."""
+    """Channel order that the first layer sees, mean and standard deviation of RGB in 0..255. The network applies them itself;
+    stored for other readers."""
     records_digest: str
     """Digest in the record set's manifest."""
     skipped: Count = 0
     """Number of steps that a dynamic loss scale skipped."""
+    origin: dict[str, str] = field(default_factory=dict)
+    """Where imported weights come from (source, url, license, published, file, sha256), also after further training; empty if all
+    weights were trained here."""
 
 
 class FoundCheckpoint(NamedTuple):
@@ -137,7 +141,7 @@ def _parse_info(text: str, where: str) -> CheckpointInfo:
     network: NetworkConfig = convert(info.network, NetworkConfig, f"{where}: network")
     Skeleton.from_dict(info.skeleton, f"{where}: skeleton")
     convert(dict.fromkeys(("insize", "stride_px")) | info.targets, TargetConfig, f"{where}: targets")
-    convert(info.normalization, dict[str, list[Finite]], f"{where}: normalization")
+    convert(info.normalization, dict[str, list[Finite] | Literal["rgb", "bgr"]], f"{where}: normalization")
     # Fields that were added after the checkpoint was written have their defaults.
     return dataclasses.replace(info, network=flatten(network))
 

@@ -96,6 +96,15 @@ def load_tensors(parameters: Mapping[str, "ms.Parameter"], tensors: Tensors, *, 
     """
     import mindspore as ms
 
+    for name, tensor in match_tensors(parameters, tensors, prefix=prefix, source=source).items():
+        # Not set_data, which does not reach a graph that is already compiled.
+        ms.ops.assign(parameters[name], ms.Tensor(tensor))
+
+
+def match_tensors(parameters: Mapping[str, "ms.Parameter"], tensors: Tensors, *, prefix: str, source: Path) -> Tensors:
+    """Return the tensors whose names start with `prefix` by the names of the parameters. Raises UserError as `load_tensors` does."""
+    import mindspore as ms
+
     selected = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     for problem, names in (
         ("lacks", parameters.keys() - selected.keys()),
@@ -113,9 +122,7 @@ def load_tensors(parameters: Mapping[str, "ms.Parameter"], tensors: Tensors, *, 
             raise UserError(
                 f"checkpoint {source}: {name} is {tensor.dtype}, expected {parameters[name].dtype}; use another checkpoint"
             )
-    for name, tensor in selected.items():
-        # Not set_data, which does not reach a graph that is already compiled.
-        ms.ops.assign(parameters[name], ms.Tensor(tensor))
+    return selected
 
 
 def _listed(names: Iterable[str]) -> str:
