@@ -180,7 +180,7 @@ def _read_npy(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
 
 def _read_safetensors(path: Path) -> Tensors:
     with reading(path, "safetensors file"), safe_open(path, framework="numpy") as file:
-        types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+        types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118  # the file is no dictionary, and cannot be iterated
         if len(types) > MAX_TENSORS:
             raise ValueError(f"it contains {len(types):,} tensors, at most {MAX_TENSORS:,} are read")
         if unknown := {name: dtype for name, dtype in types.items() if dtype not in _SAFETENSORS_TYPES}:
