@@ -6,6 +6,7 @@ which other readers silently take the last. A document's schema is a type: a dat
 `pipeline.errors`, `pipeline.files` and `pipeline.wording`.
 """
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,6 +64,8 @@ def parse_json(data: bytes, where: str, schema: Any = Any, *, allow_nan: bool = 
     try:
         value = jiter.from_json(data, catch_duplicate_keys=True, allow_inf_nan=allow_nan, cache_mode="keys")
     except ValueError as error:
+        if not allow_nan and (path := _place_of_nan(data)):
+            raise UserError(f"{where}: {printable(path)}: NaN and Infinity are not JSON; write a finite number") from error
         raise UserError(f"{where}: not JSON: {printable(str(error))}") from error
     return convert(value, schema, where)
 
@@ -146,6 +149,24 @@ def _refuse_surprises(text: str) -> None:
             for pattern, reason in _SURPRISES if event.implicit[0] else ():
                 if re.fullmatch(pattern, event.value):
                     raise _Refused(f"{place} {_show(event.value)} is {reason}")
+
+
+def _place_of_nan(data: bytes) -> str:
+    """Return the path, such as `annotations[3].area`, of the first number that is not finite; empty if that is not what is wrong."""
+    try:
+        value = jiter.from_json(data, catch_duplicate_keys=True, cache_mode="keys")
+    except ValueError:
+        return ""
+    left = [("", value)]
+    while left:
+        path, value = left.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            return path or "the document"
+        if isinstance(value, dict):
+            left += [(f"{path}.{key}" if path else key, inner) for key, inner in reversed(value.items())]
+        elif isinstance(value, list):
+            left += [(f"{path}[{number}]", value[number]) for number in reversed(range(len(value)))]
+    return ""
 
 
 def _explain(message: str, document: Any) -> str:

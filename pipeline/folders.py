@@ -104,10 +104,31 @@ def require_usable(out: Path) -> None:
     """Raise UserError unless `out` is absent or an empty folder, and can be written. Call it before the work starts."""
     what = f"output folder {out}"
     require_writable(out, what)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{what}: is a file, not an empty folder; choose an empty or new folder")
+    require_folder_name(out)
     if names := foreign_entries(out):
         raise UserError(f"{what}: not an empty folder (contains {names[0]!r}); choose an empty or new folder")
+
+
+def require_folder_name(out: Path) -> None:
+    """Raise UserError unless `out` is a folder, or absent and a possible name of one."""
+    what, advice = f"output folder {out}", "choose another --out"
+    try:
+        _absolute(out, what, advice)
+        if out.is_dir() or not os.path.lexists(out):
+            return
+        target = f"a symbolic link to {os.readlink(out)}, which does not exist" if not out.exists() else "not a folder"
+    except OSError as error:
+        raise UserError(f"{what}: {error.strerror}; {advice}") from error
+    raise UserError(f"{what}: is {target}; {advice}")
+
+
+def _absolute(path: Path, what: str, advice: str) -> Path:
+    try:
+        return path.resolve()
+    except RuntimeError as error:
+        raise UserError(f"{what}: its symbolic links form a circle; {advice}") from error
+    except FileNotFoundError as error:  # of the current folder, to which the path is relative
+        raise UserError(f"{what}: the current folder has been deleted; change to an existing folder") from error
 
 
 def require_writable(path: Path, what: str, advice: str = "choose another --out") -> None:
@@ -116,7 +137,7 @@ def require_writable(path: Path, what: str, advice: str = "choose another --out"
     The message begins with `what` and ends with `advice`.
     """
     try:
-        path = path.resolve()
+        path = _absolute(path, what, advice)
         if path.is_file() and path in _mounts():
             raise OSError(errno.EBUSY, "it is mounted, so it cannot be replaced")
         place = path if path.is_dir() else path.parent
@@ -126,8 +147,6 @@ def require_writable(path: Path, what: str, advice: str = "choose another --out"
         temporary = temporary_path(place / name)
         temporary.mkdir()
         temporary.rmdir()
-    except RuntimeError as error:  # what `resolve` raises for links in a circle
-        raise UserError(f"{what}: its symbolic links form a circle; {advice}") from error
     except OSError as error:
         raise UserError(f"{what}: cannot be written: {error.strerror}; {advice}") from error
 

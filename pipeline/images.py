@@ -1,5 +1,7 @@
 """Read image files and report exactly why one cannot be used."""
 
+import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +38,8 @@ def read_image(path: Path, expected_size: tuple[int, int] | None = None) -> np.n
         raise UnreadableImage("the file is empty")
     if _is_truncated(data):
         raise UnreadableImage("the file is truncated")
+    if data.startswith(_PNG) and data[12:16] == b"IHDR":
+        _require_size(*struct.unpack_from(">II", data, 16), expected_size)
     image = _decode_jpeg(data, expected_size) if data.startswith(_JPEG) else _decode(data)
     _require_size(image.shape[1], image.shape[0], expected_size)
     return image
@@ -55,8 +59,6 @@ def _decode_jpeg(data: bytes, expected_size: tuple[int, int] | None) -> np.ndarr
             raise UnreadableImage(warnings[0]) from None
         return image
     _require_size(width, height, expected_size)
-    if width * height > MAX_PIXELS:
-        raise UnreadableImage(f"{width} x {height} pixels, at most {MAX_PIXELS:,} pixels are read")
     try:
         return simplejpeg.decode_jpeg(data, "RGB")
     except ValueError as error:
@@ -66,8 +68,8 @@ def _decode_jpeg(data: bytes, expected_size: tuple[int, int] | None) -> np.ndarr
 def _decode(data: bytes) -> np.ndarray:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), FLAGS)
-    except cv2.error:  # for example more pixels than OpenCV allows
-        image = None
+    except cv2.error as error:  # for example more pixels than OpenCV allows
+        raise UnreadableImage(f"not an image that can be decoded{opencv_limits()}") from error
     if image is None:
         raise UnreadableImage("not an image that can be decoded")
     return image
@@ -82,6 +84,14 @@ def _warnings(data: bytes) -> list[str]:
 def _require_size(width: int, height: int, expected_size: tuple[int, int] | None) -> None:
     if expected_size is not None and (width, height) != tuple(expected_size):
         raise UnreadableImage(f"{width} x {height} pixels, annotated as {expected_size[0]} x {expected_size[1]}")
+    if width * height > MAX_PIXELS:
+        raise UnreadableImage(f"{width} x {height} pixels, at most {MAX_PIXELS:,} pixels are read")
+
+
+def opencv_limits() -> str:
+    """Return the environment variables that limit the size of the images that OpenCV decodes, such as " (X=100)"; empty if none."""
+    found = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("OPENCV_IO_MAX_IMAGE_")]
+    return f" ({', '.join(found)})" if found else ""
 
 
 def _is_truncated(data: bytes) -> bool:

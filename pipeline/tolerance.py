@@ -33,10 +33,11 @@ class Tolerance:
         """Return the message of `require`. first: file name and reason of an unreadable image."""
         name, reason = (printable(text) for text in first)
         verb = "is" if num_unreadable == 1 else "are"
-        advice = "restore the images"
+        rule, advice = "at least one must be readable", "restore the images"
         if num_unreadable < num_images:
+            rule = f"more than --max-unreadable {self.max_unreadable:g} allows"
             advice += f", or accept them with --max-unreadable {math.ceil(100 * num_unreadable / num_images) / 100:g}"
         return (
-            f"{where}: {num_unreadable:,} of {counted(num_images, 'image')} {verb} unreadable, more than --max-unreadable "
-            f"{self.max_unreadable:g} allows; first: {name}: {reason}; {advice}"
+            f"{where}: {num_unreadable:,} of {counted(num_images, 'image')} {verb} unreadable, {rule}; "
+            f"first: {name}: {reason}; {advice}"
         )

@@ -20,10 +20,11 @@ from pipeline.build.worker import BUILDER_VERSION
 from pipeline.datasets.selection import Selection, read_annotations
 from pipeline.errors import UserError
 from pipeline.files import file_facts, require_folder, write_atomic
+from pipeline.folders import require_folder_name
 from pipeline.progress import progress_bar
 from pipeline.records.codec import SCHEMA_VERSION
 from pipeline.records.extras import SKIPPED
-from pipeline.records.manifest import CARD, GROWING, MANIFEST, Manifest, check_files, count_lines, read_manifest
+from pipeline.records.manifest import CARD, GROWING, MANIFEST, UNKNOWN, Manifest, check_files, count_lines, read_manifest
 from pipeline.wording import counted, printable
 
 MAX_SKIPPED_LINES = 10
@@ -34,12 +35,14 @@ def run(config: BuildConfig, write_card: CardWriter | None = None) -> int:
 
     `write_card` writes the data card. The entry point passes it in, because `data_cards` imports `pipeline` and not vice versa.
     """
+    require_folder_name(config.out)
     selection = _select(config)
     plan = _plan(config, selection)
     complete = read_manifest(config.out) if (config.out / MANIFEST).exists() else None
     if complete is not None:
         _require_compatible(config, plan, complete)
         if config.variants == complete.num_variants:
+            _require_present(config.out, complete)
             _repair(config.out, complete, write_card)
             print(f"{config.out}: already complete")
             return 0
@@ -94,13 +97,25 @@ def _require_compatible(config: BuildConfig, plan: dict[str, Any], existing: Man
     require_same_plan(plan, grown, config.out)
 
 
+def _require_present(out: Path, manifest: Manifest) -> None:
+    """Raise UserError unless all files of a record set are present, with the right size. Other files harm nothing."""
+    _require_none(out, [fault for fault in check_files(out, manifest, hashes=False) if not fault.endswith(UNKNOWN)])
+
+
+def _require_none(out: Path, faults: list[str]) -> None:
+    if faults:
+        raise UserError(
+            f"{out}: {faults[0]}; restore the file, or delete the folder and build it again; `python -m pipeline verify {out}` "
+            "shows all faults"
+        )
+
+
 def _require_intact(out: Path, manifest: Manifest) -> None:
     """Raise UserError unless all files of a record set are as they were written."""
     total_bytes = sum(facts["bytes"] for shard in manifest.shards for facts in shard.files.values())
     with progress_bar(total=1, desc=f"checking {total_bytes / 1e6:,.0f} MB", unit="set"):
         faults = check_files(out, manifest, hashes=True)
-    if faults:
-        raise UserError(f"{out}: {faults[0]}; run `python -m pipeline verify {out}` for all faults")
+    _require_none(out, faults)
 
 
 def _fingerprint(plan: dict[str, Any]) -> str:

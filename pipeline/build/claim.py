@@ -15,14 +15,15 @@ from typing import Any
 from pipeline.build.shards import has_rows
 from pipeline.documents import read_json
 from pipeline.errors import UserError
-from pipeline.files import locked, remove_unfinished, write_json
+from pipeline.files import locked, remove_unfinished, temporary_path, write_json
 from pipeline.folders import foreign_entries, require_writable
-from pipeline.records.manifest import GROWING, MANIFEST, SHARD_NAME, SHARDS, Manifest, contents, read_manifest
-from pipeline.wording import printable
+from pipeline.records.manifest import GROWING, MANIFEST, SHARD_FILE, SHARD_NAME, SHARDS, Manifest, contents, read_manifest
+from pipeline.wording import counted, printable
 
 PLAN = "build.json"
 LOCK = "build.lock"
 MAX_PLAN_BYTES = 64 << 20
+MAX_DATABASE_PATH = 504  # bytes: SQLite's limit is 512, including the suffix of the journal
 MAX_DIFFERENCES, MAX_SHOWN = 10, 200  # in a message: options, and characters of a value
 
 
@@ -34,6 +35,7 @@ def claimed(out: Path, plan: dict[str, Any], complete: Manifest | None = None) -
     folder has other content, belongs to a build with other settings, or cannot be written.
     """
     require_writable(out, f"output folder {out}")
+    _require_short(out)
     is_new = not out.exists()
     used = {path.name for path in contents(out)}.intersection(foreign_entries(out)) - {LOCK}
     if complete is None and used and PLAN not in used:
@@ -44,7 +46,7 @@ def claimed(out: Path, plan: dict[str, Any], complete: Manifest | None = None) -
         with locked_build(out):
             _require_unchanged(out, complete)
             _start(work, plan, out)
-            with _kept_if_resumable(out, work, complete):
+            with _kept_if_resumable(out, work, complete), _deletion_errors(out):
                 yield
             if complete is None:
                 (out / PLAN).unlink()
@@ -63,7 +65,7 @@ def _start(work: Path, plan: dict[str, Any], out: Path) -> None:
     for folder in (out, work, work / SHARDS):
         remove_unfinished(folder)
     if (work / PLAN).exists():
-        found = read_json(work / PLAN, "build plan", dict[str, Any], max_bytes=MAX_PLAN_BYTES)
+        found = read_plan(work)
         if work != out:
             found = _with_variants(found, plan["config"]["variants"])
             for path in contents(work / SHARDS):  # of a larger number of variants
@@ -71,6 +73,40 @@ def _start(work: Path, plan: dict[str, Any], out: Path) -> None:
                     shutil.rmtree(path)
         require_same_plan(plan, found, out)
     write_json(work / PLAN, plan)
+
+
+def read_plan(work: Path) -> dict[str, Any]:
+    """Read the plan of an unfinished build in the folder `work`. Raises UserError if it is damaged."""
+    try:
+        plan: dict[str, Any] = read_json(work / PLAN, "build plan", dict[str, Any], max_bytes=MAX_PLAN_BYTES)
+    except UserError as error:
+        raise UserError(f"{error}; restore the file, or delete the folder {work} and build it again") from error
+    return plan
+
+
+def _require_short(out: Path) -> None:
+    """Raise UserError if SQLite, and so MindRecord, cannot write the .db file of a shard because its path is too long."""
+    shard = temporary_path(out.resolve() / GROWING / SHARDS / "v000-s00000")
+    excess = len(os.fsencode(shard / f"{SHARD_FILE}.db")) - MAX_DATABASE_PATH
+    if excess > 0:
+        raise UserError(
+            f"output folder {out}: its path of {len(os.fsencode(out.resolve()))} bytes is {counted(excess, 'byte')} too long for "
+            "MindRecord; choose another --out"
+        )
+
+
+@contextmanager
+def _deletion_errors(out: Path) -> Iterator[None]:
+    """Raise UserError for an error that occurs because the output folder, or a part of it, has been deleted."""
+    try:
+        yield
+    except OSError as error:
+        if out.is_dir() and not (isinstance(error, FileNotFoundError) and str(out.resolve()) in str(error.filename)):
+            raise
+        raise UserError(
+            f"output folder {out}: it, or a part of it, was deleted or renamed while the build was writing to it; "
+            "run the same command again"
+        ) from error
 
 
 @contextmanager

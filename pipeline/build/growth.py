@@ -7,11 +7,9 @@ new index before (3). The next build does what a killed one has left.
 
 import shutil
 from pathlib import Path
-from typing import Any
 
-from pipeline.build.claim import PLAN
+from pipeline.build.claim import PLAN, read_plan
 from pipeline.build.gather import CardWriter
-from pipeline.documents import read_json
 from pipeline.files import publish
 from pipeline.records.extras import SKIPPED
 from pipeline.records.manifest import GROWING, MANIFEST, SAMPLES, SHARDS, Manifest, contents
@@ -41,8 +39,7 @@ def unfinished_growth(out: Path, manifest: Manifest) -> str:
     """Return a line about an unfinished growth of a complete set; empty if there is none, or only its step 3 is missing."""
     if not (out / GROWING / PLAN).exists():
         return ""
-    plan = read_json(out / GROWING / PLAN, "build plan", dict[str, Any])
-    config = plan.get("config")
+    config = read_plan(out / GROWING).get("config")
     variants = config.get("variants") if isinstance(config, dict) else None
     if variants == manifest.num_variants:
         return ""

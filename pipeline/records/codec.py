@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
+from pipeline.errors import UserError
+from pipeline.images import opencv_limits
 from pipeline.samples.augment import Crop
 from pipeline.samples.targets import TargetConfig, dequantize_heatmaps, dequantize_pafs
 from pipeline.skeleton import Skeleton
@@ -94,12 +96,16 @@ class RecordFormat:
         return {**row, "crc32": row_crc32(row)}
 
     def decode_image(self, block: bytes | np.ndarray) -> np.ndarray:
-        """Return uint8 (S, S, 3) RGB. Raises DamagedRow."""
+        """Return uint8 (S, S, 3) RGB. Raises DamagedRow, or UserError if the environment keeps OpenCV from decoding."""
         side = self.targets.insize
         values = np.frombuffer(block, np.uint8)
         image = None
         if self.image_codec == "jpeg":
-            image = cv2.imdecode(values, cv2.IMREAD_COLOR_RGB)
+            try:
+                image = cv2.imdecode(values, cv2.IMREAD_COLOR_RGB)
+            except cv2.error as error:
+                if limits := opencv_limits():
+                    raise UserError(f"OpenCV refuses a crop of {side} x {side} pixels{limits}; unset these variables") from error
         elif values.size == side * side * 3:
             image = values.reshape(side, side, 3)
         if image is None or image.shape != (side, side, 3):

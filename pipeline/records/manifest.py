@@ -21,7 +21,7 @@ from msgspec import Meta
 
 from pipeline.documents import Count, Finite, Id, Sha256, convert, read_json
 from pipeline.errors import UserError
-from pipeline.files import FileFacts, file_facts
+from pipeline.files import FileFacts, file_facts, require_regular
 from pipeline.folders import is_litter
 from pipeline.records.codec import SCHEMA_VERSION, RecordFormat
 from pipeline.samples.targets import TargetConfig
@@ -32,6 +32,7 @@ CARD = "CARD.md"
 SAMPLES = "samples.parquet"
 SHARDS = "shards"
 ADVICE = "choose the --out folder of a `python -m pipeline build`"
+REPAIR = "restore the file, or delete the folder and rebuild the records"
 SHARD_FILE = "part.mindrecord"
 SHARD_ROWS = "rows.parquet"
 GROWING = "growing"  # only while variants are added
@@ -187,12 +188,17 @@ def read_manifest(records: Path) -> Manifest:
         if (Path(records) / SHARDS).exists():
             raise UserError(f"{records}: unfinished build (no {MANIFEST}); run the same build command again")
         raise UserError(f"{records}: not a record set (no {MANIFEST}); {ADVICE}")
-    fields = read_json(path, "manifest")
-    version = fields.get("schema_version") if isinstance(fields, dict) else None
+    try:
+        fields = read_json(path, "manifest", dict[str, Any])
+    except UserError as error:
+        raise UserError(f"{error}; {REPAIR}") from error
+    if "schema_version" not in fields:
+        raise UserError(f"manifest {path}: missing required field `schema_version`; {REPAIR}")
+    version = fields["schema_version"]
     if version != SCHEMA_VERSION:
         raise UserError(f"{path}: schema version {version}, expected {SCHEMA_VERSION}; rebuild the records")
     if fields.pop("checksum", None) != _checksum(fields):
-        raise UserError(f"{path}: checksum does not match; restore the file or rebuild the records")
+        raise UserError(f"{path}: checksum does not match; {REPAIR}")
     where = f"manifest {path}"
     manifest: Manifest = convert(fields, Manifest, where)
     Skeleton.from_dict(manifest.skeleton, f"{where}: skeleton")
@@ -200,7 +206,7 @@ def read_manifest(records: Path) -> Manifest:
     try:
         manifest.format  # noqa: B018 - raises for invalid settings
     except UserError as error:
-        raise UserError(f"{where}: {error}; restore the file or rebuild the records") from error
+        raise UserError(f"{where}: {error}; {REPAIR}") from error
     return manifest
 
 
@@ -219,9 +225,15 @@ def check_files(records: Path, manifest: Manifest, *, hashes: bool) -> list[str]
     faults = []
     for name, facts in expected.items():
         path = Path(records) / name
-        if not path.is_file():
+        try:
+            require_regular(path)
+        except FileNotFoundError:
             faults.append(f"{name}: missing")
-        elif path.stat().st_size != facts["bytes"]:
+            continue
+        except OSError as error:
+            faults.append(f"{name}: {error.strerror or error}")
+            continue
+        if path.stat().st_size != facts["bytes"]:
             faults.append(f"{name}: {path.stat().st_size} bytes, expected {facts['bytes']}")
         elif hashes and file_facts(path) != facts:
             faults.append(f"{name}: SHA-256 does not match the manifest")

@@ -4,6 +4,9 @@ A shard is a folder. It is written under a temporary name, flushed to disk and r
 file itself cannot be renamed, because the .db file next to it stores its name.)
 """
 
+import math
+import os
+import resource
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from mindspore.mindrecord import FileWriter
 
+from pipeline.errors import UserError
 from pipeline.files import publish, temporary_path
 from pipeline.records.codec import COLUMNS, Row
 from pipeline.records.manifest import SHARD_FILE, SHARD_ROWS
 from pipeline.records.reader import shard_faults
+from pipeline.wording import counted
 
 HEADER_BYTES = 1 << 20  # with the default header and page sizes (16 MB and 32 MB), every small shard would take 48 MB
 ROWS_PER_CALL = 16  # writing rows one by one takes two to three times as long
@@ -69,11 +74,26 @@ class ShardWriter:
         """Write the buffered rows. FileWriter silently drops invalid rows, so `publish` reads all of them back."""
         if not self._rows:
             return
+        self._require_below_limit()
         if self._writer is None:
             self._writer = self._open()
         with self._write_errors():
             self._writer.write_raw_data(self._rows)
         self._rows = []
+
+    def _require_below_limit(self) -> None:
+        """Raise UserError if the buffered rows may exceed the file size limit of the process, at which FileWriter can crash it."""
+        if (limit := _file_size_limit()) == math.inf:
+            return
+        path = self._temporary / SHARD_FILE
+        num_bytes = sum(len(block) for row in self._rows for block in row.values() if isinstance(block, bytes))
+        # Rows do not span pages, so that a page may be half empty.
+        largest = (path.stat().st_size if path.exists() else HEADER_BYTES) + 2 * num_bytes + 2 * self._page_bytes
+        if largest > limit:
+            raise UserError(
+                f"shard {self.folder}: `ulimit -f` limits files to {limit / 1e6:,.1f} MB; raise the limit, or use more --shards, and "
+                "run the same command again"
+            )
 
     def _open(self) -> FileWriter:
         writer = FileWriter(str(self._temporary / SHARD_FILE), shard_num=1, overwrite=False)
@@ -89,12 +109,24 @@ class ShardWriter:
             yield
         except RuntimeError as error:
             lines = [line.removeprefix("[ERROR]").strip() for line in str(error).splitlines() if line.startswith("[ERROR]")]
-            free_mb = shutil.disk_usage(self._temporary).free / 1e6
             raise OSError(
-                f"shard {self.folder}: cannot be written: {(lines or [str(error)])[0]} ({free_mb:.1f} MB free); "
-                f"fix the cause and run the same command again"
+                f"shard {self.folder}: cannot be written: {(lines or [str(error)])[0]} (no space, no inodes or a file size limit: "
+                f"{_space(self._temporary)}); fix the cause and run the same command again"
             ) from error
 
     def discard(self) -> None:
         """Delete what has not been published."""
         shutil.rmtree(self._temporary, ignore_errors=True)
+
+
+def _file_size_limit() -> float:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return math.inf if limit == resource.RLIM_INFINITY else limit
+
+
+def _space(folder: Path) -> str:
+    """Describe what is left to write in a folder: free space, free inodes if the file system counts them, and a file size limit."""
+    disk, limit = os.statvfs(folder), _file_size_limit()
+    left = [f"{disk.f_bavail * disk.f_frsize / 1e6:,.1f} MB free"]
+    left += [f"{counted(disk.f_favail, 'inode')} free"] if disk.f_files else []
+    return ", ".join(left + ([f"`ulimit -f` limits files to {limit / 1e6:,.1f} MB"] if limit < math.inf else []))

@@ -152,7 +152,13 @@ def changed(path: list, value) -> dict:
         (changed(["categories", 0, "keypoints"], ["nose"]), "skeleton"),
         (changed(["categories"], []), "skeleton"),
         (changed(["annotations", 0, "keypoints"], FULL[:-1]), "annotation 1: keypoints must be 51"),
-        (changed(["annotations", 0, "keypoints", 3], float("nan")), "not JSON"),
+        (changed(["annotations", 0, "keypoints", 3], float("nan")), r"annotations\[0\].keypoints\[3\]: NaN and Infinity are not"),
+        (changed(["annotations", 0, "segmentation"], [[0.0] * 7 + [-float("inf")]]), r"0\].segmentation\[0\]\[7\]: NaN and"),
+        (
+            changed(["images", 0, "width"], float("nan")),
+            r"images\[0\].width: NaN and Infinity are not JSON; write a finite number",
+        ),
+        (json.dumps(changed(["images", 0, "width"], float("nan")))[:-1], "not JSON: expected value"),
         (
             json.dumps(changed(["annotations", 0, "keypoints", 3], 1e9)).replace("1000000000.0", "1e400"),
             "keypoints.3.: expected a number",

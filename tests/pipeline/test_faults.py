@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -20,7 +21,7 @@ from pipeline.__main__ import COMMANDS, build
 from pipeline.build import claim
 from pipeline.cli import main
 from pipeline.errors import UserError
-from pipeline.records import verify
+from pipeline.records import verify, writer
 from pipeline.records.extras import skipped_text
 from pipeline.records.manifest import MANIFEST, read_manifest
 from pipeline.records.verify import VerifyConfig
@@ -157,8 +158,38 @@ def test_a_file_size_limit_is_an_error_and_leaves_no_partial_files(people, tmp_p
     config = build_config(people, tmp_path / "set")
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # noqa: E731
     done = subprocess.run([*PIPELINE, *words_of(config)], capture_output=True, text=True, preexec_fn=limit)
-    assert done.returncode == 1 and "Traceback" not in done.stderr and "error:" in done.stderr
+    assert done.returncode == 1 and "`ulimit -f` limits files to 0.1 MB; raise the limit" in done.stderr
     assert not config.out.exists()
+
+
+def test_a_file_size_limit_is_reported_before_the_writer_reaches_it(tmp_path, monkeypatch):
+    rows = [{"image": bytes(100_000), "targets": b"", "mask": b"", "keypoints": b""}] * 16
+    shard = writer.ShardWriter(tmp_path / "v000-s00000", page_bytes=1 << 17)
+    needed = writer.HEADER_BYTES + (2 << 17) + 2 * 16 * 100_000
+    monkeypatch.setattr(shard, "_open", lambda: pytest.fail("opened"))
+    for limit, error in (
+        (needed - 1, UserError),
+        (needed, pytest.fail.Exception),
+        (resource.RLIM_INFINITY, pytest.fail.Exception),
+    ):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, resource.RLIM_INFINITY))
+        shard._rows = rows
+        with pytest.raises(error):
+            shard._flush()
+
+
+def test_a_failed_write_says_what_is_left(tmp_path, monkeypatch):
+    shard = writer.ShardWriter(tmp_path / "v000-s00000", page_bytes=1 << 17)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (5_000_000, 5_000_000))
+    left = SimpleNamespace(f_bavail=10, f_frsize=10**6, f_favail=0, f_files=99)
+    monkeypatch.setattr(os, "statvfs", lambda _: left)
+    with (
+        pytest.raises(
+            OSError, match=r"no space, no inodes or a file size limit: 10.0 MB free, 0 inodes free, `ulimit -f` .* 5.0 MB"
+        ),
+        shard._write_errors(),
+    ):
+        raise RuntimeError("[ERROR] Failed to seekp file.")
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from volumes import mounted, read_only
 from pipeline import folders
 from pipeline.errors import UserError
 from pipeline.files import TEMPORARY
-from pipeline.folders import foreign_entries, new_folder, require_usable, require_writable, unfinished_folder
+from pipeline.folders import foreign_entries, new_folder, require_folder_name, require_usable, require_writable, unfinished_folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,9 +63,9 @@ def test_a_lack_of_space_is_named_and_leaves_nothing(tmp_path):
 def test_a_used_folder_is_refused(tmp_path):
     (tmp_path / "out").mkdir()
     write(tmp_path / "out", ["file"])
-    for used in (tmp_path / "out", tmp_path / "out" / "file"):
+    for used, reason in ((tmp_path / "out", "not an empty folder"), (tmp_path / "out" / "file", "is not a folder")):
         for use in (require_usable, write):
-            with pytest.raises(UserError, match="not an empty folder"):
+            with pytest.raises(UserError, match=reason):
                 use(used)
     require_usable(tmp_path / "absent")
     assert (tmp_path / "out" / "file").read_text() == "file" and names(tmp_path) == ["out"]
@@ -104,6 +104,7 @@ def test_a_mounted_volume_is_written_in_place(tmp_path, options):
 
 def test_what_cannot_be_written_is_refused_at_once(tmp_path):
     (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "dangling").symlink_to("nowhere")
     (tmp_path / "file").touch()
     too_long = tmp_path / ("n" * 250)
     for out, reason in (
@@ -112,6 +113,8 @@ def test_what_cannot_be_written_is_refused_at_once(tmp_path):
         (too_long, "File name too long"),
         (too_long / "m" / ("n" * 300), "File name too long"),
         (Path("/proc/out"), "No such file|not permitted|denied"),
+        (Path("/dev/null"), "is not a folder; choose another --out"),
+        (tmp_path / "dangling", "is a symbolic link to nowhere, which does not exist; choose another --out"),
     ):
         with pytest.raises(UserError, match=reason):
             require_usable(out)
@@ -119,6 +122,17 @@ def test_what_cannot_be_written_is_refused_at_once(tmp_path):
         for out in (volume, volume / "below"):
             with pytest.raises(UserError, match=f"output folder {out}: cannot be written: Read-only file system"):
                 require_usable(out)
+
+
+@pytest.mark.parametrize(
+    "require", [require_usable, require_folder_name, lambda path: require_writable(path, f"output folder {path}")]
+)
+def test_a_deleted_current_folder_is_named(tmp_path, monkeypatch, require):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(UserError, match="output folder out: the current folder has been deleted; change to an existing folder"):
+        require(Path("out"))
 
 
 def test_a_mounted_file_is_refused_as_an_output_file(tmp_path):

@@ -3,6 +3,9 @@
 import io
 import os
 import socket
+import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -99,6 +102,49 @@ def test_a_size_beyond_the_limit_is_refused_before_it_takes_memory(tmp_path):
         read_image(tmp_path / "image", (150, 110))
 
 
+def test_the_size_of_a_png_is_checked_before_it_is_decoded(tmp_path, monkeypatch):
+    data = bytearray(encoded(name="PNG"))
+    data[16:24] = struct.pack(">II", 30_000, 30_000)
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(UnreadableImage, match="30000 x 30000 pixels, annotated as 150 x 110"):
+        read_image(written(tmp_path, bytes(data)), (150, 110))
+    data[16:24] = struct.pack(">II", 60_000, 60_000)
+    with pytest.raises(UnreadableImage, match="60000 x 60000 pixels, at most 1,073,741,824 pixels"):
+        read_image(written(tmp_path, bytes(data)))
+
+
+LIMITED = """
+import sys
+from pathlib import Path
+from pipeline.images import read_image
+from pipeline.records.manifest import SHARDS, read_manifest
+from pipeline.records.reader import ShardReader
+
+try:
+    read_image(Path(sys.argv[1]))
+except Exception as error:
+    print(error)
+try:
+    records = Path(sys.argv[2])
+    row = ShardReader(records / SHARDS / "v000-s00000").read(0)
+    read_manifest(records).format.decode(row)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_a_limit_of_opencv_in_the_environment_is_named(tmp_path, records):
+    """OpenCV reads it when it is loaded, hence the process."""
+    path = written(tmp_path, encoded(name="PNG"))
+    environment = {**os.environ, "OPENCV_IO_MAX_IMAGE_PIXELS": "100"}
+    command = [sys.executable, "-c", LIMITED, str(path), str(records)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines() == [
+        "not an image that can be decoded (OPENCV_IO_MAX_IMAGE_PIXELS=100)",
+        "UserError OpenCV refuses a crop of 128 x 128 pixels (OPENCV_IO_MAX_IMAGE_PIXELS=100); unset these variables",
+    ]
+
+
 def test_a_file_beyond_the_limit_is_refused(tmp_path, monkeypatch):
     path = written(tmp_path, b"")
     os.truncate(path, images.MAX_BYTES + 1)
@@ -136,6 +182,15 @@ def test_what_is_not_a_regular_file_is_refused_without_waiting(tmp_path, monkeyp
 )
 def test_the_tolerance_is_a_share_of_the_images_and_never_all_of_them(share, unreadable, images, allowed):
     assert Tolerance(max_unreadable=share).allows(unreadable, images) == allowed
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 1])
+def test_no_share_allows_that_all_images_are_unreadable(share):
+    with pytest.raises(
+        UserError, match=r"^folder: 3 of 3 images are unreadable, at least one must be readable; first: a.jpg: gone"
+    ) as error:
+        Tolerance(max_unreadable=share).require([("a.jpg", "gone")] * 3, 3, "folder")
+    assert "--max-unreadable" not in str(error.value)
 
 
 @pytest.mark.parametrize(("unreadable", "images"), [(1, 29), (28, 29), (1, 3), (2, 7), (1, 12), (9, 10), (2, 118_000)])

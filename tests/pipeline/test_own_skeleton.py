@@ -105,6 +105,15 @@ def test_the_default_skeleton_is_cocos():
             yaml.safe_dump({**PUPPET, "derived": [*PUPPET["derived"], ["middle", "left_string", "left_hook"]]}),
             "derived must name different joints",
         ),
+        (yaml.safe_dump({**PUPPET, "mirror_pairs": []}), r"must have the pair \['left_string', 'right_string'\], or a mirrored"),
+        (yaml.safe_dump({**PUPPET, "mirror_pairs": PUPPET["mirror_pairs"][:1]}), r"the pair \['left_hook', 'right_hook'\]"),
+        (
+            yaml.safe_dump(PUPPET)
+            .replace("left_string", "StringLeft")
+            .replace("right_string", "StringRight")
+            .replace("- - StringLeft\n  - StringRight", "- - StringLeft\n  - middle"),
+            r"the pair \['StringLeft', 'StringRight'\]",
+        ),
         (yaml.safe_dump({**PUPPET, "joints": [f"j{n}" for n in range(501)]}), "joints must be at most 500"),
     ],
 )

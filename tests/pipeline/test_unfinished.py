@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,8 +21,9 @@ from pipeline.build.build import _plan, _select
 from pipeline.cli import main
 from pipeline.errors import UserError
 from pipeline.records import verify
-from pipeline.records.manifest import GROWING, MANIFEST, SHARDS, read_manifest
+from pipeline.records.manifest import CARD, GROWING, MANIFEST, SHARDS, read_manifest
 from pipeline.records.verify import VerifyConfig
+from pipeline.records.writer import ShardWriter
 from pipeline.tolerance import Tolerance
 
 
@@ -129,6 +131,87 @@ def test_a_build_of_which_one_image_is_readable_fails_and_leaves_nothing(people,
     assert not (tmp_path / "none").exists()
 
 
+OUTPUTS = {
+    "device": (lambda folder: Path("/dev/null"), "is not a folder"),
+    "file": (lambda folder: folder / "file", "is not a folder"),
+    "dangling link": (lambda folder: folder / "dangling", "is a symbolic link to nowhere, which does not exist"),
+    "long name": (lambda folder: folder / ("n" * 260), "File name too long"),
+    "long path": (
+        lambda folder: folder / ("n" * 200) / ("n" * 200),
+        r"its path of \d+ bytes is \d+ bytes too long for MindRecord",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OUTPUTS)
+def test_an_output_that_cannot_become_a_folder_is_named_and_stays(people, tmp_path, kind):
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    make, reason = OUTPUTS[kind]
+    with pytest.raises(UserError, match=f"output folder .*{reason}; choose another --out"):
+        build(build_config(people, make(tmp_path)))
+    assert sorted(os.listdir(tmp_path)) == ["dangling", "file"]
+
+
+def test_the_longest_path_that_is_accepted_can_be_built_and_read(people, tmp_path):
+    short = tmp_path / ("n" * 200)
+    with pytest.raises(UserError, match="too long") as error:
+        build(build_config(people, short / ("n" * 200)))
+    excess = int(re.search(r"is (\d+) bytes too long", str(error.value))[1])
+    longest = short / ("n" * (200 - excess))
+    with pytest.raises(UserError, match="is 1 byte too long"):
+        build(build_config(people, longest.with_name(longest.name + "n")))
+    assert build(build_config(people, longest, variants=1)) == 0
+    assert build(build_config(people, longest, variants=2)) == 0
+    assert verify.run(VerifyConfig(records=longest, jobs=1)) == 0
+
+
+@pytest.mark.parametrize("deleted", ["", SHARDS])
+def test_a_folder_that_is_deleted_during_a_build_is_named(people, tmp_path, monkeypatch, deleted):
+    config = build_config(people, tmp_path / "set")
+    write = ShardWriter.write
+
+    def write_after(self, row, entry):
+        shutil.rmtree(config.out / deleted, ignore_errors=True)
+        write(self, row, entry)
+
+    monkeypatch.setattr(ShardWriter, "write", write_after)
+    with pytest.raises(UserError, match="set: it, or a part of it, was deleted or renamed while the build was writing to it"):
+        build(config)
+    assert not config.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (lambda f: (f / "samples.parquet").unlink(), "samples.parquet: missing"),
+        (lambda f: (f / "samples.parquet").write_bytes(b"PAR1"), "samples.parquet: 4 bytes, expected"),
+        (lambda f: shutil.rmtree(f / SHARDS / "v001-s00001"), f"{SHARDS}/v001-s00001/part.mindrecord: missing"),
+        (lambda f: shutil.rmtree(f / SHARDS), f"{SHARDS}/v000-s00000/part.mindrecord: missing"),
+    ],
+)
+def test_a_complete_set_with_missing_files_is_not_called_complete(records, people, tmp_path, capsys, damage, named):
+    config = build_config(people, shutil.copytree(records, tmp_path / "set"))
+    damage(config.out)
+    (config.out / CARD).unlink()
+    with pytest.raises(UserError, match=f"{named}.*; restore the file, .*`python -m pipeline verify .*` shows all faults"):
+        build(config)
+    assert "already complete" not in capsys.readouterr().out and not (config.out / CARD).exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", '"x"'])
+@pytest.mark.parametrize("name", [MANIFEST, claim.PLAN, f"{GROWING}/{claim.PLAN}"])
+def test_a_damaged_manifest_or_plan_is_named_with_what_to_do(records, people, unfinished, tmp_path, name, text):
+    config = unfinished if name == claim.PLAN else build_config(people, shutil.copytree(records, tmp_path / "complete"))
+    (config.out / name).parent.mkdir(exist_ok=True)
+    (config.out / name).write_text(text)
+    with pytest.raises(UserError, match=f"{name}: .*; restore the file, or delete the folder .*and (re)?build"):
+        build(config)
+    if name == MANIFEST:
+        with pytest.raises(UserError, match="restore the file, or delete the folder and rebuild the records"):
+            read_manifest(config.out)
+
+
 LITTER = [".DS_Store", "Thumbs.db", "desktop.ini", "._part.mindrecord", ".nfs0000000000000001", ".directory"]
 
 
@@ -199,7 +282,7 @@ def test_a_pipe_in_the_place_of_a_file_is_named(records, unfinished, tmp_path, n
     for command in (["verify", "--jobs", "1"], ["info"], ["preview", "--out", str(tmp_path / "out")]):
         assert main("test", "", COMMANDS, [command[0], str(complete), *command[1:]]) == 1
         output = capfd.readouterr()
-        assert f"{Path(name).name}: missing" in output.out + output.err
+        assert f"{Path(name).name}: is a pipe, socket or device, not a file" in output.out + output.err
     if ".." not in name:
         with pytest.raises(UserError, match=f"v000-s00000/{name}: not part of this build; move it away"):
             build(unfinished)
