@@ -10,6 +10,7 @@ import dataclasses
 import importlib
 import inspect
 import math
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -222,7 +223,10 @@ def _reported(prog: str, work: Callable[[], int | None], stdout: LastingFile) ->
     except UserError as error:
         print(f"{prog}: error: {printable(str(error))}", file=sys.stderr)
         return 1
-    except (KeyboardInterrupt, Terminated) as stop:
+    except (KeyboardInterrupt, Terminated, ImportError) as error:
+        stop = error.__cause__ if isinstance(error, ImportError) else error  # raised while a C library was imported
+        if not isinstance(stop, KeyboardInterrupt | Terminated):
+            raise
         number = stop.number if isinstance(stop, Terminated) else signal.SIGINT
         by = "Ctrl-C" if number == signal.SIGINT else number.name
         # A command that needs more to continue says so in its exception.
@@ -239,6 +243,11 @@ def leave(code: int) -> NoReturn:
     """Exit with this code. The work is over, so a signal that arrives now must not change the code."""
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
+    if "mindspore" not in sys.modules and any(name.startswith("mindspore.") for name in sys.modules):
+        # A signal has interrupted its import. What it does at the exit of the interpreter would crash.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

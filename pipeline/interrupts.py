@@ -54,7 +54,10 @@ def _delivered_interrupts() -> Iterator[None]:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-            yield
+            try:
+                yield
+            finally:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # also discards one that arrived while it was blocked
         else:
             with handled(lambda *_: None, (signal.SIGURG,)), _waiting_thread():
                 yield

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -46,10 +47,24 @@ def test_ctrl_c_works_although_a_library_has_replaced_the_handler():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_signal_that_the_caller_ignores_stays_ignored(number):
     """`nohup` ignores SIGHUP, and a shell script ignores SIGINT in the background."""
-    code = f"signal.signal({int(number)}, signal.SIG_IGN);" + SLEEP.replace("print(", f"exec({REPLACED!r}) or print(")
+    replaced = REPLACED.replace("signal(2, ctypes.c_void_p(1))", "signal(2, None)")  # a handler that ends the process
+    code = f"signal.signal({int(number)}, signal.SIG_IGN);" + SLEEP.replace("print(", f"exec({replaced!r}) or print(")
     process = started(code.replace("time.sleep(60)", "time.sleep(0.5)"))
     os.kill(process.pid, number)
     assert (process.communicate(timeout=60)[1], process.returncode) == ("", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("delay_s", [0.2, 0.8])
+def test_a_signal_during_the_import_of_mindspore_ends_a_command_with_its_code(number, code, delay_s):
+    """Its C library turns the exception into an ImportError, and its clean-up crashes."""
+    work = "lambda: print('ready', flush=True) or __import__('mindspore') and time.sleep(60)"
+    process = started(f"from pipeline.cli import guarded, leave; leave(guarded('prog', {work}))")
+    time.sleep(delay_s)
+    os.kill(process.pid, number)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == code and message.startswith("prog: stopped by") and message.count("\n") == 1
 
 
 def test_a_child_process_can_be_interrupted_too():

@@ -6,6 +6,12 @@ from typing import Annotated, Literal
 
 import tyro
 
+from trainer.networks.config import STRIDE_PX
+
+MAX_SIMULATED_IMAGES, MAX_SIMULATED_RANKS = 100_000_000, 100_000
+MIN_SECONDS = 0.01  # long enough for a first batch
+MAX_DEVICE_MS = 10_000  # the command stops only between steps
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImportConfig:
@@ -33,12 +39,6 @@ class ImportConfig:
     MobileNet v1 (mobilenet). auto recognizes it by the names of the tensors."""
     overwrite: bool = False
     """Replace --out if it exists."""
-
-from trainer.networks.config import STRIDE_PX
-
-MAX_SIMULATED_IMAGES, MAX_SIMULATED_RANKS = 100_000_000, 100_000
-MIN_SECONDS = 0.01  # long enough for a first batch
-MAX_DEVICE_MS = 10_000  # the command stops only between steps
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,8 +103,6 @@ def load_tensors(parameters: Mapping[str, "ms.Parameter"], tensors: Tensors, *, 
 
 def match_tensors(parameters: Mapping[str, "ms.Parameter"], tensors: Tensors, *, prefix: str, source: Path) -> Tensors:
     """Return the tensors whose names start with `prefix` by the names of the parameters. Raises UserError as `load_tensors` does."""
-    import mindspore as ms
-
     selected = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     for problem, names in (
         ("lacks", parameters.keys() - selected.keys()),
@@ -118,7 +116,7 @@ def match_tensors(parameters: Mapping[str, "ms.Parameter"], tensors: Tensors, *,
                 f"checkpoint {source}: {name} has shape {tensor.shape}, this network needs {parameters[name].shape}; "
                 "the checkpoint belongs to another network or skeleton"
             )
-        if tensor.dtype != np.dtype(ms.dtype_to_nptype(parameters[name].dtype)):
+        if tensor.dtype.name != str(parameters[name].dtype).lower():
             raise UserError(
                 f"checkpoint {source}: {name} is {tensor.dtype}, expected {parameters[name].dtype}; use another checkpoint"
             )
