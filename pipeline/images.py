@@ -39,7 +39,8 @@ def read_image(path: Path, expected_size: tuple[int, int] | None = None) -> np.n
     if _is_truncated(data):
         raise UnreadableImage("the file is truncated")
     if data.startswith(_PNG) and data[12:16] == b"IHDR":
-        _require_size(*struct.unpack_from(">II", data, 16), expected_size)
+        width, height = struct.unpack_from(">II", data, 16)
+        _require_size(width, height, expected_size)
     image = _decode_jpeg(data, expected_size) if data.startswith(_JPEG) else _decode(data)
     _require_size(image.shape[1], image.shape[0], expected_size)
     return image
