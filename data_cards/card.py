@@ -1,6 +1,7 @@
 """The card of a record set: CARD.md, croissant.json, pictures/ and the checksums of these in card.sha256. A build writes it right before the manifest."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from data_cards.index import read_index
 from data_cards.sources import source_card
 from pipeline import draw
 from pipeline.commands import preview
-from pipeline.files import publish, remove_unfinished, temporary_path
+from pipeline.errors import UserError
+from pipeline.files import publish, remove_unfinished, space_errors, temporary_path
 from pipeline.records.extras import CARD_SUMS, CROISSANT, PICTURES, card_sums
 from pipeline.records.manifest import CARD, Manifest
 
@@ -24,9 +26,11 @@ def write_card(folder: Path, manifest: Manifest, against: tuple[Path, ...] = ())
     """Write the card of the record set in `folder`, whose manifest need not be written yet.
 
     Compares the set with the record sets `against` and returns the results. The old CARD.md is deleted first and the new one is
-    written last: if CARD.md exists, the card is complete. Raises UserError.
+    written last: if CARD.md exists, the card is complete. Raises UserError, also if there is no space left or if something else has the
+    name of a file of the card.
     """
     folder = Path(folder)
+    _require_replaceable(folder)
     index = read_index(folder, manifest)
     facts = Facts(
         manifest=manifest,
@@ -37,16 +41,29 @@ def write_card(folder: Path, manifest: Manifest, against: tuple[Path, ...] = ())
     )
     remove_unfinished(folder, CARD)
     temporary = temporary_path(folder / CARD)
-    temporary.mkdir()
     try:
-        _write_files(temporary, folder, facts)
-        (folder / CARD).unlink(missing_ok=True)
-        shutil.rmtree(folder / PICTURES, ignore_errors=True)
-        for name in (PICTURES, CROISSANT, CARD_SUMS, CARD):
-            publish(temporary / name, folder / name)
+        with space_errors(folder / CARD):
+            temporary.mkdir()
+            _write_files(temporary, folder, facts)
+            (folder / CARD).unlink(missing_ok=True)
+            shutil.rmtree(folder / PICTURES, ignore_errors=True)
+            for name in (PICTURES, CROISSANT, CARD_SUMS, CARD):
+                publish(temporary / name, folder / name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return facts.leakages
+
+
+def _require_replaceable(folder: Path) -> None:
+    """Raise UserError if `pictures` is not a folder, or a file of the card is one: neither can be replaced by a rename."""
+    advice = "move it out of the record set, then run `python -m data_cards write` again"
+    for path in (folder / name for name in (CARD, CROISSANT, CARD_SUMS)):
+        if path.is_dir() and not path.is_symlink():
+            raise UserError(f"{path}: is a folder, expected a file of the data card; {advice}")
+    pictures = folder / PICTURES
+    if os.path.lexists(pictures) and (pictures.is_symlink() or not pictures.is_dir()):
+        kind = "symbolic link" if pictures.is_symlink() else "file"
+        raise UserError(f"{pictures}: is a {kind}, expected the folder with the pictures of the data card; {advice}")
 
 
 def _write_files(out: Path, folder: Path, facts: Facts) -> None:

@@ -1,5 +1,6 @@
 """The files of a card: the same bytes for any number of jobs and after interruptions, complete or absent; errors of the command."""
 
+import errno
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ import pytest
 from card_data import card_files, counts, run
 from pipeline_data import PIPELINE, build_config, words_of
 
-from data_cards import charts
+from data_cards import card, charts
 from data_cards.index import read_index
 from pipeline.__main__ import build
 from pipeline.errors import UserError
@@ -122,6 +123,47 @@ def test_user_errors_are_messages_with_exit_codes(records, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         run(tmp_path / "set", "--agianst", "x")
     assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "reason"),
+    [
+        ("pictures", lambda path: path.write_text("mine"), "is a file, expected the folder"),
+        ("pictures", lambda path: path.symlink_to("../elsewhere"), "is a symbolic link, expected the folder"),
+        ("pictures", lambda path: path.symlink_to("nowhere"), "is a symbolic link, expected the folder"),
+        ("CARD.md", Path.mkdir, "is a folder, expected a file"),
+        ("croissant.json", Path.mkdir, "is a folder, expected a file"),
+    ],
+)
+def test_what_the_card_cannot_replace_is_named_and_nothing_is_lost(records, tmp_path, capsys, name, place, reason):
+    folder, path = tmp_path / "set", tmp_path / "set" / name
+    shutil.copytree(records, folder)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine.txt").write_text("mine")
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    place(path)
+    before, there = card_files(folder), sorted(folder.iterdir())
+    assert run(folder) == 1
+    assert f"{path}: {reason}" in capsys.readouterr().err
+    assert card_files(folder) == before and sorted(folder.iterdir()) == there
+    assert (tmp_path / "elsewhere" / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("function", ["_write_files", "publish"])
+def test_a_full_disk_is_named(records, tmp_path, monkeypatch, capsys, function):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = tmp_path / "set"
+    shutil.copytree(records, folder)
+    before = card_files(folder)
+    with monkeypatch.context() as patched:
+        patched.setattr(card, function, full)
+        assert run(folder) == 1
+    assert f"{folder / CARD}: cannot be written: No space left on device; free space" in capsys.readouterr().err
+    assert not list(folder.glob(".unfinished-*"))
+    assert card_files(folder) == before or function == "publish"
+    assert run(folder) == 0 and card_files(folder) == before
 
 
 def test_a_damaged_row_is_reported(records, tmp_path, capsys):
