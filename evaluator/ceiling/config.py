@@ -57,6 +57,10 @@ class StressConfig:
     targets: Annotated[TargetConfig, tyro.conf.arg(name="")] = field(default_factory=TargetConfig)
     decoding: Decoding = field(default_factory=DecodeConfig)
 
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {self.seed}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class BenchDecodeConfig:

@@ -22,6 +22,8 @@ from evaluator.options import (
 from pipeline.tolerance import Tolerance
 from trainer.device import DeviceConfig
 
+MAX_SHARDS = 1_000_000
+
 Metric = Literal["AP", "AP .5", "AP .75", "AP (M)", "AP (L)", "AR", "AR .5", "AR .75", "AR (M)", "AR (L)"]
 
 
@@ -89,8 +91,8 @@ class RunConfig:
         if self.shard is None:
             return 1, 1
         number, slash, count = self.shard.partition("/")
-        if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-            raise ValueError(f"shard must be i/n with i from 1 to n, such as 1/4, got {self.shard!r}")
+        if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) <= MAX_SHARDS):
+            raise ValueError(f"shard must be i/n with i from 1 to n and n up to {MAX_SHARDS:,}, such as 1/4, got {self.shard!r}")
         return int(number), int(count)
 
 

@@ -6,11 +6,11 @@ from typing import Annotated, Any, NotRequired, Required, TypedDict
 
 from msgspec import Meta
 
+from evaluator.jobs.config import MAX_SHARDS
 from pipeline.documents import Count, Finite, Sha256, convert, read_json
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
 
-MAX_SHARDS = 1_000_000
 ShardNumber = Annotated[int, Meta(ge=1, le=MAX_SHARDS)]
 Figures = dict[str, Finite]
 

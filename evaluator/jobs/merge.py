@@ -14,6 +14,7 @@ from pipeline.errors import UserError
 from pipeline.files import file_facts, require_folder
 from pipeline.folders import require_usable, unfinished_folder
 from pipeline.skeleton import Skeleton
+from pipeline.wording import counted
 
 OF_THE_SHARD = ("shard", "people")  # entries of an identity that differ between the shards of one evaluation
 
@@ -37,6 +38,12 @@ def run(config: MergeConfig) -> int:
         _add(found, part, about, skeleton.num_joints)
     if missing := [image.id for image in images if image.id not in found]:
         raise UserError(f"no shard contains image {missing[0]} ({len(missing)} of {len(images)} are missing); rerun all shards")
+    ids = {image.id for image in images}
+    if surplus := [image_id for image_id in (*found.people, *found.unreadable) if image_id not in ids]:
+        raise UserError(
+            f"the shards contain image {surplus[0]}, which is not one of the {counted(len(images), 'image')} to evaluate "
+            f"({len(surplus)} of {len(surplus) + len(images)} are surplus); max_images in {EVALUATION} was edited; rerun all shards"
+        )
     scored = outcome.score(document, skeleton, images, found)
     return outcome.publish(scored, config, {**identity, "shard": [1, 1]}, Clock())
 

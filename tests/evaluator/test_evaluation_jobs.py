@@ -186,7 +186,18 @@ def test_a_damaged_shard_is_rejected(noise, tmp_path):
     assert f"shard {parts[1]}: {PEOPLE} is missing or its SHA-256 does not match" in rejection(parts, noise[0], tmp_path)
 
 
-@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "-1/2"])
+def test_images_that_do_not_belong_to_the_subset_are_named(noise, tmp_path):
+    parts = shards(noise, tmp_path, 2)
+    for part in parts:
+        (part / EVALUATION).write_text(json.dumps({**json.loads((part / EVALUATION).read_text()), "max_images": 13}))
+    kept = {image.id for image in choose_images(CocoFile(noise[0], COCO18), 13)}
+    [surplus] = {image.id for image in CocoFile(noise[0], COCO18).images} - kept
+    assert f"contain image {surplus}, which is not one of the 13 images to evaluate (1 of 14 are surplus)" in rejection(
+        parts, noise[0], tmp_path
+    )
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "-1/2", "1/1000001"])
 def test_malformed_shards_are_rejected(noise, tmp_path, text):
     with pytest.raises(ValueError, match="shard must be i/n"):
         config_of(noise, tmp_path, shard=text)

@@ -51,6 +51,11 @@ def test_stress_prints_one_line_per_fault(annotations, capsys):
     assert figures[0][0] == figures[1][0] > 0.9 and figures[1][-1] < figures[1][0]
 
 
+def test_a_negative_seed_is_rejected(annotations):
+    with pytest.raises(ValueError, match="seed must be 0 or more, got -1"):
+        StressConfig(annotations=annotations, seed=-1)
+
+
 def test_halves_are_disjoint_and_cover_all_images(annotations, capsys, monkeypatch):
     scored = []
     monkeypatch.setattr(stress, "_score", lambda config, document, skeleton, ids, fault, strength: scored.append(ids) or 0.0)
