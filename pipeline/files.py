@@ -23,7 +23,11 @@ from typing import IO, Any, TypedDict
 from pipeline.errors import UserError
 
 TEMPORARY = ".unfinished-"
-_NO_SPACE = {errno.ENOSPC: "free space", errno.EDQUOT: "free space", errno.EFBIG: "raise the limit of the file size"}
+_NO_SPACE = {
+    errno.ENOSPC: "free space or inodes",
+    errno.EDQUOT: "free space or inodes",
+    errno.EFBIG: "raise the limit of the file size",
+}
 _MIN_READ_BYTES = 1 << 16  # the size of some files is stated as 0
 _LOCK_ATTEMPTS, _LOCK_PAUSE_S = 20, 0.01
 

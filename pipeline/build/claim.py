@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.build.shards import has_rows
 from pipeline.documents import read_json
 from pipeline.errors import UserError
-from pipeline.files import locked, remove_unfinished, temporary_path, write_json
+from pipeline.files import locked, remove_unfinished, space_errors, temporary_path, write_json
 from pipeline.folders import foreign_entries, require_writable
 from pipeline.records.manifest import GROWING, MANIFEST, SHARD_FILE, SHARD_NAME, SHARDS, Manifest, contents, read_manifest
 from pipeline.wording import counted, printable
@@ -46,7 +46,7 @@ def claimed(out: Path, plan: dict[str, Any], complete: Manifest | None = None) -
         with locked_build(out):
             _require_unchanged(out, complete)
             _start(work, plan, out)
-            with _kept_if_resumable(out, work, complete), _deletion_errors(out):
+            with _kept_if_resumable(out, work, complete), space_errors(out), _deletion_errors(out):
                 yield
             if complete is None:
                 (out / PLAN).unlink()

@@ -1,5 +1,6 @@
 """What a build does with what it finds: shards of an unfinished build, files that are not its own, and unreadable images."""
 
+import errno
 import json
 import os
 import re
@@ -164,6 +165,16 @@ def test_the_longest_path_that_is_accepted_can_be_built_and_read(people, tmp_pat
     assert build(build_config(people, longest, variants=1)) == 0
     assert build(build_config(people, longest, variants=2)) == 0
     assert verify.run(VerifyConfig(records=longest, jobs=1)) == 0
+
+
+def test_a_lack_of_space_or_inodes_during_a_build_is_named(people, tmp_path, monkeypatch):
+    def no_inodes(self, folder, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+    monkeypatch.setattr(ShardWriter, "__init__", no_inodes)
+    with pytest.raises(UserError, match="set: cannot be written: No space left on device; free space or inodes, then run"):
+        build(build_config(people, tmp_path / "set"))
+    assert not (tmp_path / "set").exists()
 
 
 @pytest.mark.parametrize("deleted", ["", SHARDS])
