@@ -46,6 +46,11 @@ class Comparison:
         inputs, largest = self._inputs(), 0.0
         for images, reference in zip(inputs, self._reference(inputs), strict=True):
             for name, exported, expected in zip(OUTPUTS, engine(images), reference, strict=True):
+                if not np.isfinite(expected).all():
+                    raise UserError(
+                        f"{name} of checkpoint {self.network.path} must be finite, got NaN or infinite values; the network has "
+                        "diverged, use another checkpoint"
+                    )
                 difference = np.abs(exported - expected).max() if exported.shape == expected.shape else np.inf
                 difference = float(difference / max(1, np.abs(expected).max()))
                 if not difference <= tolerance:

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Literal
 
 from evaluator.decoding import DecodeConfig
-from evaluator.options import Decoding, Device
+from evaluator.options import Decoding, Device, require_batch_size
 from trainer.device import DeviceConfig
 from trainer.networks.config import Precision
+
+MAX_SIDE_PX = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +47,10 @@ class ExportConfig:
     decoding: Decoding = field(default_factory=DecodeConfig)
 
     def __post_init__(self) -> None:
-        for name in ("height", "width", "batch_size"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("height", "width"):
+            if getattr(self, name) is not None and not 1 <= getattr(self, name) <= MAX_SIDE_PX:
+                raise ValueError(f"{name} must be from 1 to {MAX_SIDE_PX}, got {getattr(self, name)}")
+        require_batch_size(self.batch_size)
         if self.format == "AIR" and None in self.shape:
             raise ValueError("AIR needs a fixed input size: give --height, --width and --batch-size")
 

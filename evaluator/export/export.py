@@ -75,6 +75,10 @@ def _write(comparison: Comparison, files: list[Path]) -> None:
             for temporary, file in zip(write(comparison, folder), files, strict=True):
                 temporary.chmod(0o644)  # MindSpore creates files that only their owner can read
                 publish(temporary, file)
+    except MemoryError as error:
+        raise UserError(
+            f"--format {config.format}: not enough memory to run the network; give a smaller --batch-size, --height or --width"
+        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -135,6 +139,8 @@ def _write_onnx(comparison: Comparison, folder: Path) -> list[Path]:
             ms.onnx.export(_cell(network), images, file_name=str(path))
     except RuntimeError as error:
         raise UserError(f"--format ONNX: MindSpore cannot export this network: {str(error).strip().splitlines()[0]}") from error
+    if not path.exists():  # MindSpore only logs why it could not write the file
+        raise UserError(f"{config.out}: cannot be written, probably for lack of space; free space, then run the command again")
     model = onnx.load(str(path))
     _rename(model.graph)
     _make_dynamic(model.graph, config)

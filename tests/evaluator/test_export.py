@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import mindspore as ms
@@ -22,6 +23,7 @@ from evaluator.__main__ import COMMANDS
 from evaluator.decoding import DecodeConfig
 from evaluator.export import export, operators
 from evaluator.export.comparison import ROUNDED_TOLERANCE, TOLERANCE, Comparison
+from evaluator.export.config import ExportConfig
 from evaluator.inference.augmentation import image_fields
 from evaluator.inference.fields import find_people
 from pipeline.cli import main
@@ -236,6 +238,34 @@ def test_errors_are_named_and_leave_no_files(tmp_path, saved, capsys):
         command("export", "--checkpoint", saved, "--format", "AIR", "--out", tmp_path / "o.air")
     assert "AIR needs a fixed input size" in " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert [file.name for file in tmp_path.iterdir()] == ["existing.mindir"]
+
+
+@pytest.mark.parametrize(("option", "limit"), [("height", 8192), ("width", 8192), ("batch_size", 1024)])
+@pytest.mark.parametrize("value", [0, 800_000])
+def test_sizes_out_of_range_are_rejected(option, limit, value):
+    with pytest.raises(ValueError, match=f"{option} must be from 1 to {limit}, got {value}"):
+        ExportConfig(checkpoint=Path("c"), format="ONNX", out=Path("o"), **{option: value})
+
+
+@pytest.mark.parametrize("saved", ["plain"], indirect=True)
+def test_a_lack_of_space_or_memory_is_named(tmp_path, saved, monkeypatch, capsys):
+    def too_large(*_args, **_options):
+        raise MemoryError
+
+    words = ("export", "--checkpoint", saved, "--format", "ONNX", "--out", tmp_path / "o.onnx")
+    for write, message in ((lambda *_args, **_options: None, "probably for lack of space"), (too_large, "not enough memory")):
+        monkeypatch.setattr(ms.onnx, "export", write)  # MindSpore's does not raise if the disk is full
+        assert command(*words) == 1
+        assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_diverged_network_is_named():
+    network = SimpleNamespace(path=Path("c.safetensors"), stride_px=8, fields=lambda images: [np.full(3, np.nan)] * 2)
+    config = ExportConfig(checkpoint=network.path, format="ONNX", out=Path("o"))
+    comparison = Comparison(network=network, config=config, device="CPU")
+    with pytest.raises(UserError, match=r"heatmaps of checkpoint c.safetensors .* the network has diverged"):
+        comparison.require_same(network.fields)
 
 
 def test_a_missing_onnxruntime_is_named_with_the_command_to_install_it(monkeypatch):
