@@ -105,7 +105,12 @@ class Watch:
         """Own the output folder. Raises UserError if it contains something else or another `watch` is running."""
         out, board = self.config.out, self.config.out / LEADERBOARD
         require_writable(out, f"output folder {out}")
-        if foreign_entries(out) and not board.exists():
+        if (names := foreign_entries(out)) and not board.exists():
+            if {BEST, HELD} & {*names}:
+                raise UserError(
+                    f"leaderboard {board}: no such file, but {out} contains other output of `watch`; restore the file, or choose "
+                    "another --out to evaluate all checkpoints again"
+                )
             raise UserError(f"output folder {out}: not empty, and not the output of `watch`; choose an empty or new folder")
         if board.exists():
             self._read_board(read_board(board))
@@ -115,6 +120,7 @@ class Watch:
         self.held.mkdir(exist_ok=True)
         with locked(out / LOCK, f"{out}: another `watch` is writing to this folder"):
             remove_unfinished(out)
+            self._restore_best()
             yield
 
     def _read_board(self, board: dict[str, Any]) -> None:
@@ -126,6 +132,26 @@ class Watch:
             )
         # Failed evaluations are tried again.
         self.entries = {entry["step"]: entry for entry in board["checkpoints"] if "failed" not in entry}
+
+    def _restore_best(self) -> None:
+        """Restore a best checkpoint that is missing or damaged from the training run's. Prints a warning if that is gone, too."""
+        ranked, path = self._ranked(), self.config.out / BEST
+        if not ranked:
+            return
+        best = ranked[0]
+        sources = [layout.checkpoint_path(folder, best["step"]) for folder in (self.config.run, self.held)]
+        held = {file_facts(file)["sha256"] for file in list_checkpoints(self.held)}
+        # A `watch` that was killed before it wrote the leaderboard may have kept a better one, which is still held.
+        if path.exists() and file_facts(path)["sha256"] in {best["sha256"], *held}:
+            return
+        what = f"best checkpoint {path}: {'damaged' if path.exists() else 'missing'}"
+        for source in sources:
+            if source.is_file() and file_facts(source)["sha256"] == best["sha256"]:
+                link_or_copy(source, path)
+                print(f"{what}; restored from {source}", flush=True)
+                return
+        gone = f"run folder {self.config.run} no longer contains the checkpoint of step {best['step']:,}"
+        print(f"warning: {what}, and {gone}; restore it from a backup", file=sys.stderr)
 
     def loop(self) -> None:
         """Evaluate checkpoints until a stop condition of the configuration is met."""

@@ -144,6 +144,34 @@ def test_a_killed_watch_can_be_continued(place, moment, monkeypatch):
     assert not list((place / "out" / "held").iterdir())
 
 
+@pytest.mark.parametrize("damage", ["missing", "damaged"])
+def test_a_lost_best_checkpoint_is_restored_or_named(place, damage, capsys):
+    paths = [save(place, step, value=step) for step in (100, 200)]
+    watch(config_of(place), Evaluator())
+    best, data = place / "out" / "best.safetensors", paths[1].read_bytes()
+
+    def lose():
+        best.unlink()
+        if damage == "damaged":
+            best.write_bytes(data[:-1])
+        watch(config_of(place), Evaluator())
+
+    lose()
+    assert best.read_bytes() == data
+    assert f"best checkpoint {best}: {damage}; restored from {paths[1]}" in capsys.readouterr().out
+    paths[1].unlink()
+    lose()
+    assert f"warning: best checkpoint {best}: {damage}, and run folder {place / 'run'} no longer" in capsys.readouterr().err
+
+
+def test_a_deleted_leaderboard_is_named(place):
+    save(place, 100)
+    watch(config_of(place), Evaluator())
+    (place / "out" / "leaderboard.json").unlink()
+    with pytest.raises(UserError, match=r"leaderboard.json: no such file, but .*out contains other output of `watch`"):
+        watch(config_of(place), Evaluator())
+
+
 def test_it_stops_after_max_evaluations(place):
     for step in FIGURES:
         save(place, step)
