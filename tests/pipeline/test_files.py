@@ -89,7 +89,9 @@ def test_without_space_the_old_file_stays_and_the_error_names_it(tmp_path, monke
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", fail)
-    message = rf"{path}: cannot be written: {os.strerror(number)}; (free space or inodes|raise the limit of the file size), then run"
+    message = (
+        rf"{path}: cannot be written: {os.strerror(number)}; (free space or inodes|raise the limit of the file size), then run"
+    )
     with pytest.raises(UserError, match=message):
         write_atomic(path, "new")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
