@@ -35,6 +35,14 @@ RawResults = Sequence[Mapping[str, Any]]
 """Results whose fields have not been checked yet."""
 
 
+class MismatchError(UserError):
+    """Results that do not match the annotations or the metrics. `problem` is the message without the advice."""
+
+    def __init__(self, problem: str, advice: str) -> None:
+        super().__init__(f"{problem}; {advice}")
+        self.problem = problem
+
+
 def read_results(path: Path) -> Results:
     """Read a COCO results file, a list of objects; `require_fit` checks that no field is missing.
 
@@ -48,7 +56,7 @@ def read_results(path: Path) -> Results:
 
 
 def require_fit(document: CocoFile, results: RawResults, skeleton: Skeleton, image_ids: Collection[int] | None = None) -> None:
-    """Raise UserError unless results, annotations and `image_ids` match.
+    """Raise MismatchError unless results, annotations and `image_ids` match.
 
     The message lists every kind of mismatch with a count and an example: unknown images, other categories, a wrong number of
     keypoints, values that are not finite numbers, missing fields, duplicates.
@@ -60,9 +68,9 @@ def require_fit(document: CocoFile, results: RawResults, skeleton: Skeleton, ima
     ]
     problems = [problem for problem in problems if problem] or _mismatches(document, results, skeleton, known)
     if problems:
-        raise UserError(
-            f"annotation file {document.path} and results do not match: {'; '.join(problems)}. Use the annotation file that the "
-            "results were computed for"
+        raise MismatchError(
+            f"annotation file {document.path} and results do not match: {'; '.join(problems)}",
+            "use the annotation file that the results were computed for",
         )
 
 

@@ -6,12 +6,13 @@ from typing import Any
 
 from evaluator.jobs.documents import read_identity, read_metrics
 from evaluator.jobs.partial import EVALUATION
-from evaluator.metrics.analysis import Analysis
-from evaluator.metrics.checks import read_results
+from evaluator.metrics.analysis import Analysis, analyze
+from evaluator.metrics.checks import MismatchError, read_results
 from evaluator.metrics.results import Results
 from pipeline.datasets.coco import CocoFile
 from pipeline.documents import convert, read_yaml
 from pipeline.errors import UserError
+from pipeline.files import file_facts
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import COCO18, read_skeleton
 from pipeline.wording import counted
@@ -92,18 +93,36 @@ def common_max_images(evaluated: list[Evaluated]) -> int | None:
     return next(iter(values.values()))
 
 
-def require_same_figures(evaluated: Evaluated, analysis: Analysis, document: CocoFile) -> None:
-    """Raise UserError unless the metrics computed from the results are those that the evaluation stored."""
+def analyze_evaluation(evaluated: Evaluated, document: CocoFile, skeleton: Skeleton) -> Analysis:
+    """Analyze the errors of an evaluation. Raises UserError if its results match neither its metrics nor the annotations."""
+    try:
+        analysis = analyze(document, evaluated.results, skeleton)
+        _require_same_figures(evaluated, analysis, document)
+    except MismatchError as error:
+        is_same = _identity(evaluated).get("annotations") == file_facts(document.path)["sha256"]
+        if not is_same or skeleton_of(evaluated) != skeleton:
+            raise
+        raise UserError(
+            f"{error.problem}; the annotation file is that of the evaluation, so results.json, metrics.json or {EVALUATION} in "
+            f"{evaluated.folder} was damaged or edited; repeat the evaluation"
+        ) from error
+    return analysis
+
+
+def _require_same_figures(evaluated: Evaluated, analysis: Analysis, document: CocoFile) -> None:
+    """Raise MismatchError unless the metrics computed from the results are those that the evaluation stored."""
     num_images = evaluated.metrics.get("num_images", len(document.images))
     if num_images != len(document.images):
-        raise UserError(
+        raise MismatchError(
             f"evaluation {evaluated.folder}: has {counted(num_images, 'image')}, but annotation file {document.path} has "
-            f"{len(document.images)}; give the annotation file of the evaluation"
+            f"{len(document.images)}",
+            "give the annotation file of the evaluation",
         )
     for name, value in analysis.figures.items():
         stored = evaluated.metrics["figures"].get(name)
         if not isinstance(stored, (int, float)) or abs(stored - value) > FIGURES_TOLERANCE:
-            raise UserError(
+            raise MismatchError(
                 f"evaluation {evaluated.folder}: metrics.json has {name} {stored}, but its results score {value:.6f} with "
-                f"annotation file {document.path}; give the annotation file (and --skeleton) of the evaluation"
+                f"annotation file {document.path}",
+                "give the annotation file (and --skeleton) of the evaluation",
             )

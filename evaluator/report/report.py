@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 
 from evaluator.jobs.run import choose_images
-from evaluator.metrics.analysis import Analysis, analyze
+from evaluator.metrics.analysis import Analysis
 from evaluator.metrics.diagnosis import ERRORS
 from evaluator.report.config import ReportConfig
 from evaluator.report.evaluations import (
     Evaluated,
+    analyze_evaluation,
     common_max_images,
     common_skeleton,
     read_evaluation,
-    require_same_figures,
 )
 from evaluator.report.gallery import choose, describe_image, pictures_of
 from pipeline.datasets.coco import CocoFile
@@ -48,9 +48,7 @@ def run(config: ReportConfig) -> int:
     skeleton = common_skeleton(evaluated, config.skeleton)
     document = CocoFile(config.annotations, skeleton)
     document = document.only(choose_images(document, common_max_images(evaluated)))
-    analyses = [analyze(document, each.results, skeleton) for each in evaluated]
-    for each, analysis in zip(evaluated, analyses, strict=True):
-        require_same_figures(each, analysis, document)
+    analyses = [analyze_evaluation(each, document, skeleton) for each in evaluated]
     galleries = [choose(analysis.images, config.gallery) for analysis in analyses]
     pictures = _pictures(config, document, {image_id for gallery in galleries for image_id in gallery})
     runs = [

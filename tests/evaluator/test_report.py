@@ -117,6 +117,20 @@ def test_the_report_of_a_subset_covers_the_subset_only(tmp_path, capsys):
     assert "evaluations of different images" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("change", [{"keypoints": [1, 2, 3]}, {"image_id": 7}, {"keypoints": [0] * 51}])
+def test_a_damaged_evaluation_is_not_blamed_on_its_annotation_file(tmp_path, change, capsys):
+    annotations, _ = write_set(tmp_path)
+    out = tmp_path / "ap"
+    fields = stored(tmp_path / "f.npz", annotations)
+    assert command("run", "--fields", fields, "--annotations", annotations, "--out", out) == 0
+    first, *others = json.loads((out / "results.json").read_text())
+    write_json(out / "results.json", [first | change, *others])
+    assert command("report", out, "--annotations", annotations) == 1
+    error = capsys.readouterr().err
+    assert f"results.json, metrics.json or evaluation.json in {out} was damaged or edited" in error
+    assert error.endswith("repeat the evaluation\n")
+
+
 def test_mismatched_inputs_are_named(tmp_path, evaluated, capsys):
     annotations, images, first, second = evaluated
 
