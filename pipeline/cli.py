@@ -30,6 +30,7 @@ from pipeline.wording import printable
 CONFIG_HELP = "--config FILE.yaml reads the same options from a file. Options on the command line override the file."
 STDOUT_CLOSED = 128 + signal.SIGPIPE  # as the shell reports a program that ends because its reader has gone
 MAX_INTEGER = 2**53  # above it, JSON readers that use floating-point numbers lose digits
+NO_MEMORY = ("failed to map segment", "cannot allocate memory")  # as the dynamic linker reports it
 PRESET_HELP = "--preset NAME --help shows the defaults of that preset."
 
 
@@ -106,9 +107,9 @@ def _require_utf8(args: Sequence[str]) -> None:
         try:
             arg.encode()
         except UnicodeEncodeError:
-            raise OptionError(
-                f"argument {arg!r} is not UTF-8; rename the file, or set PYTHONUTF8=1 if the name is correct"
-            ) from None
+            is_utf8 = sys.getfilesystemencoding() == "utf-8"
+            advice = "" if is_utf8 else ", or set PYTHONUTF8=1 if the name is correct"
+            raise OptionError(f"argument {arg!r} is not UTF-8; rename the file{advice}") from None
 
 
 def _split_option(args: Sequence[str], option: str) -> tuple[list[str], str | None]:
@@ -224,6 +225,12 @@ def _reported(prog: str, work: Callable[[], int | None], stdout: LastingFile) ->
         print(f"{prog}: error: {printable(str(error))}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, Terminated, ImportError) as error:
+        if isinstance(error, ImportError) and any(cause in str(error).lower() for cause in NO_MEMORY):
+            print(
+                f"{prog}: error: not enough memory to load a library ({printable(str(error))}); raise `ulimit -v`",
+                file=sys.stderr,
+            )
+            return 1
         stop = error.__cause__ if isinstance(error, ImportError) else error  # raised while a C library was imported
         if not isinstance(stop, KeyboardInterrupt | Terminated):
             raise

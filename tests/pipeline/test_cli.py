@@ -199,7 +199,16 @@ def test_help_wraps_field_docstrings_to_the_terminal():
 
 def test_arguments_that_are_not_utf8_are_refused(capsys):
     """Libraries in C++ cannot open such files."""
-    assert "argument 'r\\udcff' is not UTF-8" in error_of(capsys, lambda: parsed("--folder", "r\udcff"))
+    error = error_of(capsys, lambda: parsed("--folder", "r\udcff"))
+    assert "argument 'r\\udcff' is not UTF-8; rename the file;" in error, "PYTHONUTF8 would change nothing"
+
+
+def test_a_library_that_does_not_fit_into_memory_is_an_error(capsys):
+    def work() -> None:
+        raise ImportError("libx.so: failed to map segment from shared object")
+
+    assert guarded("prog", work) == 1
+    assert "not enough memory to load a library (libx.so" in capsys.readouterr().err
 
 
 def test_a_missing_file_is_named(tmp_path, capsys):
