@@ -123,9 +123,10 @@ def read_complete_manifest(folder: Path) -> Manifest:
 def read_index(folder: Path, manifest: Manifest) -> Index:
     """Read `samples.parquet` of a record set.
 
-    Raises UserError if the file is damaged, or if it was written by an older builder that did not measure all columns.
+    Raises UserError if the file is damaged or has invalid values, or if an older builder, which did not measure all columns, wrote it.
     """
-    table = read_samples(folder, manifest, [name for name, _ in measures.FIELDS]).combine_chunks()
+    own = ["image_id", "variant", "license", "people", "affine", "mirrored", "bytes"]
+    table = read_samples(folder, manifest, own + [name for name, _ in measures.FIELDS]).combine_chunks()
 
     def column(name: str) -> np.ndarray:
         return table[name].to_numpy(zero_copy_only=False)

@@ -22,6 +22,7 @@ from pipeline.errors import UserError
 from pipeline.files import file_facts
 from pipeline.records.codec import COLUMNS, DamagedRow, RecordFormat, Row, row_crc32
 from pipeline.records.manifest import SHARD_FILE, SHARD_ROWS, Manifest, Shard, contents, index_path
+from pipeline.records.samples import require_valid
 
 VERSION = "3.0"
 _NUMBERS = tuple(name for name, kind in COLUMNS.items() if kind != "bytes")
@@ -104,8 +105,11 @@ class ShardReader:
         return spans, table[:, 3:]
 
 
-def read_samples(records: Path, manifest: Manifest, columns: list[str] | None = None) -> pa.Table:
-    """Read samples.parquet of a record set. Raises UserError if the file is not the one that the manifest describes."""
+def read_samples(records: Path, manifest: Manifest, columns: list[str]) -> pa.Table:
+    """Read samples.parquet of a record set and check these columns.
+
+    Raises UserError if the file is not the one that the manifest describes, or if a column is missing or has invalid values.
+    """
     path = index_path(records, manifest)
     check = f"run `python -m pipeline verify {records}` for all faults"
     try:
@@ -114,11 +118,12 @@ def read_samples(records: Path, manifest: Manifest, columns: list[str] | None = 
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}; {check}") from error
-    if missing := [name for name in columns or () if name not in table.column_names]:
+    if missing := [name for name in columns if name not in table.column_names]:
         raise UserError(
-            f"{path}: columns missing ({', '.join(missing)}): written by the older builder version {manifest.builder_version}; "
-            "rebuild the records"
+            f"{path}: columns missing ({', '.join(missing)}): the file is incomplete, or an older builder wrote it (version "
+            f"{manifest.builder_version} wrote this set); rebuild the records"
         )
+    require_valid(path, table, manifest, columns)
     return table
 
 
