@@ -193,8 +193,9 @@ def test_help_wraps_field_docstrings_to_the_terminal():
     done = subprocess.run(
         [sys.executable, "-m", "trainer", "train", "--help"], capture_output=True, text=True, env={**os.environ, "COLUMNS": "78"}
     )
-    lines = [line[26:].strip("│ ") for line in done.stdout.splitlines() if line.startswith("│" + 25 * " ")]
-    assert "Cao et al. 2019), lightweight (network and" in lines, lines
+    lines = [line.strip("│ ") for line in done.stdout.splitlines() if line.startswith("│  ")]
+    assert "Set of defaults: openpose (network and schedule of Cao et al. 2017)," in lines, lines
+    assert "openpose-8p (the same network with the schedule of the MindSpore" in lines, lines
 
 
 def test_arguments_that_are_not_utf8_are_refused(capsys):
