@@ -92,7 +92,7 @@ class RunConfig:
             return 1, 1
         number, slash, count = self.shard.partition("/")
         if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) <= MAX_SHARDS):
-            raise ValueError(f"shard must be i/n with i from 1 to n and n up to {MAX_SHARDS:,}, such as 1/4, got {self.shard!r}")
+            raise ValueError(f"shard must be i/n with i from 1 to n and n up to {MAX_SHARDS}, such as 1/4, got {self.shard!r}")
         return int(number), int(count)
 
 

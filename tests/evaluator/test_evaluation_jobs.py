@@ -199,7 +199,7 @@ def test_images_that_do_not_belong_to_the_subset_are_named(noise, tmp_path):
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "-1/2", "1/1000001"])
 def test_malformed_shards_are_rejected(noise, tmp_path, text):
-    with pytest.raises(ValueError, match="shard must be i/n"):
+    with pytest.raises(ValueError, match=r"shard must be i/n with i from 1 to n and n up to 1000000, such as"):
         config_of(noise, tmp_path, shard=text)
 
 
