@@ -30,6 +30,7 @@ from trainer.data.stream import Stream
 NUM_KILLS = 25
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_build_killed_at_random_times_resumes_to_the_same_bytes(people, tmp_path):
     many = {"variants": 4, "shards": 6, "jobs": 2}

@@ -16,6 +16,7 @@ from trainer.networks.config import NetworkConfig
 OPTIONS = ["check-device", "--networks", "small", "--insize", "64", "--batch-size", "2", "--num-steps", "3", "--max-idle", "1"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_every_check_runs_on_a_cpu_and_a_wrong_result_is_a_failure(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

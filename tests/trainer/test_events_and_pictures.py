@@ -47,6 +47,7 @@ def read_scalars(folder: Path) -> dict[tuple[int, str], float]:
     return {(event.step, value.tag): value.simple_value for event in read_events(folder) for value in event.summary.value}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_pictures_and_events_change_no_byte_of_the_run(records, tmp_path):
     plain, seen = tmp_path / "plain", tmp_path / "seen"

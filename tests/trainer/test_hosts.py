@@ -106,6 +106,7 @@ def test_a_host_that_waits_stops_within_seconds(records, tmp_path, monkeypatch, 
     assert not list(scratch.iterdir())
 
 
+@pytest.mark.long
 def test_a_frozen_rank_ends_both_hosts(records, tmp_path):
     run = tmp_path / "run"
     hosts = launch_hosts(*train_words(records, run, 2, "--max-steps", "100000"), more=("--hang-seconds", "10"))

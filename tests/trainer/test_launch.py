@@ -89,6 +89,7 @@ def test_a_stopped_job_and_one_that_lost_a_process_resume_to_the_same_bytes(reco
     assert losses_of(run) == losses_of(of_two)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_hanging_process_and_a_killed_launcher_leave_no_process(records, tmp_path):
     run = tmp_path / "run"
@@ -110,6 +111,7 @@ def test_a_hanging_process_and_a_killed_launcher_leave_no_process(records, tmp_p
     assert not ranks_of(run)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_all_ranks(records, tmp_path):
     code, output = ended(launch(*train_words(records, tmp_path / "run", 2, "--lr", "1e30")))
@@ -130,6 +132,7 @@ def test_a_dry_run_writes_nothing(records, tmp_path):
     assert code == 0 and "2 ranks x 2 = 4 samples per step" in output and list(tmp_path.iterdir()) == [table], output
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_msrun_can_start_and_resume_a_run(records, of_two, tmp_path):
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

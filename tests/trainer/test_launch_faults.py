@@ -56,6 +56,7 @@ def records(tmp_path_factory):
     return make_records(tmp_path_factory.mktemp("data"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("victim", ["scheduler", "launcher"])
 def test_a_lost_scheduler_or_first_launcher_ends_both_hosts(records, tmp_path, victim):
     run = tmp_path / "run"
@@ -74,6 +75,7 @@ def test_a_lost_scheduler_or_first_launcher_ends_both_hosts(records, tmp_path, v
     assert ".cc:" not in output + other_output
 
 
+@pytest.mark.long
 def test_a_host_that_does_not_resume_is_named(records, tmp_path):
     run = tmp_path / "run"
     words = train_words(records, run, 2)
@@ -88,6 +90,7 @@ def test_a_host_that_does_not_resume_is_named(records, tmp_path):
     assert_no_process_left(run)
 
 
+@pytest.mark.long
 def test_slurm_starts_two_hosts_without_options(records, tmp_path):
     job = {"SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "localhost,other", "SLURM_JOB_ID": str(time.time_ns() % 10_000)}
     slurm = {**job, "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NUM_TASKS": "2"}

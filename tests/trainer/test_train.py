@@ -121,6 +121,7 @@ def test_a_run_in_parts_equals_the_uninterrupted_run_byte_for_byte(records, whol
     assert_same_run(run, whole_run)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_running_averages_of_batch_normalization_resume(records, tmp_path):
     more = [*RESIDUAL, *JITTER, "--ema-decay", "0.5"]
@@ -210,6 +211,7 @@ def test_a_profile_after_the_last_step_and_endless_steps_are_refused():
         TrainConfig(records=Path("r"), out=Path("o"), accumulate_steps=10**9)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("level", ["O2", "O3"])
 @pytest.mark.slow
 def test_half_precision_has_almost_the_same_losses(records, tmp_path, level):
@@ -270,6 +272,7 @@ def test_a_signal_while_compiling_ends_the_run_immediately(records, whole_run, t
     assert_same_run(tmp_path / "run", whole_run)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_averages_and_a_dynamic_loss_scale_resume_and_averages_are_loaded(records, tmp_path):
     more = [

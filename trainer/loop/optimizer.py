@@ -106,23 +106,24 @@ class Optimizer(nn.Cell):
         # Always below 1, for Adam divides by 1 - power.
         beta1_power = self.beta1_power * BETA1
         beta2_power = self.beta2_power * BETA2
-        done = []
+        done = ()  # compiled: a list would become an operator of its own, and the graph compiler accepts no annotation here
         for i in range(len(self.weights)):
             update = self.update(
                 self.weights[i], self.moment1[i], self.moment2[i], beta1_power, beta2_power,
                 rates[self.group_of[i]], beta1, beta2, EPSILON, gradients[i],
             )  # fmt: skip
-            done.append(update)
-        done.append(ops.assign(self.beta1_power, ops.select(finite, beta1_power, self.beta1_power)))
-        done.append(ops.assign(self.beta2_power, ops.select(finite, beta2_power, self.beta2_power)))
-        return done
+            done += (update,)  # type: ignore[assignment]  # see above
+        power1 = ops.assign(self.beta1_power, ops.select(finite, beta1_power, self.beta1_power))
+        power2 = ops.assign(self.beta2_power, ops.select(finite, beta2_power, self.beta2_power))
+        return (*done, power1, power2)
 
     def accelerate(self, gradients: Sequence[ms.Tensor], rates: ms.Tensor, finite: ms.Tensor) -> Sequence[ms.Tensor]:
         """Do one step of momentum."""
         momentum = _if_finite(finite, MOMENTUM, 1.0)
-        done = []
+        done = ()  # as in `adapt`
         for i in range(len(self.weights)):
-            done.append(self.update(self.weights[i], self.velocity[i], rates[self.group_of[i]], gradients[i], momentum))
+            update = self.update(self.weights[i], self.velocity[i], rates[self.group_of[i]], gradients[i], momentum)
+            done += (update,)  # type: ignore[assignment]  # see above
         return done
 
     def decayed(self, gradients: Sequence[ms.Tensor], rates: ms.Tensor, finite: ms.Tensor) -> Sequence[ms.Tensor]:
