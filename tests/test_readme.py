@@ -106,7 +106,11 @@ def _build_others(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", RUNNABLE, ids=lambda command: " ".join(command.split()[2:4]))
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(command, marks=pytest.mark.long) if "--workers 8" in command else command for command in RUNNABLE],
+    ids=lambda command: " ".join(command.split()[2:4]),
+)
 def test_every_command_runs(workspace, command):
     words = shlex.split(command)
     words = [sys.executable, *words[1:], *(SMALL.get(words[3], []) if words[1] == "-m" else [])]

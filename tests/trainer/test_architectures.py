@@ -190,6 +190,7 @@ def records(tmp_path_factory):
     return make_records(tmp_path_factory.mktemp("data"), num_images=8, variants=1)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["openpose-2019", "lightweight"])
 def test_from_records_to_ap(name, records, tmp_path):

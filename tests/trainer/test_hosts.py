@@ -117,6 +117,7 @@ def test_a_frozen_rank_ends_both_hosts(records, tmp_path):
     assert_no_process_left(run)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("option", "value"), [("--lr", "0.004"), ("--seed", "7")])
 def test_hosts_with_other_options_are_refused_before_the_first_step(records, tmp_path, option, value):
     port, words = free_port(), train_words(records, tmp_path / "run", 2)

@@ -122,6 +122,7 @@ def test_a_loss_that_is_not_finite_ends_all_ranks(records, tmp_path):
         assert "not finite" in (tmp_path / "run.ranks" / "host-0" / f"rank-{rank}.log").read_text()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_dry_run_writes_nothing(records, tmp_path):
     table = tmp_path / "table.json"

@@ -72,6 +72,7 @@ def test_accumulated_parts_update_like_one_batch(optimizer):
         np.testing.assert_allclose(value, whole.values()[name], rtol=1e-4, atol=2e-6, err_msg=name)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_one_bad_part_withholds_the_whole_update_and_leaves_no_trace():
     run, halves = Run(RESIDUAL, Twins(), num_parts=2), [[tensor[i : i + 1] for tensor in batch()] for i in range(2)]

@@ -336,7 +336,11 @@ def start(records, out, *more: str) -> subprocess.Popen:
 
 @pytest.mark.parametrize(
     ("sent", "code"),
-    [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)],
+    [
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.long),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.long),
+        (signal.SIGKILL, -signal.SIGKILL),
+    ],
     ids=["closed terminal", "int", "kill"],
 )
 @pytest.mark.slow
