@@ -113,8 +113,11 @@ class TrainConfig:
     vgg_path: Path | None = None
     """The model zoo's name of --backbone-path; openpose and openpose-2019 only."""
     pretrained_model_path: Annotated[Path | None, arg(aliases=["--load-pretrain"])] = None
-    """Checkpoint of this trainer, or its run folder, to initialize all weights (with their moving averages, if it has them).
-    Network and skeleton must be the same."""
+    """Checkpoint of this trainer, or its run folder, to start from (with its moving averages, if it has them). If skeleton, number of
+    stages or width differ, every layer takes what fits: fields follow the names of joints and limbs. The plan lists all layers."""
+    freeze: tuple[str, ...] = ()
+    """Parts that are not trained: backbone, neck, stages, or stages:N for the first N stages. Their batch normalization uses its
+    running averages."""
     resume: bool = False
     """Continue the run in --out from its newest intact checkpoint; start from the beginning if it has no checkpoint."""
     keep_checkpoint_max: int = 5
@@ -174,6 +177,7 @@ class TrainConfig:
             raise ValueError(f"profile must start at most at max_steps = {self.max_steps}, got {self.profile}")
         if self.accumulate_steps > MAX_ACCUMULATE_STEPS:
             raise ValueError(f"accumulate_steps must be at most {MAX_ACCUMULATE_STEPS:,}, got {self.accumulate_steps}")
+        self._check_frozen()
         if self.vgg_path is not None and not self.network.has_vgg_backbone:
             raise ValueError("vgg_path needs the backbone of VGG19; remove it, or use --preset openpose or openpose-2019")
         if self.backbone_path is not None and self.vgg_path is not None:
@@ -183,6 +187,20 @@ class TrainConfig:
                 "backbone_path: no published weights fit a residual backbone; remove it, or use --preset openpose, openpose-2019 "
                 "or lightweight"
             )
+
+    def _check_frozen(self) -> None:
+        num_stages = self.network.num_stages
+        names = {"backbone", "neck", "stages", *(f"stages:{count}" for count in range(1, num_stages))}
+        for part in self.freeze:
+            if part not in names:
+                raise ValueError(f"freeze must be backbone, neck, stages, or stages:1 to stages:{num_stages - 1}, got {part!r}")
+        if {"backbone", "neck", "stages"} <= set(self.freeze):
+            raise ValueError("freeze leaves nothing to train; remove a part")
+
+    @property
+    def frozen_groups(self) -> tuple[str, ...]:
+        """Parameter groups of which nothing is trained."""
+        return tuple(part for part in self.freeze if ":" not in part)
 
     @property
     def profiled_steps(self) -> range:

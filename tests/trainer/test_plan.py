@@ -31,7 +31,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def some_plan(**changes) -> Plan:
     values = dict(
         num_samples=1000, num_variants=2, insize=368, batch_size=10, num_ranks=4, steps_per_epoch=25, steps_done=0, steps_left=5000,
-        rates=((0, LearningRates(0.0, 2.5e-5, 1e-4)),), schedule="steps", parameters={"backbone": 3, "neck": 2, "stages": 5},
+        rates=((0, LearningRates(0.0, 2.5e-5, 1e-4)),), schedule="steps", parameters={"backbone": 3, "neck": 2, "stages": 5}, num_frozen=0,
         memory_bytes=int(2e9), available_bytes=int(3e9), checkpoint_bytes=int(1e9), keep_checkpoint_max=5, kept_bytes=0,
         free_bytes=int(100e9), imgs_per_sec=None, ended_by="--max-epoch 2",
     )  # fmt: skip

@@ -12,9 +12,8 @@ from pipeline.files import atomic_file, file_facts
 from pipeline.samples.targets import TargetConfig
 from pipeline.wording import counted, printable
 from trainer.commands.config import ImportConfig
-from trainer.commands.info import RUNNING_AVERAGES
 from trainer.config import TrainConfig
-from trainer.networks.config import NetworkConfig
+from trainer.networks.config import RUNNING_AVERAGES, NetworkConfig
 from trainer.networks.network import Network
 from trainer.run.checkpoint import NETWORK, CheckpointInfo, save_checkpoint
 from trainer.run.load import match_tensors

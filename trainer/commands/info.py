@@ -14,6 +14,7 @@ from pipeline.progress import progress_bar
 from pipeline.skeleton import Skeleton
 from pipeline.wording import counted, printable
 from trainer.config import TrainConfig
+from trainer.networks.config import RUNNING_AVERAGES
 from trainer.run.checkpoint import (
     AVERAGE,
     NETWORK,
@@ -28,7 +29,6 @@ from trainer.run.layout import CHECKPOINT_SUFFIX, checkpoint_files
 
 AVERAGES_TITLE = "averaged weights (--ema-decay), which the evaluator uses"
 GROUPS = {"backbone": "backbone.", "neck": "neck.", "stages": "stages."}
-RUNNING_AVERAGES = (".moving_mean", ".moving_variance")  # of batch normalization, not trained by the optimizer
 
 
 @dataclass(frozen=True, kw_only=True)

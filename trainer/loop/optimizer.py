@@ -22,8 +22,10 @@ class LearningRates(NamedTuple):
     stages: float
 
 
-def learning_rates(step: int, config: OptimConfig, *, total_steps: int, num_processes: int = 1) -> LearningRates:
-    """Return the learning rates of a step, counted from 0. Only the schedule "cosine" uses `total_steps`.
+def learning_rates(
+    step: int, config: OptimConfig, *, total_steps: int, num_processes: int = 1, frozen: Sequence[str] = ()
+) -> LearningRates:
+    """Return the learning rates of a step, counted from 0; 0 for `frozen` groups. Only the schedule "cosine" uses `total_steps`.
 
     Cosine: Loshchilov and Hutter, ICLR 2017, equation 5, without restarts, from lr to 0.
     """
@@ -36,7 +38,8 @@ def learning_rates(step: int, config: OptimConfig, *, total_steps: int, num_proc
     if step < config.lr_warmup_steps:
         rate *= (step + 1) / config.lr_warmup_steps
     backbone = 0.0 if step < config.freeze_backbone_steps else rate * config.backbone_lr_factor
-    return LearningRates(backbone=backbone, neck=rate * config.neck_lr_factor, stages=rate)
+    rates = LearningRates(backbone=backbone, neck=rate * config.neck_lr_factor, stages=rate)
+    return rates._replace(**dict.fromkeys(frozen, 0.0))
 
 
 def break_points(config: OptimConfig, total_steps: int) -> list[int]:

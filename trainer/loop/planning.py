@@ -8,6 +8,7 @@ from trainer.loop import memory
 from trainer.loop.optimizer import break_points, learning_rates
 from trainer.loop.state import Progress, State
 from trainer.loop.step import scaler_state
+from trainer.networks.config import RUNNING_AVERAGES
 from trainer.networks.network import count_parameters
 from trainer.run import plan
 from trainer.run.plan import Plan
@@ -48,7 +49,10 @@ def make_plan(config: TrainConfig, state: State, stream: Stream, world: World, *
     progress, optimizer, network = state.progress, state.optimizer, state.network
     groups = (network.parameters_dict(), optimizer.state(), optimizer.averages(), scaler_state(state.scaler))
     rates = tuple(
-        (step, learning_rates(step, config.optim, total_steps=total_steps, num_processes=world.size))
+        (
+            step,
+            learning_rates(step, config.optim, total_steps=total_steps, num_processes=world.size, frozen=config.frozen_groups),
+        )
         for step in break_points(config.optim, total_steps)
     )
     return Plan(
@@ -64,6 +68,7 @@ def make_plan(config: TrainConfig, state: State, stream: Stream, world: World, *
         rates=rates,
         schedule=config.optim.lr_schedule,
         parameters=count_parameters(network),
+        num_frozen=sum(p.size for p in network.get_parameters() if not p.requires_grad and not p.name.endswith(RUNNING_AVERAGES)),
         memory_bytes=memory.estimate_bytes(network, **memory_sizes(config, stream)) if device == "CPU" else None,
         available_bytes=memory.available_bytes(),
         checkpoint_bytes=sum(p.nbytes for group in groups for p in group.values()),

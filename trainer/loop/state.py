@@ -11,23 +11,21 @@ import mindspore as ms
 import numpy as np
 from mindspore import ops
 
-from pipeline.cli import as_options, flatten
-from pipeline.documents import convert
+from pipeline.cli import flatten
 from pipeline.errors import UserError
 from pipeline.records.manifest import Manifest
-from pipeline.skeleton import Skeleton
 from trainer.config import TrainConfig
 from trainer.distributed.world import World
+from trainer.loop.initial import set_initial_weights
 from trainer.loop.optimizer import Optimizer
 from trainer.loop.step import make_scaler, scaler_state
-from trainer.networks.config import NetworkConfig
 from trainer.networks.inference import build
-from trainer.networks.network import Network, initialize, running_averages
+from trainer.networks.network import Network, running_averages
 from trainer.run import checkpoint
 from trainer.run.checkpoint import AVERAGE, NETWORK, OPTIMIZER, SCALER, CheckpointInfo, FoundCheckpoint, Tensors
 from trainer.run.layout import checkpoint_path
-from trainer.run.load import averaged, load_tensors
-from trainer.weights.backbone import read_backbone
+from trainer.run.load import load_tensors
+from trainer.weights.transfer import LayerTransfer
 
 FREE_OPTIONS = {"out", "records", "resume", "max_steps", "max_epoch", "profile"}  # not worth a note if they change on resuming
 
@@ -53,6 +51,7 @@ class State:
     manifest: of the record set with the variants that the run started with; more may have been added since.
     notes: lines that the command reports to its user.
     origin: where imported weights that the run started with come from, see `CheckpointInfo`.
+    transfer: what each layer took from a checkpoint of another network; empty if the run is resumed.
     log_tensors: open log interval of the checkpoint, for `TrainingLog`; empty for a new run.
     """
 
@@ -61,11 +60,13 @@ class State:
         self.skeleton = manifest.format.skeleton
         self.network = build(config.network, self.skeleton)
         self.network.set_precision(config.precision)
+        self.network.freeze(config.freeze)
         self.optimizer = Optimizer(self.network, config.optim)
         self.scaler = make_scaler(config.optim)
         self.progress = Progress()
         self.notes: list[str] = []
         self.origin: dict[str, str] = {}
+        self.transfer: list[LayerTransfer] = []
         self.log_tensors: Tensors = {}
         self._average_statistics = statistics_averaging(self.network, self.optimizer, self.world)
         newest = checkpoint.read_newest(config.out) if config.resume else None
@@ -76,42 +77,10 @@ class State:
             raise UserError(
                 f"{config.out}: none of its checkpoints can be read ({'; '.join(faults)}); restore one, or choose another --out"
             )
-        self._start()
-
-    def _start(self) -> None:
-        config = self.config
-        initialize(self.network, np.random.default_rng(config.seed))
-        backbone_path = config.backbone_path or config.vgg_path
-        if backbone_path is not None:
-            self._load_backbone(backbone_path)
-        if config.pretrained_model_path is not None:
-            path, info, tensors, faults = checkpoint.read_path(config.pretrained_model_path)
-            self.notes += [f"skipped {fault}" for fault in faults]
-            _refuse_other_skeleton(path, info, self.skeleton)
-            _refuse_other_pixels(path, info, config.network)
-            self.origin = info.origin
-            weights = averaged(tensors)
-            load_tensors(self.network.parameters_dict(), weights, prefix=NETWORK, source=path)
-            self.notes.append(f"{'weights' if weights is tensors else 'averaged weights'} loaded from {path}")
-        elif config.optim.freeze_backbone_steps and backbone_path is None:
-            steps = config.optim.freeze_backbone_steps
-            self.notes.append(
-                f"warning: the backbone has random weights and is frozen for the first {steps:,} steps; use --backbone-path, or "
-                "--freeze-backbone-steps 0"
-            )
-        elif config.preset == "lightweight" and backbone_path is None and config.optim.lr == config.PRESETS["lightweight"]["lr"]:
-            self.notes.append(
-                "warning: the learning rate of preset lightweight is for ImageNet weights of MobileNet; use --backbone-path, or "
-                "raise --lr"
-            )
+        start = set_initial_weights(self.network, config, self.skeleton)
+        self.notes += start.notes
+        self.origin, self.transfer = start.origin, start.transfer
         self.optimizer.start_averages()
-
-    def _load_backbone(self, path: Path) -> None:
-        option = "--vgg-path" if self.config.backbone_path is None else "--backbone-path"
-        backbone = read_backbone(path, self.config.network.architecture, option)
-        arrays = {f"backbone.{name}": array for name, array in backbone.tensors.items()}
-        load_tensors(self.network.backbone.parameters_dict(), arrays, prefix="", source=path)
-        self.notes.append(f"backbone loaded from {path} ({backbone.source.name})")
 
     def _continue(self, found: FoundCheckpoint) -> None:
         """Load a checkpoint of this run. Of its tensors only those of the log are kept: the others are in the parameters now."""
@@ -216,24 +185,6 @@ def _changed_options(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return changed
 
 
-def _refuse_other_skeleton(path: Path, info: CheckpointInfo, skeleton: Skeleton) -> None:
-    found = Skeleton.from_dict(info.skeleton, f"checkpoint {path}: skeleton")
-    if found != skeleton:
-        raise UserError(
-            f"checkpoint {path}: its skeleton is {found.name!r}, that of the records is {skeleton.name!r}; use records or a "
-            "checkpoint of the same skeleton"
-        )
-
-
-def _refuse_other_pixels(path: Path, info: CheckpointInfo, network: NetworkConfig) -> None:
-    """Raise UserError unless the weights expect the pixels that the network computes."""
-    found: NetworkConfig = convert(info.network, NetworkConfig, f"checkpoint {path}: network")
-    if found.normalization != network.normalization:
-        names = ("channel_order", "pixel_mean", "pixel_std")
-        options = " ".join(as_options({name: getattr(found, name) for name in names}))
-        raise UserError(f"checkpoint {path}: its network normalizes pixels in another way; add the options {options}")
-
-
 def _refuse_other_run(path: Path, before: CheckpointInfo, now: CheckpointInfo) -> None:
     """Raise UserError unless network, records, seed and optimizer are those of the run; everything else may change."""
     for name in ("network", "records_digest", "seed"):
@@ -243,9 +194,16 @@ def _refuse_other_run(path: Path, before: CheckpointInfo, now: CheckpointInfo) -
                 f"checkpoint {path}: the run was started with another {name.replace('_', ' ')} ({old}, now {new}); use the "
                 "original options, or choose another --out"
             )
-    old, new = (info.config.get("optimizer", "adam") for info in (before, now))
-    if old != new:
-        raise UserError(
-            f"checkpoint {path}: the run was started with --optimizer {old}, now {new}; use the original one, or choose another "
-            "--out"
-        )
+    for name, default in (("optimizer", "adam"), ("freeze", [])):
+        old, new = (_option(info, name, default) for info in (before, now))
+        if old != new:
+            raise UserError(
+                f"checkpoint {path}: the run was started with --{name} {old or 'off'}, now {new or 'off'}; use the original option, "
+                "or choose another --out"
+            )
+
+
+def _option(info: CheckpointInfo, name: str, default: Any) -> str:
+    """Return an option of a run as it is written on the command line."""
+    value = info.config.get(name, default)
+    return value if isinstance(value, str) else " ".join(sorted(map(str, value)))

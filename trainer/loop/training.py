@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ import mindspore as ms
 import numpy as np
 
 from pipeline.errors import UserError
+from pipeline.files import write_json
 from pipeline.wording import printable
 from trainer.config import TrainConfig
 from trainer.data.jitter import Jitter, Tensors, device_tensor
@@ -31,7 +32,7 @@ from trainer.networks.cpu_convolution import unfold
 from trainer.run.checkpoint import list_checkpoints
 from trainer.run.curves import draw_schedule, write_picture
 from trainer.run.events import EventWriter
-from trainer.run.layout import SCHEDULE, picture_path
+from trainer.run.layout import SCHEDULE, TRANSFER, picture_path
 from trainer.run.log import TrainingLog, cut_log
 from trainer.run.pictures import Pictures
 from trainer.run.plan import Plan
@@ -73,7 +74,13 @@ class Training:
         self.launched: deque[Launched] = deque()
         self.num_launched = 0
         self.total_steps = self.state.progress.step + steps_left(self.state.progress, config, stream)
-        self.rates = partial(learning_rates, config=config.optim, total_steps=self.total_steps, num_processes=world.size)
+        self.rates = partial(
+            learning_rates,
+            config=config.optim,
+            total_steps=self.total_steps,
+            num_processes=world.size,
+            frozen=config.frozen_groups,
+        )
         self.heart = Heart()
         self.events: EventWriter | None = None
         self.pictures: Pictures | None = None
@@ -137,6 +144,8 @@ class Training:
         config, step = self.config, self.state.progress.step
         for fault in cut_log(config.out, step):
             print(f"warning: {printable(fault)}; line removed", flush=True)
+        if self.state.transfer:
+            write_json(config.out / TRANSFER, [asdict(entry) for entry in self.state.transfer])
         print("\n".join(self.plan().lines()), flush=True)
         points = break_points(config.optim, self.total_steps)
         write_picture(config.out / SCHEDULE, lambda: draw_schedule(self.rates, self.total_steps, points))

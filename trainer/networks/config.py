@@ -15,6 +15,7 @@ Precision = Literal["O0", "O2", "O3"]
 # Mean and standard deviation of ImageNet's pixels in 0..255 (RGB), as in torchvision and MindCV.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+RUNNING_AVERAGES = (".moving_mean", ".moving_variance")  # of batch normalization, not trained by the optimizer
 MIN_PIXEL_STD, MAX_PIXEL_STD = 1e-3, 1e3
 
 

@@ -1,13 +1,13 @@
 """The network: normalization, backbone, neck, and stages that each predict heatmaps, PAFs or both."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
 from trainer.networks import lightweight, openpose, openpose2019
-from trainer.networks.config import NetworkConfig
+from trainer.networks.config import RUNNING_AVERAGES, NetworkConfig
 from trainer.networks.cpu_convolution import Convolution
 
 BGR = (2, 1, 0)  # channels of an RGB image in the order blue, green, red
@@ -35,6 +35,7 @@ class Network(nn.Cell):
         self.inverse_std = ms.Tensor((1 / np.array(config.pixel_std)).astype(np.float32))
         self.reorders = config.channel_order == "bgr"
         self.channels = ms.Tensor(np.array(BGR, np.int32))
+        self.frozen: tuple[str, ...] = ()
 
     def construct(self, images: ms.Tensor) -> tuple[Fields, ...]:
         x = (ops.cast(images, ms.float32) - self.mean) * self.inverse_std
@@ -65,8 +66,31 @@ class Network(nn.Cell):
             if level == "O2" and isinstance(cell, nn.BatchNorm2d):
                 cell.to_float(ms.float32)
 
+    def freeze(self, parts: Iterable[str]) -> None:
+        """Leave these parts as they are: backbone, neck, stages, or stages:N for the first N stages.
+
+        Their batch normalization uses its running averages also in training. Call it before the network is compiled.
+        """
+        self.frozen = tuple(parts)
+        for cell in self._frozen_cells():
+            for parameter in cell.trainable_params():
+                parameter.requires_grad = False
+
+    def set_train(self, mode: bool = True) -> "Network":
+        """Switch batch normalization to the statistics of the batch, except in frozen parts, or to its running averages."""
+        super().set_train(mode)
+        for cell in self._frozen_cells():
+            cell.set_train(False)
+        return self
+
+    def _frozen_cells(self) -> Iterator[nn.Cell]:
+        for name in self.frozen:
+            part, _, count = name.partition(":")
+            # A slice of a CellList would rename its parameters.
+            yield from list(self.stages)[: int(count)] if count else (getattr(self, part),)
+
     def parameter_groups(self) -> dict[str, list[ms.Parameter]]:
-        """Return the trainable parameters of each part that has its own learning rate."""
+        """Return the trainable parameters, without frozen ones, of each part that has its own learning rate."""
         cells = {"backbone": self.backbone, "neck": self.neck, "stages": self.stages}
         return {name: list(cell.trainable_params()) for name, cell in cells.items()}
 
@@ -81,16 +105,15 @@ def last_fields(outputs: tuple[Fields, ...]) -> Fields:
 
 
 def running_averages(network: Network) -> list[ms.Parameter]:
-    """Return the parameters that are not trained: the running averages of batch normalization."""
-    trained = {id(p) for p in network.trainable_params()}
-    return [p for p in network.get_parameters() if id(p) not in trained]
+    """Return the running averages of batch normalization, which are not trained."""
+    return [p for p in network.get_parameters() if p.name.endswith(RUNNING_AVERAGES)]
 
 
 def initialize(network: Network, rng: np.random.Generator) -> None:
     """Set random weights: He normal (He et al., ICCV 2015), sd 0.01 for the layers that output fields, biases 0."""
     branches = [getattr(stage, name) for stage in network.stages for name in ("heatmaps", "pafs") if hasattr(stage, name)]
     outputs = {id(branch[-1].weight) for branch in branches}
-    for parameter in network.trainable_params():
+    for parameter in network.get_parameters():
         if parameter.ndim == 1:
             continue
         fan_in = int(np.prod(parameter.shape[1:]))
@@ -100,7 +123,7 @@ def initialize(network: Network, rng: np.random.Generator) -> None:
 
 
 def count_parameters(network: Network) -> dict[str, int]:
-    """Return the number of weights and biases of each parameter group."""
+    """Return the number of weights and biases of each parameter group, without frozen ones."""
     return {name: sum(p.size for p in group) for name, group in network.parameter_groups().items()}
 
 

@@ -4,6 +4,7 @@ RUN/config.yaml                 resolved configuration, readable by --config
     train.lock                  held by the process that trains, removed at its end
     log.jsonl                   one JSON line per log interval
     step-NNNNNNNN.safetensors   checkpoints; N = digits of the step
+    transfer.json               what each layer took from another network (--pretrained-model-path)
     schedule.png                learning rates of the whole run
     curves.png                  curves of the log, drawn at the end of the run and by `plot`
     pictures/step-NNNNNNNN.jpg  ground truth and predictions of a few samples (--picture-interval)
@@ -18,6 +19,7 @@ CONFIG = "config.yaml"
 LOCK = "train.lock"
 LOG = "log.jsonl"
 SCHEDULE = "schedule.png"
+TRANSFER = "transfer.json"
 CURVES = "curves.png"
 PICTURES = "pictures"
 TENSORBOARD = "tensorboard"

@@ -11,7 +11,7 @@ from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
 from pipeline.wording import counted, printable
 from trainer.networks.config import STRIDE_PX, NetworkConfig, Precision
-from trainer.run.checkpoint import AVERAGE, NETWORK, Tensors, read_path
+from trainer.run.checkpoint import AVERAGE, NETWORK, CheckpointInfo, Tensors, read_path
 
 if TYPE_CHECKING:
     import mindspore as ms
@@ -37,7 +37,7 @@ class LoadedNetwork:
         self.stride_px: int = self.info.targets["stride_px"]
         self.config = self.info.config
         config = convert(self.info.network, NetworkConfig, f"checkpoint {self.path}: network")
-        self._refuse_other_sizes(config, tensors)
+        refuse_other_sizes(self.path, self.info, config, tensors)
         self.network = inference.build(config, self.skeleton)
         weights = averaged(tensors) if average else tensors
         if weights is not tensors:
@@ -45,19 +45,6 @@ class LoadedNetwork:
         load_tensors(self.network.parameters_dict(), weights, prefix=NETWORK, source=self.path)
         self.network.set_precision(precision)
         self._last_stage = inference.LastStage(self.network)
-
-    def _refuse_other_sizes(self, config: NetworkConfig, tensors: Tensors) -> None:
-        """Raise UserError, before the network takes memory, unless the file holds at least as many weights as it needs."""
-        if self.stride_px != STRIDE_PX:
-            raise UserError(
-                f"checkpoint {self.path}: targets: stride_px must be {STRIDE_PX}, got {self.stride_px}; use another checkpoint"
-            )
-        num_weights = sum(tensor.size for name, tensor in tensors.items() if name.startswith(NETWORK))
-        if num_weights < config.min_weights:
-            raise UserError(
-                f"checkpoint {self.path}: network: needs at least {counted(config.min_weights, 'weight')}, the file has "
-                f"{num_weights:,}; use another checkpoint"
-            )
 
     def fields(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the fields of the last stage.
@@ -81,6 +68,20 @@ def load_network(path: Path, *, average: bool = True, precision: Precision = "O0
     Raises UserError with path and cause for anything that is not a complete checkpoint.
     """
     return LoadedNetwork(path, average=average, precision=precision)
+
+
+def refuse_other_sizes(path: Path, info: CheckpointInfo, config: NetworkConfig, tensors: Tensors) -> None:
+    """Raise UserError, before the network takes memory, unless the file holds at least as many weights as it needs."""
+    if info.targets["stride_px"] != STRIDE_PX:
+        raise UserError(
+            f"checkpoint {path}: targets: stride_px must be {STRIDE_PX}, got {info.targets['stride_px']}; use another checkpoint"
+        )
+    num_weights = sum(tensor.size for name, tensor in tensors.items() if name.startswith(NETWORK))
+    if num_weights < config.min_weights:
+        raise UserError(
+            f"checkpoint {path}: network: needs at least {counted(config.min_weights, 'weight')}, the file has "
+            f"{num_weights:,}; use another checkpoint"
+        )
 
 
 def averaged(tensors: Tensors) -> Tensors:

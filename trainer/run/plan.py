@@ -41,7 +41,9 @@ class Plan:
     schedule: str
     """Name of the schedule; between break points, "steps" is constant."""
     parameters: dict[str, int]
-    """Number of parameters in each learning-rate group."""
+    """Number of trained parameters in each learning-rate group."""
+    num_frozen: int
+    """Number of parameters that --freeze excludes from training."""
     memory_bytes: int | None
     """Estimated peak on a CPU; None on other devices."""
     available_bytes: int
@@ -77,7 +79,8 @@ class Plan:
         for step, rates in self.rates:
             yield f"            from step {step:>9,}: {format_rates(rates._asdict(), assign=' ', separator=', ')}"
         groups = ", ".join(f"{name} {count:,}" for name, count in self.parameters.items())
-        yield f"parameters  {sum(self.parameters.values()) / 1e6:.2f} M ({groups})"
+        frozen = f"; {self.num_frozen:,} frozen" if self.num_frozen else ""
+        yield f"parameters  {sum(self.parameters.values()) / 1e6:.2f} M ({groups}){frozen}"
         if self.memory_bytes is None:
             yield "memory      not estimated for this device"
         else:
