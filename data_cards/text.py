@@ -10,6 +10,7 @@ import yaml
 from data_cards import croissant
 from data_cards.facts import Facts, front_matter, package_version
 from data_cards.statistics import Histogram
+from pipeline.records.codec import SOURCE_SHIFT
 from pipeline.records.manifest import count_rules
 from pipeline.wording import counted, printable
 
@@ -88,7 +89,7 @@ def _creation(facts: Facts) -> str:
     return f"""## Creation
 
 {_table(("item", "value"), list(provenance.items()))}
-
+{_source_sets(facts)}
 ### Selection
 
 {_table(("rule", "count"), rules)}
@@ -96,6 +97,32 @@ def _creation(facts: Facts) -> str:
 ### Settings
 
 {_table(("option", "value"), [(_code(name), _code(str(value))) for name, value in m.config.items()])}"""
+
+
+def _source_sets(facts: Facts) -> str:
+    """Return the section about the sources of a record set; empty for a single one."""
+    m = facts.manifest
+    if not m.source_sets:
+        return ""
+    rows = [
+        (
+            _code(entry["name"]),
+            _plain(entry["annotations"].get("info", {}).get("description", "")) or "not described",
+            f"{_code(entry['annotations']['name'])}, SHA-256 `{entry['annotations']['sha256']}`",
+            f"{count:,}",
+            f"{entry['weight']:g}",
+            _plain(", ".join(entry["unlabeled"])) or "none",
+        )
+        for entry, count in zip(m.source_sets, m.images_per_source, strict=True)
+    ]
+    return f"""
+### Sources
+
+{_table(("name", "data set", "annotation file", "images", "weight", "joints without labels"), rows)}
+
+The number of a source, from 0, is `image_id >> {SOURCE_SHIFT}`; the other bits are the image id in its annotation file. An epoch shows an
+image as often as the weight says. The loss leaves out the channels of joints without labels.
+"""
 
 
 def _statistics(facts: Facts) -> str:

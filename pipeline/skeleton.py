@@ -6,6 +6,7 @@ Targets, network, decoder, metrics and drawings all take a `Skeleton`; no other 
 import colorsys
 import dataclasses
 import functools
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,8 @@ class Skeleton:
     `source_joints` are the keypoints in the order of the annotation file; `joints` are those that the network predicts.
     A joint that the file does not contain is the midpoint of two others: `derived` holds (joint, first, second).
     `sigmas` are the OKS constants of `source_joints` (for COCO: pycocotools, `Params.kpt_oks_sigmas`).
+    `unlabeled` are joints that the annotation file neither contains nor allows to derive, but another source of the same record set
+    does: where they are in its images is unknown.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Skeleton:
     source_joints: tuple[str, ...]
     sigmas: tuple[float, ...]
     derived: tuple[tuple[str, str, str], ...] = ()
+    unlabeled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -61,8 +65,11 @@ class Skeleton:
         if len(derived) != len(self.derived) or not derived <= known:
             raise ValueError(f"derived must name different joints of {sorted(known)}, got {sorted(d[0] for d in self.derived)}")
         for joint in self.joints:
-            if (joint in self.source_joints) == (joint in derived):
+            if (joint in self.source_joints) + (joint in derived) + (joint in self.unlabeled) != 1:
                 raise ValueError(f"joint {joint!r} must be either in source_joints or in derived")
+        for pair in self.mirror_pairs:
+            if len(known_of_pair := set(pair) - set(self.unlabeled)) == 1:
+                raise ValueError(f"of the mirror pair {pair}, only {known_of_pair.pop()!r} is labeled; label both or neither")
         for joint, first, second in self.derived:
             if not {first, second} <= set(self.source_joints):
                 raise ValueError(f"derived joint {joint!r} must come from two source_joints, got {first!r}, {second!r}")
@@ -115,6 +122,14 @@ class Skeleton:
         """intp (S,): index in `joints` of each keypoint of the annotation file, -1 if the network does not predict it."""
         return np.array([self.joints.index(j) if j in self.joints else -1 for j in self.source_joints])
 
+    def labeled_channels(self, unlabeled: Collection[str]) -> np.ndarray:
+        """Return which channels of the targets are known if these joints are unlabeled, uint8 (J + 1 + 2 L,): 1 = known.
+
+        The PAF of a limb is unknown if one of its joints is unlabeled, and the background if any joint is.
+        """
+        labeled = np.array([joint not in unlabeled for joint in self.joints], np.uint8)
+        return np.concatenate([labeled, labeled.min(keepdims=True), np.repeat(labeled[self.limb_joints].min(axis=1), 2)])
+
     @functools.cached_property
     def joint_colors(self) -> tuple[tuple[int, int, int], ...]:
         """RGB of each joint: hues spread over the color circle, so that left and right differ."""
@@ -127,7 +142,8 @@ class Skeleton:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as they are saved in a manifest, a checkpoint or a JSON file."""
-        return dataclasses.asdict(self)
+        fields = dataclasses.asdict(self)
+        return fields if self.unlabeled else {name: value for name, value in fields.items() if name != "unlabeled"}
 
     @classmethod
     def from_dict(cls, fields: Any, where: str = "skeleton") -> "Skeleton":
@@ -140,7 +156,7 @@ class Skeleton:
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(fields, dict):
             raise UserError(f"{where}: a skeleton has the fields {sorted(names)}, got {type(fields).__name__}")
-        missing, unknown = names - set(fields) - {"derived"}, set(fields) - names
+        missing, unknown = names - set(fields) - {"derived", "unlabeled"}, set(fields) - names
         if missing or unknown:
             listed = printable(str(sorted(map(str, unknown)))[: 2 * MAX_NAME])
             raise UserError(f"{where}: a skeleton has the fields {sorted(names)}; missing {sorted(missing)}, unknown {listed}")

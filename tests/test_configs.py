@@ -22,6 +22,7 @@ COMMANDS = {
 # Required options that a value of the right type alone does not satisfy.
 REQUIRED = {
     "trainer launch": {"command": ("train", "--records", "r", "--out", "o", "--config", "-c.yaml")},
+    "pipeline build": {"annotations": Path("a"), "images": Path("i")},
     "evaluator run": {"checkpoint": Path("c"), "images": Path("i")},
 }
 

@@ -13,6 +13,7 @@ from trainer.loop.config import OptimConfig
 from trainer.networks.config import NetworkConfig, Precision
 
 Preset = Literal["openpose", "openpose-8p", "openpose-2019", "lightweight", "small"]
+MAX_SOURCE_WEIGHT = 1_000
 MAX_ACCUMULATE_STEPS = 10_000  # a run stops only between steps
 
 
@@ -143,6 +144,9 @@ class TrainConfig:
     always use float32. O2 and O3 need a loss scale and are not faster on a CPU."""
     num_parallel_workers: int = 2
     """Number of threads that read and decode samples ahead of the device; at most the number of cores."""
+    source_weights: tuple[str, ...] = ()
+    """For records of several sources: how often an epoch shows each image of a source, as NAME=WEIGHT. Default: the weights given to
+    `build`. Example: coco=1 lsp=0.5."""
     check_hashes: bool = False
     """Before training, compare the SHA-256 of every file of the record set with the manifest, which reads the whole set. File
     sizes, and the CRC of every row that is read, are always checked."""
@@ -178,6 +182,7 @@ class TrainConfig:
         if self.accumulate_steps > MAX_ACCUMULATE_STEPS:
             raise ValueError(f"accumulate_steps must be at most {MAX_ACCUMULATE_STEPS:,}, got {self.accumulate_steps}")
         self._check_frozen()
+        _ = self.chosen_weights
         if self.vgg_path is not None and not self.network.has_vgg_backbone:
             raise ValueError("vgg_path needs the backbone of VGG19; remove it, or use --preset openpose or openpose-2019")
         if self.backbone_path is not None and self.vgg_path is not None:
@@ -196,6 +201,20 @@ class TrainConfig:
                 raise ValueError(f"freeze must be backbone, neck, stages, or stages:1 to stages:{num_stages - 1}, got {part!r}")
         if {"backbone", "neck", "stages"} <= set(self.freeze):
             raise ValueError("freeze leaves nothing to train; remove a part")
+
+    @property
+    def chosen_weights(self) -> dict[str, float]:
+        """`source_weights` by name of the source. Raises ValueError for anything that is not NAME=WEIGHT."""
+        weights = {}
+        for word in self.source_weights:
+            name, _, value = word.rpartition("=")
+            weight = float(value) if re.fullmatch(r"\d{1,6}(\.\d{1,6})?", value) else 0
+            if not name or not 0 < weight <= MAX_SOURCE_WEIGHT:
+                raise ValueError(
+                    f"source_weights must be NAME=WEIGHT with a weight above 0, at most {MAX_SOURCE_WEIGHT:,}, got {word!r}"
+                )
+            weights[name] = weight
+        return weights
 
     @property
     def frozen_groups(self) -> tuple[str, ...]:

@@ -17,14 +17,25 @@ from pipeline.build.growth import finish_growth, publish_growth, unfinished_grow
 from pipeline.build.ranges import build_ranges
 from pipeline.build.shards import Shards
 from pipeline.build.worker import BUILDER_VERSION
-from pipeline.datasets.selection import Selection, read_annotations
+from pipeline.datasets.combined import select
+from pipeline.datasets.selection import Selection
 from pipeline.errors import UserError
 from pipeline.files import file_facts, require_folder, write_atomic
 from pipeline.folders import require_folder_name
 from pipeline.progress import progress_bar
 from pipeline.records.codec import SCHEMA_VERSION
 from pipeline.records.extras import SKIPPED
-from pipeline.records.manifest import CARD, GROWING, MANIFEST, UNKNOWN, Manifest, check_files, count_lines, read_manifest
+from pipeline.records.manifest import (
+    CARD,
+    GROWING,
+    MANIFEST,
+    UNKNOWN,
+    Manifest,
+    SourceSet,
+    check_files,
+    count_lines,
+    read_manifest,
+)
 from pipeline.wording import counted, printable
 
 MAX_SKIPPED_LINES = 10
@@ -36,8 +47,8 @@ def run(config: BuildConfig, write_card: CardWriter | None = None) -> int:
     `write_card` writes the data card. The entry point passes it in, because `data_cards` imports `pipeline` and not vice versa.
     """
     require_folder_name(config.out)
-    selection = _select(config)
-    plan = _plan(config, selection)
+    selection, parts = _select(config)
+    plan = _plan(config, selection, parts)
     complete = read_manifest(config.out) if (config.out / MANIFEST).exists() else None
     if complete is not None:
         _require_compatible(config, plan, complete)
@@ -49,7 +60,7 @@ def run(config: BuildConfig, write_card: CardWriter | None = None) -> int:
         _require_intact(config.out, complete)
         print(f"{config.out}: growing from {counted(complete.num_variants, 'variant')} to {config.variants}")
     shards = Shards(out=config.out, plan=_fingerprint(plan), complete=complete)
-    shared = (config.images.resolve(), config.out.resolve() / LOCK)
+    shared = (*(source.images.resolve() for source in config.inputs), config.out.resolve() / LOCK)
     with claimed(config.out, plan, complete), engine(config.backend, config.scheduler, config.jobs, shared) as run_work:
         folders = build_ranges(config, selection.samples, shards, run_work)
         work = shards.folder.parent
@@ -63,30 +74,34 @@ def run(config: BuildConfig, write_card: CardWriter | None = None) -> int:
     return 0
 
 
-def _select(config: BuildConfig) -> Selection:
-    """Read the annotation file and select images and people."""
-    require_folder(config.images, "image folder")
+def _select(config: BuildConfig) -> tuple[Selection, list[Selection]]:
+    """Read the annotation files and select images and people, of all sources and of each."""
+    for source in config.inputs:
+        require_folder(source.images, "image folder")
     with progress_bar(total=1, desc="reading annotations", unit="file"):
-        selection = read_annotations(
-            config.annotations, skeleton=config.format.skeleton, person_filter=config.people, seed=config.seed
-        )
-    if not selection.samples:
-        raise UserError(
-            f"annotation file {config.annotations}: no image has a person with at least {config.people.min_joints} labeled "
-            f"joints and an area above {config.people.min_area_px:g} square pixels; relax --min-joints or --min-area-px"
-        )
-    return selection
+        return select(config.inputs, config.people, config.seed)
 
 
-def _plan(config: BuildConfig, selection: Selection) -> dict[str, Any]:
+def _plan(config: BuildConfig, selection: Selection, parts: list[Selection]) -> dict[str, Any]:
     """Return everything that determines the record set; part of the manifest."""
-    annotations = {"name": config.annotations.name, **file_facts(config.annotations), **selection.origin}
+    file = config.sources or config.inputs[0].annotations
+    sources: dict[str, Any] = {"annotations": {"name": file.name, **file_facts(file), **selection.origin}}
+    if config.sources is not None:
+        sources["sets"] = [
+            {
+                "name": source.name,
+                "weight": source.weight,
+                "unlabeled": list(source.skeleton.unlabeled),
+                "annotations": {"name": source.annotations.name, **file_facts(source.annotations), **part.origin},
+            }
+            for source, part in zip(config.inputs, parts, strict=True)
+        ]
     return {
         "builder_version": BUILDER_VERSION,
         "schema_version": SCHEMA_VERSION,
         "config": config.content(),
         "skeleton": config.format.skeleton.to_dict(),
-        "sources": {"annotations": annotations},
+        "sources": sources,
     }
 
 
@@ -138,9 +153,15 @@ def _repair(out: Path, manifest: Manifest, write_card: CardWriter | None) -> Non
             (out / PLAN).unlink(missing_ok=True)
 
 
+def _unlabeled(entry: SourceSet) -> str:
+    return f", without {', '.join(entry['unlabeled'])}" if entry["unlabeled"] else ""
+
+
 def summary(out: Path, manifest: Manifest) -> list[str]:
     """Return lines of text: how many images and people each rule selected, skipped images, and the size of the record set."""
     lines = count_lines(manifest)
+    for entry, count in zip(manifest.source_sets, manifest.images_per_source, strict=True):
+        lines.append(f"  source {entry['name']}: {counted(count, 'image')}, weight {entry['weight']:g}{_unlabeled(entry)}")
     if categories := manifest.sources["annotations"].get("categories"):
         named = ", ".join(f"{id} ({printable(name)})" for id, name in categories.items())
         lines.append(f"  people of {len(categories)} categories with the same keypoints: {named}")

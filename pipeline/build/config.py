@@ -1,7 +1,7 @@
 """Options of the command `build`. Imports nothing heavy."""
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -15,7 +15,10 @@ from pipeline.skeletons import read_skeleton
 from pipeline.tolerance import Tolerance
 
 if TYPE_CHECKING:
+    from pipeline.datasets.combined import Source
+    from pipeline.datasets.selection import Sample
     from pipeline.records.codec import RecordFormat
+    from pipeline.skeleton import Skeleton
 
 MAX_VARIANTS = 1_000  # of a manifest and of the names of shards
 Backend = Literal["loky", "dask"]
@@ -41,10 +44,12 @@ class BuildConfig:
         },
     }
 
-    annotations: Path
-    """COCO keypoint annotation file (person_keypoints_*.json)."""
-    images: Path
-    """Folder with the images."""
+    annotations: Path | None = None
+    """COCO keypoint annotation file (person_keypoints_*.json). Required without --sources."""
+    images: Path | None = None
+    """Folder with the images. Required without --sources."""
+    sources: Path | None = None
+    """YAML file that lists several annotated data sets, in place of --annotations and --images: see pipeline/README.md."""
     out: Path
     """Folder of the record set; must be absent or empty. To resume a build or add variants, run the same command again."""
     preset: Literal["reference", "cmu"] = "reference"
@@ -52,7 +57,7 @@ class BuildConfig:
     to 1.5; rotation within 45 degrees; no color shift; 2% images without people)."""
     skeleton: Path | None = None
     """Skeleton file for keypoints other than COCO's: YAML or JSON with name, joints, limbs, mirror_pairs, source_joints, sigmas,
-    derived."""
+    derived. With --sources: the joints and limbs to predict; default: those of all sources."""
     variants: int = 1
     """Augmented variants of each image; epoch e trains on variant e mod variants. A larger number than a complete record set has
     adds variants to it."""
@@ -78,6 +83,10 @@ class BuildConfig:
     augmentation: Annotated[AugmentConfig, tyro.conf.arg(name="")] = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
+        if self.sources is None and (self.annotations is None or self.images is None):
+            raise ValueError("--annotations and --images are required, or --sources")
+        if self.sources is not None and (self.annotations is not None or self.images is not None):
+            raise ValueError("--sources replaces --annotations and --images; pass one or the other")
         if not 1 <= self.variants <= MAX_VARIANTS:
             raise ValueError(f"variants must be from 1 to {MAX_VARIANTS:,}, got {self.variants}")
         if self.shards is not None and self.shards < 1:
@@ -90,17 +99,59 @@ class BuildConfig:
             raise ValueError(f"jobs must be -1 (one per core) or at least 1, got {self.jobs}")
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, got {self.seed}")
-        _ = self.format  # read the skeleton file once, before workers start
+        _ = self.format  # read the skeleton and the sources once, before workers start
+
+    @functools.cached_property
+    def _inputs(self) -> "tuple[Skeleton, list[Source]]":
+        from pipeline.datasets.combined import Source, read_sources  # loads OpenCV and pyarrow, which --help does not need
+
+        if self.sources is not None:
+            return read_sources(self.sources, self.skeleton)
+        skeleton = read_skeleton(self.skeleton)
+        assert self.annotations is not None and self.images is not None  # see __post_init__
+        return skeleton, [Source(annotations=self.annotations, images=self.images, skeleton=skeleton)]
+
+    @property
+    def inputs(self) -> "list[Source]":
+        """The annotated data sets."""
+        return self._inputs[1]
+
+    def resolved(self) -> "BuildConfig":
+        """Return the same options with absolute paths: the workers of a cluster have other working directories."""
+        paths = ("annotations", "images", "sources", "skeleton", "out")
+        return replace(self, **{name: path.resolve() for name in paths if (path := getattr(self, name)) is not None})
+
+    def image_path(self, sample: "Sample") -> Path:
+        """Return the path of the image of a sample."""
+        return self.inputs[sample.source].images / sample.file_name
+
+    @property
+    def image_folders(self) -> str:
+        """The image folders, for messages."""
+        folders = [str(source.images) for source in self.inputs]
+        return f"image folder{'s' if len(folders) > 1 else ''} {', '.join(folders)}"
 
     @functools.cached_property
     def format(self) -> "RecordFormat":
-        """The row format. Raises UserError for a bad skeleton file."""
-        from pipeline.records.codec import RecordFormat  # loads OpenCV and pyarrow, which --help does not need
+        """The row format. Raises UserError for a bad skeleton or source file."""
+        from pipeline.records.codec import RecordFormat  # see `_inputs`
 
-        skeleton = read_skeleton(self.skeleton)
-        return RecordFormat(skeleton=skeleton, targets=self.targets, image_codec=self.image_codec, jpeg_quality=self.jpeg_quality)
+        return RecordFormat(
+            skeleton=self._inputs[0], targets=self.targets, image_codec=self.image_codec, jpeg_quality=self.jpeg_quality
+        )
 
     def content(self) -> dict[str, Any]:
         """Return the options that determine the samples: all except inputs, output and how the build runs."""
-        outside = ("annotations", "images", "out", "skeleton", "jobs", "backend", "scheduler", "strict", "max_unreadable")
+        outside = (
+            "annotations",
+            "images",
+            "sources",
+            "out",
+            "skeleton",
+            "jobs",
+            "backend",
+            "scheduler",
+            "strict",
+            "max_unreadable",
+        )
         return {name: value for name, value in flatten(self).items() if name not in outside}

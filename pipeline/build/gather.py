@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ from pipeline.build.config import BuildConfig
 from pipeline.datasets.selection import Selection
 from pipeline.errors import UserError
 from pipeline.files import atomic_file, file_facts, write_atomic
+from pipeline.records.codec import SOURCE_SHIFT
 from pipeline.records.extras import SKIPPED, skipped_text
 from pipeline.records.manifest import SAMPLES, SHARD_ROWS, Manifest, SkippedImage, content_digests
 from pipeline.records.reader import shard_facts
@@ -31,7 +33,7 @@ def gather(config: BuildConfig, selection: Selection, plan: dict[str, Any], fold
     """
     samples, skipped = _read_index(folders)
     unreadable = [(entry["file_name"], entry["reason"]) for entry in skipped.values()]
-    config.tolerance.require(unreadable, len(selection.samples), f"image folder {config.images}")
+    config.tolerance.require(unreadable, len(selection.samples), config.image_folders)
     _require_same_images(config, samples)
     with atomic_file(work / SAMPLES) as temporary:
         pq.write_table(samples, temporary, compression="zstd")
@@ -51,8 +53,16 @@ def gather(config: BuildConfig, selection: Selection, plan: dict[str, Any], fold
         digest=digests[-1],
         digests=digests,
         samples_file=file_facts(work / SAMPLES),
+        images_per_source=_images_per_source(config, samples),
         shards=[shard_facts(folder, variant=int(folder.name[1:4])) for folder in folders],
     )
+
+
+def _images_per_source(config: BuildConfig, samples: pa.Table) -> list[int]:
+    if config.sources is None:
+        return []
+    ids = samples.filter(pc.field("variant") == 0)["image_id"].to_numpy()
+    return np.bincount(ids >> SOURCE_SHIFT, minlength=len(config.inputs)).tolist()
 
 
 def _read_index(folders: list[Path]) -> tuple[pa.Table, Skipped]:

@@ -2,7 +2,6 @@
 
 import itertools
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,18 +60,16 @@ class _Skipped:
         """Count the skipped images of a range; an image counts once. Raises UserError for too many."""
         self._entries |= {entry["image_id"]: entry for entry in entries}
         unreadable = [(entry["file_name"], entry["reason"]) for entry in self._entries.values()]
-        self._config.tolerance.require(unreadable, self._num_images, f"image folder {self._config.images}")
+        self._config.tolerance.require(unreadable, self._num_images, self._config.image_folders)
 
 
 def _build(config: BuildConfig, ranges: list[Range], folder: Path, run: Run, *, total: int, skipped: _Skipped) -> None:
     """Build ranges in workers, with a progress bar over all `total` samples."""
     done = total - sum(len(part.samples) * len(part.variants) for part in ranges)
-    # The workers of a cluster have other working directories.
-    absolute = replace(config, images=config.images.resolve(), out=config.out.resolve())
     num_images = num_bytes = 0
     start_s = time.monotonic()
     with progress_bar(total=total, initial=done, desc="building", unit="sample") as progress:
-        for built in run(build_range, [(absolute, part, folder.resolve()) for part in ranges]):
+        for built in run(build_range, [(config.resolved(), part, folder.resolve()) for part in ranges]):
             num_images += built.num_images
             num_bytes += built.num_bytes
             skipped.add(built.skipped)

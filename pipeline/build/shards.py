@@ -139,7 +139,7 @@ def _skipped(schema: pa.Schema) -> list[SkippedImage]:
 def _is_readable(config: BuildConfig, entry: SkippedImage, samples: list[Sample]) -> bool:
     (sample,) = (sample for sample in samples if sample.image_id == entry["image_id"])
     try:
-        read_image(config.images / sample.file_name, (sample.width, sample.height))
+        read_image(config.image_path(sample), (sample.width, sample.height))
     except UnreadableImage:
         return False
     return True

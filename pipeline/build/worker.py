@@ -90,7 +90,7 @@ def build_range(config: BuildConfig, part: Range, folder: Path) -> Built:
                 if part.made:
                     raise _changed(config, sample, str(error)) from error
                 if config.strict:
-                    raise UserError(f"image {config.images / sample.file_name}: {error} (--strict stops here)") from error
+                    raise UserError(f"image {config.image_path(sample)}: {error} (--strict stops here)") from error
                 skipped.append({"image_id": sample.image_id, "file_name": sample.file_name, "reason": str(error)})
                 continue
             shared = measures.of_image(sample, image)
@@ -111,7 +111,7 @@ def build_range(config: BuildConfig, part: Range, folder: Path) -> Built:
 
 def _changed(config: BuildConfig, sample: Sample, reason: str) -> UserError:
     return UserError(
-        f"image {config.images / sample.file_name}: {reason}, but it was readable and the same when shards of other variants were "
+        f"image {config.image_path(sample)}: {reason}, but it was readable and the same when shards of other variants were "
         f"made from it; restore the image, then run the same command again"
     )
 
@@ -119,7 +119,7 @@ def _changed(config: BuildConfig, sample: Sample, reason: str) -> UserError:
 def read_sample(config: BuildConfig, sample: Sample, timed: Timed = untimed) -> tuple[np.ndarray, np.ndarray | None]:
     """Read the image of a sample, uint8 (H, W, 3) RGB, and draw its ignore mask, bool (H, W) or None. Raises UnreadableImage."""
     with timed("read and decode the image"):
-        image = read_image(config.images / sample.file_name, (sample.width, sample.height))
+        image = read_image(config.image_path(sample), (sample.width, sample.height))
     with timed("ignore mask"):
         ignore = masks.ignore_mask(sample)
     return image, ignore

@@ -57,9 +57,14 @@ def _overview(manifest: Manifest, samples: dict[str, np.ndarray]) -> dict[str, s
     on_disk = sum(facts["bytes"] for shard in manifest.shards for facts in shard.files.values())
     low, median, high = np.percentile(samples["bytes"], (5, 50, 95)) / 1e3
     people = samples["people"][samples["variant"] == 0]
+    sets = {
+        f"source {entry['name']}": f"{counted(count, 'image')}, weight {entry['weight']:g}"
+        for entry, count in zip(manifest.source_sets, manifest.images_per_source, strict=True)
+    }
     return {
         "digest": manifest.digest,
         "source": f"{source['name']}, SHA-256 {source['sha256'][:16]}",
+        **sets,
         "seed": str(manifest.seed),
         "skeleton": f"{skeleton.name}: {counted(skeleton.num_joints, 'joint')}, {counted(skeleton.num_limbs, 'limb')}",
         "size on disk": f"{on_disk / 1e6:,.1f} MB",

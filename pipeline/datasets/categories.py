@@ -21,27 +21,30 @@ class _Category(msgspec.Struct):
     keypoints: list[str] | None = None
 
 
-def read_categories(entries: list[Any], skeleton: Skeleton, where: str) -> dict[int, str]:
+def read_categories(entries: list[Any], skeleton: Skeleton, where: str, names: tuple[str, ...] = ()) -> dict[int, str]:
     """Return id and name of the categories whose keypoints are exactly those of the skeleton, in the same order.
+
+    names: how the file calls the keypoints, if not as the skeleton does.
 
     Raises UserError, which begins with `where`, if there are none, and for other categories that may be people too: their
     annotations would become background without anybody noticing.
     """
+    names = names or skeleton.source_joints
     categories: list[_Category] = convert(entries, list[_Category], f"{where}: categories")
-    found = {entry.id: entry.name for entry in categories if tuple(entry.keypoints or ()) == skeleton.source_joints}
+    found = {entry.id: entry.name for entry in categories if tuple(entry.keypoints or ()) == names}
     if (repeated := first_repeated(entry.id for entry in categories)) is not None:
         raise UserError(f"{where}: categories: id {repeated} occurs twice; ids must be unique")
     if not found:
         others = [str(entry.keypoints)[:500] for entry in categories if entry.keypoints] or ["no category with keypoints"]
         raise UserError(
             f"{where}: not keypoints of skeleton {skeleton.name!r}: expected a category with keypoints "
-            f"{list(skeleton.source_joints)}, found {printable('; '.join(others[:3]))} (COCO's are in person_keypoints_*.json, not "
+            f"{list(names)}, found {printable('; '.join(others[:3]))} (COCO's are in person_keypoints_*.json, not "
             "instances_*.json)"
         )
     for entry in categories:
         if entry.id in found:
             continue
-        if sorted(entry.keypoints or ()) == sorted(skeleton.source_joints):
+        if sorted(entry.keypoints or ()) == sorted(names):
             problem = "has the keypoints of the skeleton in another order; use one order"
         elif entry.name and entry.name in found.values():
             problem = "has the name of a category with other keypoints; give it another name, or the same keypoints"

@@ -99,14 +99,14 @@ class CocoFile:
     one, for results. annotations: those of `categories`, by image id. licenses: name and URL by id. info: the file's own description.
     """
 
-    def __init__(self, path: Path, skeleton: Skeleton) -> None:
-        """Raises UserError if the file is missing, not JSON, or not a COCO file with the keypoints of this skeleton."""
+    def __init__(self, path: Path, skeleton: Skeleton, keypoints: tuple[str, ...] = ()) -> None:
+        """keypoints: how the file calls those of the skeleton, if it has other names. Raises UserError if the file is missing, not JSON, or not a COCO file with the keypoints of this skeleton."""
         self.path = Path(path)
         document = read_json(self.path, "annotation file")
         lists = ("images", "annotations", "categories")
         if not isinstance(document, dict) or not all(isinstance(document.get(name), list) for name in lists):
             raise UserError(f"annotation file {path}: not COCO: expected an object with the lists {', '.join(lists)}")
-        self.categories = read_categories(document["categories"], skeleton, f"annotation file {self.path}")
+        self.categories = read_categories(document["categories"], skeleton, f"annotation file {self.path}", keypoints)
         self.category_id = next(iter(self.categories))
         known_categories = {entry["id"] for entry in document["categories"]}
         self.licenses = self._licenses(document.get("licenses") or [])

@@ -51,6 +51,7 @@ class Sample:
 
     keypoints: float32 (P, J, 3), target people, largest box diagonal first; x and y in pixels, v in {0, 1, 2}; 0, 0, 0 =
     unlabeled. ignored, crowds, people: COCO segmentations of people who are not targets, of crowd regions, and of the targets.
+    source: number of the data set, if there are several.
     """
 
     image_id: int
@@ -62,6 +63,7 @@ class Sample:
     ignored: tuple[Segmentation, ...] = ()
     crowds: tuple[Segmentation, ...] = ()
     people: tuple[Segmentation, ...] = ()
+    source: int = 0
 
     @functools.cached_property
     def boxes(self) -> tuple[np.ndarray, np.ndarray]:
@@ -89,12 +91,14 @@ class Selection:
     origin: dict[str, dict[str, str]]
 
 
-def read_annotations(path: Path, *, skeleton: Skeleton, person_filter: PersonFilter, seed: int = 0) -> Selection:
+def read_annotations(
+    path: Path, *, skeleton: Skeleton, person_filter: PersonFilter, seed: int = 0, keypoints: tuple[str, ...] = ()
+) -> Selection:
     """Read, check and filter a COCO keypoint file (2014 and 2017 have the same format).
 
-    `seed` selects the images without people that are kept. Raises UserError naming the file, the entry and the field.
+    keypoints: how the file calls those of the skeleton, if it has other names. `seed` selects the images without people that are kept. Raises UserError naming the file, the entry and the field.
     """
-    document = CocoFile(path, skeleton)
+    document = CocoFile(path, skeleton, keypoints)
     counts = Counter(
         {name: 0 for name in ("images_without_target", "images_without_people_dropped", "images_without_people_kept")}
     )

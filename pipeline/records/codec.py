@@ -25,6 +25,8 @@ from pipeline.skeleton import Skeleton
 from pipeline.timing import Timed, untimed
 
 SCHEMA_VERSION = 2
+SOURCE_SHIFT = 40  # of a record set of several sources: image_id = number of the source << SOURCE_SHIFT | id in its file
+MAX_SOURCE_IMAGE_ID = (1 << SOURCE_SHIFT) - 1
 COLUMNS = {
     "image": "bytes",
     "targets": "bytes",
@@ -37,6 +39,11 @@ COLUMNS = {
 }
 
 Row = dict[str, Any]
+
+
+def source_image_id(source: int, image_id: int) -> int:
+    """Return the image id in a record set of several sources."""
+    return source << SOURCE_SHIFT | image_id
 
 
 class DamagedRow(ValueError):

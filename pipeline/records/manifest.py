@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
+import numpy as np
 from msgspec import Meta
 
 from pipeline.documents import Count, Finite, Id, Sha256, convert, read_json
@@ -26,6 +27,7 @@ from pipeline.folders import is_litter
 from pipeline.records.codec import SCHEMA_VERSION, RecordFormat
 from pipeline.samples.targets import TargetConfig
 from pipeline.skeleton import Skeleton
+from pipeline.wording import printable
 
 MANIFEST = "manifest.json"
 CARD = "CARD.md"
@@ -54,10 +56,21 @@ class Source(TypedDict):
     categories: NotRequired[dict[str, str]]
 
 
+class SourceSet(TypedDict):
+    """One of several annotated data sets. weight: how often an epoch shows each of its images. unlabeled: the joints of the record
+    set whose place in its images is unknown."""
+
+    name: str
+    weight: Annotated[float, Meta(gt=0)]
+    unlabeled: list[str]
+    annotations: Source
+
+
 class Sources(TypedDict):
-    """The files from which a record set was built."""
+    """The files from which a record set was built. sets: of `build --sources`, whose file `annotations` describes then."""
 
     annotations: Source
+    sets: NotRequired[list[SourceSet]]
 
 
 class SkippedImage(TypedDict):
@@ -95,7 +108,7 @@ class Manifest:
     config: options of `build` that determine the samples. skeleton: fields of `Skeleton`. counts: images and people by selection
     rule, see `count_rules`. licenses: name by id. digest: of all samples. digests: of the samples of the first 1, 2, … variants, see
     `content_digests`; empty in sets of older builders. samples_file: size and SHA-256 of samples.parquet. shards: in the order in
-    which samples are numbered, variant 0 first.
+    which samples are numbered, variant 0 first. images_per_source: of `sources["sets"]`, in the order in which samples are numbered.
     """
 
     schema_version: int
@@ -114,6 +127,7 @@ class Manifest:
     samples_file: FileFacts
     shards: list[Shard]
     digests: list[Sha256] = field(default_factory=list)
+    images_per_source: list[Count] = field(default_factory=list)
 
     @functools.cached_property
     def format(self) -> RecordFormat:
@@ -126,6 +140,29 @@ class Manifest:
             "skeleton": asdict(Skeleton.from_dict(self.skeleton)),
         }
         return convert(row_format, RecordFormat, "config")
+
+    @property
+    def source_sets(self) -> list[SourceSet]:
+        """The annotated data sets, if there are several."""
+        return self.sources.get("sets", [])
+
+    @functools.cached_property
+    def labeled_channels(self) -> np.ndarray:
+        """uint8 (number of sources, J + 1 + 2 L): which channels of the targets each source labels; empty for a single source."""
+        channels = [self.format.skeleton.labeled_channels(entry["unlabeled"]) for entry in self.source_sets]
+        return np.array(channels, np.uint8)
+
+    def require_valid_sources(self, where: str) -> None:
+        """Raise UserError, which begins with `where`, unless the sources fit the skeleton and the number of images."""
+        if len(self.images_per_source) != len(self.source_sets) or (
+            self.source_sets and sum(self.images_per_source) != self.num_images
+        ):
+            raise UserError(f"{where}: images_per_source must be one count for each of sources.sets, {self.num_images:,} in all")
+        for entry in self.source_sets:
+            if unknown := set(entry["unlabeled"]) - set(self.format.skeleton.joints):
+                raise UserError(
+                    f"{where}: sources.sets: unlabeled must be joints of the skeleton, got {printable(str(min(unknown))[:60])!r}"
+                )
 
     def as_before(self, digest: str) -> "Manifest | None":
         """Return the manifest of the set with this digest that this one has grown from; None if it has not grown from it."""
@@ -207,6 +244,7 @@ def read_manifest(records: Path) -> Manifest:
         manifest.format  # noqa: B018 - raises for invalid settings
     except UserError as error:
         raise UserError(f"{where}: {error}; {REPAIR}") from error
+    manifest.require_valid_sources(where)
     return manifest
 
 

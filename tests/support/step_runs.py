@@ -44,7 +44,7 @@ def batch() -> list[ms.Tensor]:
     """Return two images, heatmaps, PAFs and masks for a network with 3 heatmaps and 4 PAF channels."""
     images = np.random.default_rng(1).integers(0, 256, (2, 16, 24, 3)).astype(np.uint8)
     fields = np.full((2, 3, 2, 3), 200, np.uint8), np.full((2, 4, 2, 3), -90, np.int8)
-    return list(map(ms.Tensor, (images, *fields, np.zeros((2, 2, 3), np.uint8))))
+    return list(map(ms.Tensor, (images, *fields, np.zeros((2, 2, 3), np.uint8), np.ones((2, 7), np.uint8))))
 
 
 class Run:

@@ -32,7 +32,7 @@ def test_the_skeleton_sets_the_number_of_heatmaps_and_pafs(tmp_path, capsys):
     path = tmp_path / "puppet.yaml"
     path.write_text(yaml.safe_dump(PUPPET))
     puppet = Skeleton.from_dict(PUPPET)
-    _, heatmaps, pafs, _ = random_batch(BenchStepConfig(skeleton=path, insize=32, batch_size=2))
+    _, heatmaps, pafs, *_ = random_batch(BenchStepConfig(skeleton=path, insize=32, batch_size=2))
     assert heatmaps.shape == (2, puppet.num_heatmaps, 4, 4) and pafs.shape == (2, puppet.num_pafs, 4, 4)
     assert main("trainer", "", COMMANDS, [*OPTIONS, "--only", "forward", "--skeleton", str(path)]) == 0
     expected = Network(TINY, puppet.num_heatmaps, puppet.num_pafs)

@@ -163,7 +163,7 @@ def test_jitter(config, tmp_path):
     arrays = {
         "images": rng.integers(0, 256, (2, 16, 24, 3)).astype(np.uint8), "mask": np.zeros((2, 2, 3), np.uint8),
         "heatmaps": np.zeros((2, COCO18.num_heatmaps, 2, 3), np.uint8), "pafs": np.zeros((2, COCO18.num_pafs, 2, 3), np.int8),
-        "augmentation": np.ones((2, 4), np.float32),
+        "augmentation": np.ones((2, 4), np.float32), "labeled": np.ones((2, COCO18.num_heatmaps + COCO18.num_pafs), np.uint8),
     }  # fmt: skip
     jitter = Jitter(config, COCO18)
     found = graph_operators(tmp_path, lambda: jitter(*jitter.inputs(arrays)))

@@ -39,7 +39,9 @@ def targets(keypoints, skeleton):
 def augmented(config, skeleton, *arrays):
     """Return images, heatmaps, PAFs and mask after augmentation, as tensors."""
     jitter = Jitter(config, skeleton)
-    return jitter(*jitter.inputs(dict(zip(("images", "heatmaps", "pafs", "mask", "augmentation"), arrays, strict=True))))
+    fields = dict(zip(("images", "heatmaps", "pafs", "mask", "augmentation"), arrays, strict=True))
+    labeled = np.ones((len(fields["images"]), skeleton.num_heatmaps + skeleton.num_pafs), np.uint8)
+    return jitter(*jitter.inputs({**fields, "labeled": labeled}))[:-1]
 
 
 def augmentation(count, **columns):

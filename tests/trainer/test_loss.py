@@ -22,9 +22,10 @@ def random_case(seed: int, batch: int):
     return outputs, heatmaps, pafs, mask
 
 
-def losses_of(outputs, heatmaps, pafs, mask) -> np.ndarray:
+def losses_of(outputs, heatmaps, pafs, mask, labeled=None) -> np.ndarray:
     outputs = tuple(tuple(map(ms.Tensor, stage)) for stage in outputs)
-    return stage_losses(outputs, ms.Tensor(heatmaps), ms.Tensor(pafs), ms.Tensor(mask)).asnumpy()
+    labeled = np.ones((1, heatmaps.shape[1] + pafs.shape[1]), np.uint8) if labeled is None else labeled
+    return stage_losses(outputs, *map(ms.Tensor, (heatmaps, pafs, mask, labeled))).asnumpy()
 
 
 def test_values_computed_by_hand():
@@ -64,7 +65,27 @@ def test_a_missing_branch_has_loss_0_and_the_last_fields_are_the_result():
     both = losses_of(outputs, heatmaps, pafs, mask)
     (first_heatmaps, first_pafs), (second_heatmaps, second_pafs) = ([ms.Tensor(f) for f in stage] for stage in outputs)
     pafs_first = ((None, first_pafs), (second_heatmaps, None))
-    losses = stage_losses(pafs_first, ms.Tensor(heatmaps), ms.Tensor(pafs), ms.Tensor(mask)).asnumpy()
+    losses = stage_losses(pafs_first, *map(ms.Tensor, (heatmaps, pafs, mask, np.ones((1, 7), np.uint8)))).asnumpy()
     np.testing.assert_array_equal(losses, [[0, both[0, 1]], [both[1, 0], 0]])
     assert last_fields(pafs_first) == (second_heatmaps, first_pafs)
     assert last_fields(((first_heatmaps, first_pafs), (second_heatmaps, second_pafs))) == (second_heatmaps, second_pafs)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_channels_that_a_source_does_not_label_do_not_matter(seed):
+    outputs, heatmaps, pafs, mask = random_case(seed, 3)
+    labeled = np.random.default_rng(seed).integers(0, 2, (3, NUM_HEATMAPS + NUM_PAFS)).astype(np.uint8)
+    unknown_heatmaps, unknown_pafs = (part[..., None, None] == 0 for part in np.split(labeled, [NUM_HEATMAPS], axis=1))
+    losses = losses_of(outputs, heatmaps, pafs, mask, labeled)
+    changed = [(np.where(unknown_heatmaps, h + 9, h), np.where(unknown_pafs, p - 9, p)) for h, p in outputs]
+    np.testing.assert_array_equal(losses_of(changed, heatmaps, pafs, mask, labeled), losses)
+    weights = 1.0 - mask[:, None]
+    expected = [
+        [
+            np.mean(weights * ~unknown_heatmaps * (h - heatmaps / 255.0) ** 2),
+            np.mean(weights * ~unknown_pafs * (p - pafs / 127.0) ** 2),
+        ]
+        for h, p in outputs
+    ]
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)

@@ -66,6 +66,7 @@ def make_batch() -> list[np.ndarray]:
         np.full((2, 3, 2, 3), 200, np.uint8),
         np.full((2, 4, 2, 3), -90, np.int8),
         np.zeros((2, 2, 3), np.uint8),
+        np.ones((2, 7), np.uint8),
     ]
 
 

@@ -231,12 +231,12 @@ class Poisoned:
         self.jitter, self.inputs, self.number, self.num_batches = jitter, jitter.inputs, number, 0
 
     def __call__(self, *inputs):
-        *samples, mask = self.jitter(*inputs)
+        *samples, mask, labeled = self.jitter(*inputs)
         self.num_batches += 1
         mask = mask.asnumpy().astype(np.float32)  # for all batches, so that the step compiles once
         if self.num_batches == self.number:
             mask[1, 2, 3] = np.nan
-        return *samples, ms.Tensor(mask)
+        return *samples, ms.Tensor(mask), labeled
 
 
 @pytest.mark.parametrize("dynamic", [True, False])

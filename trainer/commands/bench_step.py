@@ -158,7 +158,8 @@ def measure(config: BenchStepConfig) -> Measurement:
 
 
 def random_batch(config: BenchStepConfig) -> list[np.ndarray]:
-    """Return random images, heatmaps and PAFs in the types of `trainer.data.stream.Batch`, and a mask that ignores nothing."""
+    """Return random images, heatmaps and PAFs in the types of `trainer.data.stream.Batch`, and a mask and `labeled` that
+    ignore nothing."""
     skeleton, side = read_skeleton(config.skeleton), config.insize // STRIDE_PX
     rng = np.random.default_rng(0)
     return [
@@ -166,6 +167,7 @@ def random_batch(config: BenchStepConfig) -> list[np.ndarray]:
         rng.integers(0, 256, (config.batch_size, skeleton.num_heatmaps, side, side), np.uint8),
         rng.integers(-127, 128, (config.batch_size, skeleton.num_pafs, side, side), np.int8),
         np.zeros((config.batch_size, side, side), np.uint8),
+        np.ones((1, skeleton.num_heatmaps + skeleton.num_pafs), np.uint8),
     ]
 
 
@@ -180,8 +182,8 @@ def _make_work(config: BenchStepConfig, network: "Network") -> Callable[[], obje
     batch = [ms.Tensor(array) for array in random_batch(config)]
     network.set_train()
 
-    def loss(images: ms.Tensor, heatmaps: ms.Tensor, pafs: ms.Tensor, mask: ms.Tensor) -> ms.Tensor:
-        return stage_losses(network(images), heatmaps, pafs, mask).sum()
+    def loss(images: ms.Tensor, heatmaps: ms.Tensor, pafs: ms.Tensor, mask: ms.Tensor, labeled: ms.Tensor) -> ms.Tensor:
+        return stage_losses(network(images), heatmaps, pafs, mask, labeled).sum()
 
     if config.only == "step":
         step, rates = make_step(network, Optimizer(network), make_scaler(OptimConfig())), ms.Tensor(np.full(3, 1e-6, np.float32))
@@ -192,8 +194,8 @@ def _make_work(config: BenchStepConfig, network: "Network") -> Callable[[], obje
     gradients_of = ms.value_and_grad(loss, None, network.trainable_params())
 
     @ms.jit
-    def gradients(images: ms.Tensor, heatmaps: ms.Tensor, pafs: ms.Tensor, mask: ms.Tensor) -> tuple:
-        return gradients_of(images, heatmaps, pafs, mask)
+    def gradients(images: ms.Tensor, heatmaps: ms.Tensor, pafs: ms.Tensor, mask: ms.Tensor, labeled: ms.Tensor) -> tuple:
+        return gradients_of(images, heatmaps, pafs, mask, labeled)
 
     return lambda: gradients(*batch)[0].asnumpy()
 

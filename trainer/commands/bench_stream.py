@@ -183,17 +183,19 @@ def _simulate_device(config: BenchStreamConfig, records: Path, codec: str, devic
 
 def _measure_on_the_fly(config: BenchStreamConfig, setting: BuildConfig) -> Rate:
     """Measure one thread that reads and augments images and renders their targets for every batch."""
-    samples = read_annotations(setting.annotations, skeleton=setting.format.skeleton, person_filter=setting.people).samples
+    samples = read_annotations(
+        setting.inputs[0].annotations, skeleton=setting.format.skeleton, person_filter=setting.people
+    ).samples
     cv2.setNumThreads(1)
     count, wall_s, cpu_s = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - wall_s < config.seconds:
         epoch, place = divmod(count, len(samples))
         with contextlib.suppress(UnreadableImage):  # the records skip it, too
             sample = samples[place]
-            image = read_image(setting.images / sample.file_name, (sample.width, sample.height))
+            image = read_image(setting.image_path(sample), (sample.width, sample.height))
             _, crop = make_crop(setting, sample, image, masks.ignore_mask(sample), variant=epoch)
             render_targets(crop.keypoints, skeleton=setting.format.skeleton, config=setting.targets)
         count += 1
     wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
-    sizes = [path.stat().st_size for sample in samples if (path := setting.images / sample.file_name).is_file()]
+    sizes = [path.stat().st_size for sample in samples if (path := setting.image_path(sample)).is_file()]
     return Rate(num_samples=count, wall_s=wall_s, cpu_s=cpu_s, sample_bytes=float(np.mean(sizes)))

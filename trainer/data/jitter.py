@@ -45,20 +45,26 @@ class Jitter:
 
         @ms.jit
         def augment(
-            images: ms.Tensor, heatmaps: ms.Tensor, pafs: ms.Tensor, mask: ms.Tensor, mirrored: ms.Tensor, colors: ms.Tensor
+            images: ms.Tensor,
+            heatmaps: ms.Tensor,
+            pafs: ms.Tensor,
+            mask: ms.Tensor,
+            labeled: ms.Tensor,
+            mirrored: ms.Tensor,
+            colors: ms.Tensor,
         ) -> Tensors:
             images = ops.cast(images, ms.float32)
             if recolor:
                 images = _recolor(images, colors)
-            if mirror is not None:
+            if mirror is not None:  # changes nothing in `labeled`: a source labels both joints of a mirror pair, or neither
                 images, heatmaps, pafs, mask = mirror(images, heatmaps, pafs, mask, mirrored)
-            return ops.cast(images, ms.uint8), heatmaps, pafs, mask
+            return ops.cast(images, ms.uint8), heatmaps, pafs, mask, labeled
 
         self._augment = augment
 
     def inputs(self, arrays: Mapping[str, np.ndarray]) -> Tensors:
         """Convert the arrays of a `trainer.data.stream.Batch` to tensors on the device. Threads of the stream may call this."""
-        names = ["images", "heatmaps", "pafs", "mask"]
+        names = ["images", "heatmaps", "pafs", "mask", "labeled"]
         samples = tuple(device_tensor(arrays[name]) for name in names)
         if self._augment is None:
             return samples
@@ -66,7 +72,7 @@ class Jitter:
         return (*samples, device_tensor(mirrored), device_tensor(color_matrices(factors)))
 
     def __call__(self, *inputs: ms.Tensor) -> Tensors:
-        """Augment the result of `inputs`. Returns images, heatmaps, PAFs and mask in the same shapes and types."""
+        """Augment the result of `inputs`. Returns images, heatmaps, PAFs, mask and `labeled` in the same shapes and types."""
         return inputs if self._augment is None else self._augment(*inputs)
 
 

@@ -1,5 +1,7 @@
 """Order of the samples and their augmentation: pure functions of seed, epoch, rank, world size and position."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from trainer.data.config import JitterConfig
@@ -27,6 +29,22 @@ def order(
     padded = np.full(num_steps * world * batch_size, BLANK)
     padded[: len(remaining)] = remaining
     return padded.reshape(num_steps, world, batch_size)[:, rank]
+
+
+def places(counts: Sequence[int], weights: Sequence[float], *, seed: int, epoch: int) -> np.ndarray:
+    """Return the samples of an epoch, with repetitions, in the order of the sources: intp (number of places,).
+
+    counts: samples of each source; those of the first source are numbered first. A weight of 2.25 shows all samples of a source
+    twice, and a random quarter of them, another one in every epoch, a third time. The number of places is the same in every epoch.
+    """
+    starts = np.cumsum([0, *counts])
+    parts = []
+    for number, (count, weight) in enumerate(zip(counts, weights, strict=True)):
+        repeats, rest = divmod(round(weight * count), count)
+        chosen = np.random.default_rng([seed, epoch, 2, number]).choice(count, rest, replace=False)
+        parts += [np.tile(np.arange(count), repeats), np.sort(chosen)]
+        parts[-2:] = [part + starts[number] for part in parts[-2:]]
+    return np.concatenate(parts)
 
 
 def draw_augmentation(config: JitterConfig, num_samples: int, *, seed: int, epoch: int) -> np.ndarray:

@@ -16,11 +16,12 @@ import cv2
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.records.codec import DamagedRow, RecordFormat, Row
-from pipeline.records.manifest import SHARDS, check_files, read_manifest
+from pipeline.records.codec import SOURCE_SHIFT, DamagedRow, Row
+from pipeline.records.manifest import SHARDS, Manifest, check_files, read_manifest
 from pipeline.records.reader import ShardReader
 from trainer.data.config import JitterConfig
-from trainer.data.order import BLANK, draw_augmentation, order
+from trainer.data.order import BLANK, draw_augmentation, order, places
+from trainer.data.weights import epoch_size, source_weights
 from trainer.device import num_cores
 
 P = ParamSpec("P")
@@ -35,7 +36,8 @@ class Batch:
     """The batch of one step on one rank. The mask of a blank place is 1 everywhere.
 
     images: uint8 (B, S, S, 3) RGB. heatmaps: uint8 (B, J + 1, h, w). pafs: int8 (B, 2 L, h, w).
-    mask: uint8 (B, h, w), 1 = ignored. image_ids: int64 (B,), -1 for a blank place.
+    mask: uint8 (B, h, w), 1 = ignored. labeled: uint8 (B, J + 1 + 2 L), 1 = the source of the sample labels this channel.
+    image_ids: int64 (B,), -1 for a blank place.
     augmentation: float32 (B, 4), see `draw_augmentation`. number: of this batch since the iterator
     started, from 0. inputs: what `prepare` made of the fields; None without it.
     epoch, position: where to resume after this batch; position counts the samples of the epoch seen by all ranks.
@@ -45,6 +47,7 @@ class Batch:
     heatmaps: np.ndarray
     pafs: np.ndarray
     mask: np.ndarray
+    labeled: np.ndarray
     image_ids: np.ndarray
     augmentation: np.ndarray
     number: int
@@ -59,7 +62,8 @@ class Batch:
 
 
 class Stream:
-    """The batches of one rank. Epoch e reads variant e mod K of K variants, each sample once.
+    """The batches of one rank. Epoch e reads variant e mod K of K variants, each sample once, or as often as the weight of its source
+    says (`weights`: by name of the source; others keep the weight of the record set).
 
     Raises UserError if the record set is incomplete: a file is missing or has another size or, with `check_hashes` (which reads the
     whole set), another SHA-256. The CRC of every row is checked when the row is read.
@@ -76,6 +80,7 @@ class Stream:
         num_parallel_workers: int = 2,
         check_hashes: bool = False,
         jitter: JitterConfig | None = None,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         self.records = Path(records)
         self.manifest = read_manifest(self.records)
@@ -83,7 +88,8 @@ class Stream:
             more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
             raise UserError(f"record set {self.records}: {faults[0]}{more}; copy or build it again")
         self.format = self.manifest.format
-        self.num_samples = self.manifest.num_images
+        self.weights = source_weights(self.manifest, weights or {})
+        self.num_samples = epoch_size(self.manifest, self.weights)
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
         self.jitter = jitter or JitterConfig()
         self._num_workers = min(num_parallel_workers, num_cores())
@@ -111,6 +117,12 @@ class Stream:
             for reader in readers:
                 reader.close()
 
+    def _places(self, epoch: int) -> np.ndarray:
+        """Return the samples of an epoch; see `places`."""
+        if not self.weights:
+            return np.arange(self.manifest.num_images)
+        return places(self.manifest.images_per_source, self.weights, seed=self.seed, epoch=epoch)
+
     def _open(self, epoch: int, position: int, first_number: int, prepare: Prepare | None) -> "_EpochReader":
         variant = epoch % self.manifest.num_variants
         shards = [shard for shard in self.manifest.shards if shard.variant == variant and shard.num_rows]
@@ -120,7 +132,17 @@ class Stream:
         )  # fmt: skip
         augmentation = draw_augmentation(self.jitter, self.num_samples, seed=self.seed, epoch=epoch)
         names = [shard.name for shard in shards]
-        return _EpochReader(self.records, names, indices, augmentation, self.format, self._num_workers, first_number, prepare)
+        return _EpochReader(
+            self.records,
+            names,
+            self._places(epoch),
+            indices,
+            augmentation,
+            self.manifest,
+            self._num_workers,
+            first_number,
+            prepare,
+        )
 
     def _read(self, reader: "_EpochReader", epoch: int, position: int) -> Iterator[Batch]:
         for arrays in reader:
@@ -129,7 +151,7 @@ class Stream:
 
 
 class _EpochReader:
-    """Reads the rows at `indices` (one row of indices per batch) from consecutive shards, in threads that start at once.
+    """Reads the samples at `indices` of `samples` (one row of indices per batch) from consecutive shards, in threads that start at once.
 
     Each thread makes whole batches. Reading, CRC, JPEG and zstd release the global interpreter lock, so that no processes are needed.
     """
@@ -138,15 +160,17 @@ class _EpochReader:
         self,
         records: Path,
         shards: list[str],
+        samples: np.ndarray,
         indices: np.ndarray,
         augmentation: np.ndarray,
-        row_format: RecordFormat,
+        manifest: Manifest,
         num_workers: int,
         first_number: int,
         prepare: Prepare | None,
     ) -> None:
         cv2.setNumThreads(1)  # the threads of the stream already use all cores
-        self._records, self._format, self._prepare = records, row_format, prepare
+        self._records, self._format, self._prepare = records, manifest.format, prepare
+        self._samples, self._labeled = samples, manifest.labeled_channels
         self.num_batches = len(indices)
         self._indices, self._augmentation = iter(enumerate(indices, first_number)), augmentation
         self._buffers = threading.local()
@@ -180,15 +204,18 @@ class _EpochReader:
         heatmaps = np.empty((count, skeleton.num_heatmaps, *grid), np.uint8)
         pafs = np.empty((count, skeleton.num_pafs, *grid), np.int8)
         mask, image_ids = np.empty((count, *grid), np.uint8), np.empty(count, np.int64)
+        labeled = np.ones((count, skeleton.num_heatmaps + skeleton.num_pafs), np.uint8)
         for i, index in enumerate(indices):
             if index == BLANK:
                 images[i], heatmaps[i], pafs[i], mask[i], image_ids[i] = 0, 0, 0, 1, BLANK
                 continue
-            row = self._row(int(index))
+            row = self._row(int(self._samples[index]))
             images[i] = form.decode_image(row["image"])
             heatmaps[i], pafs[i] = form.decode_targets(row["targets"])
             mask[i], image_ids[i] = form.decode_mask(row["mask"]), row["image_id"]
-        samples = {"images": images, "heatmaps": heatmaps, "pafs": pafs, "mask": mask, "image_ids": image_ids}
+            if len(self._labeled) > 1:
+                labeled[i] = self._labeled[row["image_id"] >> SOURCE_SHIFT]
+        samples = {"images": images, "heatmaps": heatmaps, "pafs": pafs, "mask": mask, "labeled": labeled, "image_ids": image_ids}
         arrays = {**samples, "augmentation": self._augmentation[indices], "number": number}
         return {**arrays, "inputs": self._prepare(arrays) if self._prepare is not None else None}
 

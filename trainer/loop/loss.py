@@ -7,20 +7,26 @@ from pipeline.samples.targets import HEATMAP_LEVELS, PAF_LEVELS
 from trainer.networks.network import Fields
 
 
-def stage_losses(outputs: tuple[Fields, ...], heatmaps: ms.Tensor, pafs: ms.Tensor, mask: ms.Tensor) -> ms.Tensor:
+def stage_losses(
+    outputs: tuple[Fields, ...], heatmaps: ms.Tensor, pafs: ms.Tensor, mask: ms.Tensor, labeled: ms.Tensor
+) -> ms.Tensor:
     """Return the loss of each stage and branch, float32 (S, 2): heatmaps, PAFs; 0 for a branch that a stage does not have.
 
     outputs: per stage float32 (B, J + 1, h, w) and (B, 2 L, h, w), None for a missing branch.
     heatmaps: uint8 (B, J + 1, h, w), 255 = 1. pafs: int8 (B, 2 L, h, w), 127 = 1. mask: uint8 (B, h, w), 1 = ignored.
-    The mean is over all cells; ignored ones count as 0. The losses of equal parts of a batch therefore average to that of the
+    labeled: uint8 (B, J + 1 + 2 L) or (1, …), 0 = the source of the sample does not label this channel.
+    The mean is over all cells and channels; those that are ignored or not labeled count as 0. The losses of equal parts of a batch therefore average to that of the
     batch.
     """
     counts = ops.expand_dims(1.0 - ops.cast(mask, ms.float32), 1)
+    known = ops.expand_dims(ops.expand_dims(ops.cast(labeled, ms.float32), -1), -1)
+    num_heatmaps = heatmaps.shape[1]
+    heatmap_counts, paf_counts = counts * known[:, :num_heatmaps], counts * known[:, num_heatmaps:]
     true_heatmaps = ops.cast(heatmaps, ms.float32) * (1 / HEATMAP_LEVELS)
     true_pafs = ops.cast(pafs, ms.float32) * (1 / PAF_LEVELS)
     losses = ()  # compiled: the graph compiler accepts no annotation here
     for stage_heatmaps, stage_pafs in outputs:
-        losses += (ops.stack((_loss(stage_heatmaps, true_heatmaps, counts), _loss(stage_pafs, true_pafs, counts))),)  # type: ignore[assignment]  # see above
+        losses += (ops.stack((_loss(stage_heatmaps, true_heatmaps, heatmap_counts), _loss(stage_pafs, true_pafs, paf_counts))),)  # type: ignore[assignment]  # see above
     return ops.stack(losses)
 
 

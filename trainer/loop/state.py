@@ -15,6 +15,7 @@ from pipeline.cli import flatten
 from pipeline.errors import UserError
 from pipeline.records.manifest import Manifest
 from trainer.config import TrainConfig
+from trainer.data.weights import epoch_size, source_weights
 from trainer.distributed.world import World
 from trainer.loop.initial import set_initial_weights
 from trainer.loop.optimizer import Optimizer
@@ -94,8 +95,9 @@ class State:
             )
             self.manifest = before
         _refuse_other_run(path, info, self._info())
-        if info.position > self.manifest.num_images:
-            raise UserError(f"checkpoint {path}: position is {info.position}, an epoch has {self.manifest.num_images} samples")
+        num_samples = epoch_size(self.manifest, source_weights(self.manifest, self.config.chosen_weights))
+        if info.position > num_samples:
+            raise UserError(f"checkpoint {path}: position is {info.position}, an epoch has {num_samples} samples")
         load_tensors(self.network.parameters_dict(), tensors, prefix=NETWORK, source=path)
         load_tensors(self.optimizer.state(), tensors, prefix=OPTIMIZER, source=path)
         for prefix, parameters in ((AVERAGE, self.optimizer.averages()), (SCALER, scaler_state(self.scaler))):
@@ -194,11 +196,11 @@ def _refuse_other_run(path: Path, before: CheckpointInfo, now: CheckpointInfo) -
                 f"checkpoint {path}: the run was started with another {name.replace('_', ' ')} ({old}, now {new}); use the "
                 "original options, or choose another --out"
             )
-    for name, default in (("optimizer", "adam"), ("freeze", [])):
+    for name, default in (("optimizer", "adam"), ("freeze", []), ("source_weights", [])):
         old, new = (_option(info, name, default) for info in (before, now))
         if old != new:
             raise UserError(
-                f"checkpoint {path}: the run was started with --{name} {old or 'off'}, now {new or 'off'}; use the original option, "
+                f"checkpoint {path}: the run was started with --{name.replace('_', '-')} {old or 'off'}, now {new or 'off'}; use the original option, "
                 "or choose another --out"
             )
 

@@ -81,8 +81,8 @@ def make_step(
 ) -> Step:
     """Return the step: (parts, rates, stop) -> packed result, for `StepResult.read`.
 
-    parts: `num_parts` parts of the batch, each with images, heatmaps, PAFs and mask of equal sizes: uint8 (B, H, W, 3), the others
-    as in `stage_losses`. rates: float32 (3,), the `LearningRates`. stop: float32 (), 1 if this process was asked to stop. The
+    parts: `num_parts` parts of the batch, each with images, heatmaps, PAFs, mask and `labeled` of equal sizes: uint8 (B, H, W, 3), the
+    others as in `stage_losses`. rates: float32 (3,), the `LearningRates`. stop: float32 (), 1 if this process was asked to stop. The
     result is one tensor, float32 (2 S + 4,): the host reads it once, and later than it launches the step.
 
     If a loss or gradient is not finite, weights, optimizer, averages and batch normalization stay unchanged. (The loss alone does
@@ -101,9 +101,15 @@ def make_step(
 
     @ms.jit(jit_level=jit_level)
     def step(
-        images: ms.Tensor, heatmaps: ms.Tensor, pafs: ms.Tensor, mask: ms.Tensor, rates: ms.Tensor, stop: ms.Tensor
+        images: ms.Tensor,
+        heatmaps: ms.Tensor,
+        pafs: ms.Tensor,
+        mask: ms.Tensor,
+        labeled: ms.Tensor,
+        rates: ms.Tensor,
+        stop: ms.Tensor,
     ) -> ms.Tensor:
-        losses, overflow, gradients = gradients_of(images, heatmaps, pafs, mask)
+        losses, overflow, gradients = gradients_of(images, heatmaps, pafs, mask, labeled)
         return update(losses, overflow, gradients, rates, stop)
 
     return lambda parts, rates, stop: step(*parts[0], rates, stop)
@@ -119,8 +125,8 @@ def _make_accumulating_step(
     each = ops.HyperMap()
 
     @ms.jit(jit_level=jit_level)
-    def add(images: ms.Tensor, heatmaps: ms.Tensor, pafs: ms.Tensor, mask: ms.Tensor) -> ms.Tensor:
-        losses, overflow, gradients = gradients_of(images, heatmaps, pafs, mask)
+    def add(images: ms.Tensor, heatmaps: ms.Tensor, pafs: ms.Tensor, mask: ms.Tensor, labeled: ms.Tensor) -> ms.Tensor:
+        losses, overflow, gradients = gradients_of(images, heatmaps, pafs, mask, labeled)
         added = ops.assign_add(overflow_sum, overflow), each(_add, sums, gradients)
         return ops.depend(ops.assign_add(losses_sum, losses), added)
 
@@ -139,23 +145,25 @@ def _make_accumulating_step(
 
 
 def _make_gradients(network: Network, optimizer: Optimizer, scaler: amp.LossScaler) -> Callable[..., Any]:
-    """Return a function for compiled code: (images, heatmaps, pafs, mask) -> losses, overflow, gradients.
+    """Return a function for compiled code: (images, heatmaps, pafs, mask, labeled) -> losses, overflow, gradients.
 
     losses: float32 (S, 2). gradients: one per weight, of the scaled loss. overflow: float32 (), 1 if the device reports an
     overflow in saturation mode, where the values do not show it; 0 on other devices, where they do.
     """
     clears_status, clear_status = saturates(), NPUClearFloatStatusV2()
 
-    def scaled_loss(images: ms.Tensor, heatmaps: ms.Tensor, pafs: ms.Tensor, mask: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
-        losses = stage_losses(network(images), heatmaps, pafs, mask)
+    def scaled_loss(
+        images: ms.Tensor, heatmaps: ms.Tensor, pafs: ms.Tensor, mask: ms.Tensor, labeled: ms.Tensor
+    ) -> tuple[ms.Tensor, ms.Tensor]:
+        losses = stage_losses(network(images), heatmaps, pafs, mask, labeled)
         return scaler.scale(losses.sum()), losses
 
     value_and_gradients = ms.value_and_grad(scaled_loss, None, optimizer.weights, has_aux=True)
 
-    def gradients_of(images: ms.Tensor, heatmaps: ms.Tensor, pafs: ms.Tensor, mask: ms.Tensor) -> tuple:
+    def gradients_of(images: ms.Tensor, heatmaps: ms.Tensor, pafs: ms.Tensor, mask: ms.Tensor, labeled: ms.Tensor) -> tuple:
         if clears_status:
             images = ops.depend(images, clear_status(ops.zeros((8,), ms.int32)))
-        (_, losses), gradients = value_and_gradients(images, heatmaps, pafs, mask)
+        (_, losses), gradients = value_and_gradients(images, heatmaps, pafs, mask, labeled)
         overflow = ms.Tensor(0.0, ms.float32)
         if clears_status:
             overflow = 1.0 - ops.cast(locally_finite((losses, *gradients)), ms.float32)

@@ -34,6 +34,7 @@ def run(config: TrainConfig) -> int:
         num_parallel_workers=config.num_parallel_workers,
         check_hashes=config.check_hashes,
         jitter=config.jitter,
+        weights=config.chosen_weights,
     )
     if config.tensorboard:
         require_tensorboard()

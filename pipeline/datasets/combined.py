@@ -1,0 +1,196 @@
+"""Several annotated data sets in one record set: the file of `build --sources`, and the skeleton over all of their joints.
+
+A joint that a source does not label is unknown in its images, not absent: `Skeleton.unlabeled` names it, and the loss leaves out its
+channels.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from pipeline.datasets.categories import first_repeated
+from pipeline.datasets.selection import PersonFilter, Selection, read_annotations
+from pipeline.documents import convert, read_yaml
+from pipeline.errors import UserError
+from pipeline.records.codec import MAX_SOURCE_IMAGE_ID, source_image_id
+from pipeline.skeleton import MAX_NAME, Skeleton
+from pipeline.skeletons import read_skeleton
+
+MAX_SOURCES, MAX_WEIGHT = 100, 1_000.0
+SourceName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,49}$")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """An annotated data set.
+
+    skeleton: joints of the record set, with the keypoints of this data set's annotation file. keypoints: how the file calls them, if
+    they were renamed.
+    """
+
+    annotations: Path
+    images: Path
+    skeleton: Skeleton
+    name: str = ""
+    weight: float = 1.0
+    keypoints: tuple[str, ...] = ()
+
+
+class _Entry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """An entry of the file. Paths are relative to the file."""
+
+    name: SourceName
+    annotations: str
+    images: str
+    skeleton: str | None = None
+    joints: dict[str, str] = {}
+    weight: Annotated[float, Meta(gt=0, le=MAX_WEIGHT)] = 1.0
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    sources: Annotated[list[_Entry], Meta(min_length=1, max_length=MAX_SOURCES)]
+
+
+def read_sources(path: Path, skeleton_file: Path | None) -> tuple[Skeleton, list[Source]]:
+    """Read the file of `build --sources`; return the skeleton of the record set and the sources.
+
+    skeleton_file: that of the record set; None for the union of those of the sources.
+
+    Raises UserError naming the file, the source and the field.
+    """
+    where = f"source file {path}"
+    entries = convert(read_yaml(path, "source file"), _File, where).sources
+    if (repeated := first_repeated(entry.name for entry in entries)) is not None:
+        raise UserError(f"{where}: name {repeated} occurs twice; give every source its own name")
+    skeletons = [read_skeleton(None if entry.skeleton is None else path.parent / entry.skeleton) for entry in entries]
+    own = [_renamed(skeleton, entry, f"{where}: {entry.name}") for skeleton, entry in zip(skeletons, entries, strict=True)]
+    whole = union(own) if skeleton_file is None else read_skeleton(skeleton_file)
+    sources = []
+    for entry, skeleton, found in zip(entries, skeletons, own, strict=True):
+        try:
+            labeled = labeled_by(whole, found)
+        except ValueError as error:
+            raise UserError(f"{where}: {entry.name}: {error}") from error
+        sources.append(
+            Source(
+                name=entry.name, annotations=path.parent / entry.annotations, images=path.parent / entry.images,
+                skeleton=labeled, weight=entry.weight, keypoints=skeleton.source_joints,
+            )
+        )  # fmt: skip
+    return whole, sources
+
+
+def _renamed(skeleton: Skeleton, entry: _Entry, where: str) -> Skeleton:
+    """Return the skeleton of a source with the joints renamed to those of the record set."""
+    known = {*skeleton.joints, *skeleton.source_joints}
+    if unknown := sorted(entry.joints.keys() - known):
+        raise UserError(
+            f"{where}: joints: {unknown[0]!r} is not a joint of skeleton {skeleton.name!r}: {', '.join(sorted(known))}"
+        )
+
+    def new(joint: str) -> str:
+        return entry.joints.get(joint, joint)
+
+    try:
+        return replace(
+            skeleton,
+            joints=tuple(map(new, skeleton.joints)),
+            limbs=tuple((new(a), new(b)) for a, b in skeleton.limbs),
+            mirror_pairs=tuple((new(a), new(b)) for a, b in skeleton.mirror_pairs),
+            source_joints=tuple(map(new, skeleton.source_joints)),
+            derived=tuple((new(joint), new(a), new(b)) for joint, a, b in skeleton.derived),
+        )
+    except ValueError as error:
+        raise UserError(f"{where}: joints: {error}") from error
+
+
+def union(skeletons: Sequence[Skeleton]) -> Skeleton:
+    """Return the skeleton with all joints and limbs of several ones. What they share is taken from the first that has it."""
+    derived = {entry[0]: entry for skeleton in reversed(skeletons) for entry in skeleton.derived}
+    sigmas = {
+        joint: sigma
+        for skeleton in reversed(skeletons)
+        for joint, sigma in zip(skeleton.source_joints, skeleton.sigmas, strict=True)
+    }
+    # A joint that one source labels and another one derives is derived here; `labeled_by` prefers the label.
+    source_joints = [joint for joint in dict.fromkeys(j for s in skeletons for j in s.source_joints) if joint not in derived]
+    limbs = {frozenset(limb): limb for skeleton in reversed(skeletons) for limb in skeleton.limbs}
+    order = dict.fromkeys(frozenset(limb) for skeleton in skeletons for limb in skeleton.limbs)
+    pairs = {frozenset(pair): pair for skeleton in skeletons for pair in skeleton.mirror_pairs}
+    return Skeleton(
+        name="+".join(dict.fromkeys(skeleton.name for skeleton in skeletons))[:MAX_NAME],
+        joints=tuple(dict.fromkeys(joint for skeleton in skeletons for joint in skeleton.joints)),
+        limbs=tuple(limbs[limb] for limb in order),
+        mirror_pairs=tuple(pairs.values()),
+        source_joints=tuple(source_joints),
+        sigmas=tuple(sigmas[joint] for joint in source_joints),
+        derived=tuple(derived.values()),
+    )
+
+
+def labeled_by(whole: Skeleton, own: Skeleton) -> Skeleton:
+    """Return `whole` with the keypoints of an annotation file that has those of `own`. Joints are matched by name.
+
+    A joint that `own` neither labels nor derives is derived as in `whole` if both of its ends are labeled; otherwise it is
+    unlabeled. Raises ValueError if only one joint of a mirror pair is labeled, or none at all.
+    """
+    labeled = set(own.source_joints)
+    derived = {entry[0]: entry for entry in own.derived if entry[0] in whole.joints}
+    for joint, first, second in whole.derived:
+        if joint not in labeled and {first, second} <= labeled:
+            derived.setdefault(joint, (joint, first, second))
+    unlabeled = tuple(joint for joint in whole.joints if joint not in labeled and joint not in derived)
+    if len(unlabeled) == len(whole.joints):
+        raise ValueError(f"has none of the joints {', '.join(whole.joints)}; rename its joints with `joints: {{old: new}}`")
+    return replace(
+        whole, source_joints=own.source_joints, sigmas=own.sigmas, derived=tuple(derived.values()), unlabeled=unlabeled
+    )
+
+
+def select(sources: Sequence[Source], person_filter: PersonFilter, seed: int) -> tuple[Selection, list[Selection]]:
+    """Select the images and people of all sources; return them together and per source.
+
+    Together, image ids and license ids are those of the record set: distinct for different sources. Raises UserError like
+    `read_annotations`, and for a source without images.
+    """
+    parts = [
+        read_annotations(
+            source.annotations, skeleton=source.skeleton, person_filter=person_filter, seed=seed, keypoints=source.keypoints
+        )
+        for source in sources
+    ]
+    for source, part in zip(sources, parts, strict=True):
+        if not part.samples:
+            raise UserError(
+                f"annotation file {source.annotations}: no image has a person with at least {person_filter.min_joints} labeled "
+                f"joints and an area above {person_filter.min_area_px:g} square pixels; relax --min-joints or --min-area-px"
+            )
+    if len(parts) == 1:
+        return parts[0], parts
+    counts: Counter[str] = Counter()
+    licenses: dict[int, str] = {}
+    urls: dict[str, str] = {}
+    samples = []
+    for number, (source, part) in enumerate(zip(sources, parts, strict=True)):
+        counts.update(part.counts)
+        used = {id: len(licenses) + place for place, id in enumerate(part.licenses, start=1)}
+        licenses |= {used[id]: name for id, name in part.licenses.items()}
+        urls |= {str(used[int(id)]): url for id, url in part.origin["license_urls"].items()}
+        for sample in part.samples:
+            if sample.image_id > MAX_SOURCE_IMAGE_ID:
+                raise UserError(
+                    f"annotation file {source.annotations}: image id {sample.image_id}: must be at most {MAX_SOURCE_IMAGE_ID:,} to "
+                    "be used with other sources; number the images again"
+                )
+            samples.append(
+                replace(
+                    sample, source=number, image_id=source_image_id(number, sample.image_id), license=used.get(sample.license, 0)
+                )
+            )
+    origin = {"info": {}, "license_urls": urls}
+    return Selection(samples=samples, counts=dict(sorted(counts.items())), licenses=licenses, origin=origin), parts
