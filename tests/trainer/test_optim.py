@@ -132,7 +132,7 @@ def test_a_gradient_that_is_not_finite_is_reported_and_changes_nothing(trained):
 def test_an_ignored_batch_has_no_gradient(trained):
     network, adam, step, batch, _ = trained
     before = snapshot(network, adam)
-    packed = step([list(map(ms.Tensor, [*batch[:3], np.ones_like(batch[3])]))], ms.Tensor([1e-3] * 3, ms.float32), GO)
+    packed = step([list(map(ms.Tensor, [*batch[:3], np.ones_like(batch[3]), batch[4]]))], ms.Tensor([1e-3] * 3, ms.float32), GO)
     assert StepResult.read(packed).losses.max() == 0
     name = "adam.moment1.stages.0.pafs.0.weight"
     np.testing.assert_allclose(snapshot(network, adam)[name], 0.9 * before[name], rtol=1e-5, atol=1e-12)
