@@ -15,6 +15,7 @@ from pipeline.cli import as_options, flatten
 from pipeline.documents import convert
 from pipeline.errors import UserError
 from pipeline.records.manifest import Manifest
+from pipeline.records.provenance import read_provenance
 from pipeline.skeleton import Skeleton
 from trainer.config import TrainConfig
 from trainer.distributed.world import World
@@ -26,8 +27,10 @@ from trainer.networks.network import Network, initialize, running_averages
 from trainer.run import checkpoint
 from trainer.run.checkpoint import AVERAGE, NETWORK, OPTIMIZER, SCALER, CheckpointInfo, FoundCheckpoint, Tensors
 from trainer.run.layout import checkpoint_path
+from trainer.run.lineage import TrainingRun, history_of
 from trainer.run.load import averaged, load_tensors
 from trainer.weights.backbone import read_backbone
+from trainer.weights.origin import origin_of
 
 FREE_OPTIONS = {"out", "records", "resume", "max_steps", "max_epoch", "profile"}  # not worth a note if they change on resuming
 
@@ -52,7 +55,9 @@ class State:
 
     manifest: of the record set with the variants that the run started with; more may have been added since.
     notes: lines that the command reports to its user.
-    origin: where imported weights that the run started with come from, see `CheckpointInfo`.
+    origin, backbone_origin: where imported weights that the run started with come from, see `CheckpointInfo`.
+    earlier: the training runs of the weights that the run started with. records: those of this run; None if this process writes
+    no checkpoints.
     log_tensors: open log interval of the checkpoint, for `TrainingLog`; empty for a new run.
     """
 
@@ -66,6 +71,9 @@ class State:
         self.progress = Progress()
         self.notes: list[str] = []
         self.origin: dict[str, str] = {}
+        self.backbone_origin: dict[str, str] = {}
+        self.earlier: tuple[TrainingRun, ...] = ()
+        self.records = read_provenance(config.records, manifest) if self.world.leads else None
         self.log_tensors: Tensors = {}
         self._average_statistics = statistics_averaging(self.network, self.optimizer, self.world)
         newest = checkpoint.read_newest(config.out) if config.resume else None
@@ -89,7 +97,7 @@ class State:
             self.notes += [f"skipped {fault}" for fault in faults]
             _refuse_other_skeleton(path, info, self.skeleton)
             _refuse_other_pixels(path, info, config.network)
-            self.origin = info.origin
+            self.origin, self.backbone_origin, self.earlier = info.origin, info.backbone_origin, history_of(info)
             weights = averaged(tensors)
             load_tensors(self.network.parameters_dict(), weights, prefix=NETWORK, source=path)
             self.notes.append(f"{'weights' if weights is tensors else 'averaged weights'} loaded from {path}")
@@ -111,6 +119,7 @@ class State:
         backbone = read_backbone(path, self.config.network.architecture, option)
         arrays = {f"backbone.{name}": array for name, array in backbone.tensors.items()}
         load_tensors(self.network.backbone.parameters_dict(), arrays, prefix="", source=path)
+        self.backbone_origin = origin_of(path, backbone.source)
         self.notes.append(f"backbone loaded from {path} ({backbone.source.name})")
 
     def _continue(self, found: FoundCheckpoint) -> None:
@@ -136,7 +145,7 @@ class State:
             elif prefix == AVERAGE:  # --ema-decay is new
                 self.optimizer.start_averages()
         self.progress = Progress(info.step, info.epoch, info.position, info.skipped)
-        self.origin = info.origin
+        self.origin, self.backbone_origin, self.earlier = info.origin, info.backbone_origin, info.history[:-1]
         in_parameters = (NETWORK, OPTIMIZER, AVERAGE, SCALER)
         self.log_tensors = {name: tensor.copy() for name, tensor in tensors.items() if not name.startswith(in_parameters)}
         self.notes.append(f"resuming from {path}")
@@ -171,6 +180,10 @@ class State:
         checkpoint.prune_checkpoints(self.config.out, self.config.keep_checkpoint_max)
 
     def _info(self) -> CheckpointInfo:
+        run = TrainingRun(
+            preset=self.config.preset, steps=self.progress.step, epochs=self.progress.epoch,
+            records_digest=self.manifest.digest, records=self.records,
+        )  # fmt: skip
         return CheckpointInfo(
             **dataclasses.asdict(self.progress),
             seed=self.config.seed,
@@ -182,6 +195,8 @@ class State:
             normalization=self.config.network.normalization,
             records_digest=self.manifest.digest,
             origin=self.origin,
+            backbone_origin=self.backbone_origin,
+            history=(*self.earlier, run),
         )
 
 
