@@ -13,8 +13,7 @@ from pipeline.records.reader import read_samples
 
 UNKNOWN_LICENSE = "not listed in the source"
 MAX_CARD_BYTES = 1 << 24
-MAX_LIMITATIONS = 20_000  # characters; those of COCO have 4,000
-_LIMITATIONS = re.compile(r"^## Known issues, biases, limitations\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+MAX_SECTION = 20_000  # characters; COCO's known issues and limitations have 4,000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +43,10 @@ class Provenance:
     licenses: tuple[ImageLicense, ...]
     card_sha256: Sha256 | None = None
     """SHA-256 of CARD.md; None if the set has no card."""
+    license_notes: str = ""
+    """What the card says about the licenses of this data set, below their table. Markdown."""
     limitations: str = ""
-    """Known issues, biases and limitations in the card, as Markdown."""
+    """Known issues, biases and limitations in the card. Markdown."""
 
 
 def read_provenance(folder: Path, manifest: Manifest) -> Provenance:
@@ -55,7 +56,8 @@ def read_provenance(folder: Path, manifest: Manifest) -> Provenance:
     is_first = samples["variant"].to_numpy() == 0  # these rows contain every image once
     licenses, counts = np.unique(samples["license"].to_numpy()[is_first], return_counts=True)
     urls = source.get("license_urls", {})
-    card_sha256, limitations = _card(Path(folder) / CARD)
+    card = Path(folder) / CARD
+    text = read_bytes(card, "data card", MAX_CARD_BYTES).decode(errors="replace") if card.is_file() else ""
     return Provenance(
         name=source.get("info", {}).get("description") or source["name"],
         annotations=source["name"],
@@ -72,15 +74,13 @@ def read_provenance(folder: Path, manifest: Manifest) -> Provenance:
             )
             for number, count in zip(licenses.tolist(), counts.tolist(), strict=True)
         ),
-        card_sha256=card_sha256,
-        limitations=limitations,
+        card_sha256=file_facts(card)["sha256"] if text else None,
+        license_notes=_section(text, "Licenses").partition("\n\n")[2][:MAX_SECTION],  # below the table
+        limitations=_section(text, "Known issues, biases, limitations")[:MAX_SECTION],
     )
 
 
-def _card(path: Path) -> tuple[Sha256 | None, str]:
-    """Return the SHA-256 of a card, and its section on limitations."""
-    if not path.is_file():
-        return None, ""
-    text = read_bytes(path, "data card", MAX_CARD_BYTES).decode(errors="replace")
-    section = _LIMITATIONS.search(text)
-    return file_facts(path)["sha256"], section[1].strip()[:MAX_LIMITATIONS] if section else ""
+def _section(card: str, heading: str) -> str:
+    """Return the text below a heading of a card; empty if the card has no such heading."""
+    match = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", card, re.MULTILINE | re.DOTALL)
+    return match[1].strip() if match else ""

@@ -30,9 +30,7 @@ def history_of(info: "CheckpointInfo") -> tuple[TrainingRun, ...]:
     if info.history or not info.records_digest:
         return info.history
     preset = str(info.config.get("preset", "unknown"))
-    return (
-        TrainingRun(preset=preset, steps=info.step, epochs=info.epoch, records_digest=info.records_digest, records=None),
-    )
+    return (TrainingRun(preset=preset, steps=info.step, epochs=info.epoch, records_digest=info.records_digest, records=None),)
 
 
 def lineage_lines(info: "CheckpointInfo") -> Iterator[str]:

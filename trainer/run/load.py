@@ -117,9 +117,7 @@ def match_tensors(parameters: Mapping[str, "ms.Parameter"], tensors: Tensors, *,
                 "the file belongs to another network or skeleton"
             )
         if tensor.dtype.name != str(parameters[name].dtype).lower():
-            raise UserError(
-                f"{source}: {name} is {tensor.dtype}, expected {parameters[name].dtype}; use another file"
-            )
+            raise UserError(f"{source}: {name} is {tensor.dtype}, expected {parameters[name].dtype}; use another file")
     return selected
 
 
