@@ -47,8 +47,9 @@ class Measurement:
 
     @property
     def pictures(self) -> list[Path]:
-        """The best and the worst picture, as far as there are any."""
-        return [path for kind in ("best", "worst") for path in sorted((self.folder / PICTURES).glob(f"{kind}-*.jpg"))[:1]]
+        """The best and the worst picture, as far as there are any. If there are few images, all are among the best."""
+        best, worst = (sorted((self.folder / PICTURES).glob(f"{kind}-*.jpg")) for kind in ("best", "worst"))
+        return best[:1] + (worst[:1] or best[1:][-1:])
 
 
 def read_measurements(folders: Iterable[Path], checkpoint: Path, sha256: str, *, has_averages: bool) -> list[Measurement]:

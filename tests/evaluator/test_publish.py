@@ -24,6 +24,8 @@ from evaluator.publish.terms import IDENTIFIERS, choose_terms
 from pipeline.cli import main, parse
 from pipeline.errors import UserError
 from pipeline.files import file_facts
+from pipeline.records.manifest import read_manifest
+from pipeline.records.provenance import read_provenance
 from pipeline.skeletons import COCO18, read_skeleton
 from trainer.__main__ import COMMANDS as TRAINER
 from trainer.config import TrainConfig
@@ -133,7 +135,9 @@ def test_the_card_says_what_the_network_learned_from(records, published):
     text = (published / "README.md").read_text()
     manifest = json.loads((records / "manifest.json").read_text())
     assert manifest["digest"] in text and manifest["sources"]["annotations"]["sha256"] in text
-    assert "Attribution-NonCommercial License" in text and "no legal meaning" in text
+    for entry in read_provenance(records, read_manifest(records)).licenses:
+        assert f"| {entry.id} | {entry.name} | {entry.url} | {entry.num_images} |" in text
+    assert "have no legal meaning" in text and "#### Biases and limitations" in text
     assert "a random subset of 4 of 24 images" in text
     assert "**The network was trained on images of this file" in text
     assert "| 1 | `small` | 3 | " in text and "| `lr` | 0.008 |" in text
