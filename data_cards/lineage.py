@@ -11,7 +11,7 @@ from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.wording import counted, printable
 from trainer.run.checkpoint import CheckpointInfo, checkpoint_faults, list_checkpoints, read_info
-from trainer.run.lineage import TrainingRun, history_of
+from trainer.run.history import TrainingRun, history_of
 
 SOURCE_FIELDS = ("pretty_name", "creator", "url", "annotation_license_url", "image_licenses")
 

@@ -9,7 +9,7 @@ from evaluator.publish.measurement import Measurement
 from evaluator.publish.terms import Terms
 from pipeline.skeleton import Skeleton
 from trainer.run.checkpoint import CheckpointInfo
-from trainer.run.lineage import TrainingRun, history_of
+from trainer.run.history import TrainingRun, history_of
 
 PACKAGE = "openpose-mindspore"
 TASK = "keypoint-detection"

@@ -10,7 +10,7 @@ from evaluator.publish.measurement import Measurement
 from pipeline.markdown import code, front_matter_text, plain, table
 from pipeline.records.provenance import Provenance
 from pipeline.wording import counted, printable
-from trainer.run.lineage import TrainingRun
+from trainer.run.history import TrainingRun
 
 METHODS = {
     "openpose": "Cao et al., [Realtime Multi-Person 2D Pose Estimation using Part Affinity Fields](https://arxiv.org/abs/1611.08050), CVPR 2017",

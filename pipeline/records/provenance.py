@@ -1,15 +1,20 @@
-"""Where a record set comes from, as the trainer carries it into checkpoints: data set, annotation file, licenses, card."""
+"""Where a record set comes from, as the trainer carries it into checkpoints: data set, annotation file, licenses, card.
+
+Checkpoints are described with these types, also by commands that are light: pyarrow is imported when a record set is read.
+"""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.documents import Count, Sha256, read_bytes
 from pipeline.files import file_facts
-from pipeline.records.manifest import CARD, Manifest
-from pipeline.records.reader import read_samples
+
+if TYPE_CHECKING:
+    from pipeline.records.manifest import Manifest
 
 UNKNOWN_LICENSE = "not listed in the source"
 MAX_CARD_BYTES = 1 << 24
@@ -49,8 +54,11 @@ class Provenance:
     """Known issues, biases and limitations in the card. Markdown."""
 
 
-def read_provenance(folder: Path, manifest: Manifest) -> Provenance:
+def read_provenance(folder: Path, manifest: "Manifest") -> Provenance:
     """Read the provenance of the record set in `folder`. Raises UserError if samples.parquet or the card cannot be read."""
+    from pipeline.records.manifest import CARD
+    from pipeline.records.reader import read_samples
+
     source = manifest.sources["annotations"]
     samples = read_samples(folder, manifest, ["variant", "license", "people"])
     is_first = samples["variant"].to_numpy() == 0  # these rows contain every image once

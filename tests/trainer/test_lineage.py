@@ -17,7 +17,7 @@ from trainer.__main__ import COMMANDS
 from trainer.config import TrainConfig
 from trainer.loop.state import State
 from trainer.run.checkpoint import read_info, save_checkpoint
-from trainer.run.lineage import history_of
+from trainer.run.history import history_of
 from trainer.weights.layouts import vgg
 from trainer.weights.origin import origin_of
 

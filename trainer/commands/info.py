@@ -26,8 +26,8 @@ from trainer.run.checkpoint import (
     read_checkpoint,
     read_info,
 )
+from trainer.run.history import history_of, lineage_lines
 from trainer.run.layout import CHECKPOINT_SUFFIX, checkpoint_files
-from trainer.run.lineage import history_of, lineage_lines
 
 AVERAGES_TITLE = "averaged weights (--ema-decay), which the evaluator uses"
 GROUPS = {"backbone": "backbone.", "neck": "neck.", "stages": "stages."}

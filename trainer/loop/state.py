@@ -26,8 +26,8 @@ from trainer.networks.inference import build
 from trainer.networks.network import Network, initialize, running_averages
 from trainer.run import checkpoint
 from trainer.run.checkpoint import AVERAGE, NETWORK, OPTIMIZER, SCALER, CheckpointInfo, FoundCheckpoint, Tensors
+from trainer.run.history import TrainingRun, history_of
 from trainer.run.layout import checkpoint_path
-from trainer.run.lineage import TrainingRun, history_of
 from trainer.run.load import averaged, load_tensors
 from trainer.weights.backbone import read_backbone
 from trainer.weights.origin import origin_of

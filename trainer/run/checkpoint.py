@@ -25,8 +25,8 @@ from pipeline.samples.targets import TargetConfig
 from pipeline.skeleton import Skeleton
 from pipeline.wording import printable
 from trainer.networks.config import NetworkConfig
+from trainer.run.history import TrainingRun
 from trainer.run.layout import CHECKPOINT_SUFFIX, checkpoint_files
-from trainer.run.lineage import TrainingRun
 
 FORMAT = "openpose-mindspore checkpoint"
 FORMAT_VERSION = 2
