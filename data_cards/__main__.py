@@ -17,6 +17,12 @@ COMMANDS = {
         run="data_cards.compare:run",
         prints=True,
     ),
+    "lineage": Command(
+        help="show what a network has learned from: data sets, licenses of images, imported weights",
+        config="data_cards.config:LineageConfig",
+        run="data_cards.lineage:run",
+        prints=True,
+    ),
 }
 
 
@@ -27,4 +33,11 @@ def with_command(words: Sequence[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    leave(main("python -m data_cards", "Describe and compare record sets.", COMMANDS, with_command(sys.argv[1:])))
+    leave(
+        main(
+            "python -m data_cards",
+            "Describe and compare record sets, and show what networks have learned from.",
+            COMMANDS,
+            with_command(sys.argv[1:]),
+        )
+    )

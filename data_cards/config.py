@@ -1,4 +1,4 @@
-"""Options of the commands `write` and `compare`. Imports nothing heavy, so that `--help` is fast."""
+"""Options of the commands `write`, `compare` and `lineage`. Imports nothing heavy, so that `--help` is fast."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,3 +35,18 @@ class CompareConfig:
     """Folder of a record set, made by `python -m pipeline build`."""
     second: Annotated[Path, tyro.conf.Positional]
     """Folder of the record set to compare with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineageConfig:
+    """Show what a network has learned from: its training runs, their data sets and the licenses of the images, and imported weights.
+
+    The checkpoint contains all of it, also of the runs before --pretrained-model-path; the record sets are not needed.
+
+    Example: python -m data_cards lineage runs/first --json lineage.json
+    """
+
+    checkpoint: Annotated[Path, tyro.conf.Positional]
+    """Checkpoint file, published folder, or run folder, whose newest checkpoint is used."""
+    json: Path | None = None
+    """Also write the lineage to this file."""

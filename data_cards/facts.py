@@ -37,10 +37,10 @@ class Facts:
 
     @property
     def source_name(self) -> str:
-        """Name of the source data set: from its card, its annotation file, or the name of that file."""
+        """Name of the source data set: from its card or its annotation file."""
         if self.source:
             return self.source.front["pretty_name"]
-        return self.source_info.get("description") or self.manifest.sources["annotations"]["name"]
+        return self.manifest.data_set
 
     @property
     def source_info(self) -> dict[str, str]:

@@ -1,18 +1,14 @@
 """The text of CARD.md: a Hugging Face data set card with YAML front matter and sections."""
 
-import html
-import re
-from collections.abc import Sequence
-
 import numpy as np
-import yaml
 
 from data_cards import croissant
 from data_cards.facts import Facts, front_matter, package_version
 from data_cards.statistics import Histogram
+from pipeline.markdown import code, front_matter_text, plain, table
 from pipeline.records.codec import SOURCE_SHIFT
 from pipeline.records.manifest import count_rules
-from pipeline.wording import counted, printable
+from pipeline.wording import counted
 
 CONTACT_SHEET = "contact_sheet.jpg"
 POSITIONS = "people_positions.jpg"
@@ -20,17 +16,16 @@ POSITIONS = "people_positions.jpg"
 
 def card_text(facts: Facts) -> str:
     """Return the complete text of CARD.md."""
-    front = yaml.safe_dump(front_matter(facts), sort_keys=False, allow_unicode=True, width=1000)
     sections = (_summary, _uses, _structure, _creation, _statistics, _licenses, _leakage, _limitations, _citation)
-    return f"---\n{front}---\n\n" + "\n\n".join(section(facts).strip() for section in sections) + "\n"
+    return front_matter_text(front_matter(facts)) + "\n" + "\n\n".join(section(facts).strip() for section in sections) + "\n"
 
 
 def _summary(facts: Facts) -> str:
-    found = [f"> - {_plain(line)}." for leakage in facts.leakages if leakage.found for line in leakage.lines()]
+    found = [f"> - {plain(line)}." for leakage in facts.leakages if leakage.found for line in leakage.lines()]
     warning = "\n".join(["> **Warning: this record set shares images with another one.**", *found, "", ""]) if found else ""
-    return f"""# {_plain(facts.name)}
+    return f"""# {plain(facts.name)}
 
-{warning}{_plain(facts.summary)}.
+{warning}{plain(facts.summary)}.
 
 The build measured all numbers about this record set. Statements about the source data set come from the sources cited below.
 
@@ -59,22 +54,22 @@ every file. The set has no splits; all samples are for training.
 
 Columns of a row in a shard:
 
-{_table(("column", "description"), [(f"`{name}`", text) for name, text in croissant.row_fields(m).items()])}
+{table(("column", "description"), [(f"`{name}`", text) for name, text in croissant.row_fields(m).items()])}
 
 Columns of `samples.parquet`:
 
-{_table(("column", "description"), [(f"`{name}`", text) for name, text in croissant.SAMPLE_FIELDS.items()])}
+{table(("column", "description"), [(f"`{name}`", text) for name, text in croissant.SAMPLE_FIELDS.items()])}
 
-Skeleton {_code(skeleton.name)} with {counted(skeleton.num_joints, "joint")}: {_plain(", ".join(skeleton.joints))}.
-{counted(skeleton.num_limbs, "limb")}, in PAF order: {_plain(", ".join(f"{a}–{b}" for a, b in skeleton.limbs))}."""
+Skeleton {code(skeleton.name)} with {counted(skeleton.num_joints, "joint")}: {plain(", ".join(skeleton.joints))}.
+{counted(skeleton.num_limbs, "limb")}, in PAF order: {plain(", ".join(f"{a}–{b}" for a, b in skeleton.limbs))}."""
 
 
 def _creation(facts: Facts) -> str:
     m, source = facts.manifest, facts.manifest.sources["annotations"]
     info = "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in facts.source_info.items())
     provenance = {
-        "annotation file": f"{_code(source['name'])}, {source['bytes']:,} bytes, SHA-256 `{source['sha256']}`",
-        "`info` of the annotation file": _plain(info) or "none",
+        "annotation file": f"{code(source['name'])}, {source['bytes']:,} bytes, SHA-256 `{source['sha256']}`",
+        "`info` of the annotation file": plain(info) or "none",
         "pixels of the original images": f"SHA-256 over the hashes of all images `{facts.index.pixels_digest}`",
         "seed": f"`{m.seed}`; a sample is a function of (seed, image id, variant)",
         "content digest": f"`{m.digest}`, SHA-256 over all rows",
@@ -84,19 +79,19 @@ def _creation(facts: Facts) -> str:
     }
     if categories := source.get("categories"):
         named = ", ".join(f"{id} ({name})" for id, name in categories.items())
-        provenance["categories whose people are used"] = _plain(named)
+        provenance["categories whose people are used"] = plain(named)
     rules = [(rule, f"{m.counts.get(name, 0):,}") for name, rule in count_rules(m.config).items()]
     return f"""## Creation
 
-{_table(("item", "value"), list(provenance.items()))}
+{table(("item", "value"), list(provenance.items()))}
 {_source_sets(facts)}
 ### Selection
 
-{_table(("rule", "count"), rules)}
+{table(("rule", "count"), rules)}
 
 ### Settings
 
-{_table(("option", "value"), [(_code(name), _code(str(value))) for name, value in m.config.items()])}"""
+{table(("option", "value"), [(code(name), code(str(value))) for name, value in m.config.items()])}"""
 
 
 def _source_sets(facts: Facts) -> str:
@@ -106,19 +101,19 @@ def _source_sets(facts: Facts) -> str:
         return ""
     rows = [
         (
-            _code(entry["name"]),
-            _plain(entry["annotations"].get("info", {}).get("description", "")) or "not described",
-            f"{_code(entry['annotations']['name'])}, SHA-256 `{entry['annotations']['sha256']}`",
+            code(entry["name"]),
+            plain(entry["annotations"].get("info", {}).get("description", "")) or "not described",
+            f"{code(entry['annotations']['name'])}, SHA-256 `{entry['annotations']['sha256']}`",
             f"{count:,}",
             f"{entry['weight']:g}",
-            _plain(", ".join(entry["unlabeled"])) or "none",
+            plain(", ".join(entry["unlabeled"])) or "none",
         )
         for entry, count in zip(m.source_sets, m.images_per_source, strict=True)
     ]
     return f"""
 ### Sources
 
-{_table(("name", "data set", "annotation file", "images", "weight", "joints without labels"), rows)}
+{table(("name", "data set", "annotation file", "images", "weight", "joints without labels"), rows)}
 
 The number of a source, from 0, is `image_id >> {SOURCE_SHIFT}`; the other bits are the image id in its annotation file. An epoch shows an
 image as often as the weight says. The loss leaves out the channels of joints without labels.
@@ -156,7 +151,7 @@ def _histogram(histogram: Histogram) -> str:
 
 ![{histogram.title}](pictures/{histogram.name}.jpg)
 
-{_table(heads, list(zip(map(_plain, histogram.bins), *columns, strict=True)))}"""
+{table(heads, list(zip(map(plain, histogram.bins), *columns, strict=True)))}"""
 
 
 def _licenses(facts: Facts) -> str:
@@ -164,18 +159,18 @@ def _licenses(facts: Facts) -> str:
     ids, counts = np.unique(facts.index.license[facts.index.is_first], return_counts=True)
     names = [facts.manifest.licenses.get(str(id), "not listed in the source") for id in ids]
     rows = [
-        (str(id), _plain(name), _plain(urls.get(str(id), "")), f"{count:,}")
+        (str(id), plain(name), plain(urls.get(str(id), "")), f"{count:,}")
         for id, name, count in zip(ids, names, counts, strict=True)
     ]
     return f"""## Licenses
 
-{_table(("id", "license", "URL", "images"), rows)}
+{table(("id", "license", "URL", "images"), rows)}
 
 {_of_source(facts, "Licenses") or "This table is read from the annotation file. Nothing else is known about the licenses of the images."}"""
 
 
 def _leakage(facts: Facts) -> str:
-    lines = "\n".join(f"- {_plain(line)}." for leakage in facts.leakages for line in leakage.lines())
+    lines = "\n".join(f"- {plain(line)}." for leakage in facts.leakages for line in leakage.lines())
     not_compared = "Not compared with another record set yet; run `python -m data_cards RECORDS --against OTHER`."
     return f"""## Leakage
 
@@ -213,18 +208,3 @@ Cite this record set by its content digest, and cite the method: {croissant.METH
 def _of_source(facts: Facts, section: str) -> str:
     """Return a section of the source's card, or an empty string."""
     return facts.source.sections.get(section, "") if facts.source else ""
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows))
-
-
-def _plain(text: str) -> str:
-    """Return a text from outside that Markdown shows as it is, on one line, in a table too: no HTML, links, images or emphasis."""
-    escaped = re.sub(r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)", r"\\\g<0>", printable(" ".join(text.split())))
-    return html.escape(escaped, quote=False)
-
-
-def _code(text: str) -> str:
-    """Return a text from outside as code."""
-    return f"`{printable(' '.join(text.split())).replace('`', chr(39)).replace('|', chr(92) + '|')}`"

@@ -51,6 +51,11 @@ COMMANDS = {
         config="evaluator.export.config:ExportConfig",
         run="evaluator.export.export:run",
     ),
+    "publish": Command(
+        help="write a folder to pass a network on: weights, ONNX, MINDIR, figures, model card",
+        config="evaluator.publish.config:PublishConfig",
+        run="evaluator.publish.publish:run",
+    ),
 }
 
 if __name__ == "__main__":

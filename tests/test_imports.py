@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "pipeline": {"pipeline"},
     "trainer": {"pipeline", "trainer"},
     "evaluator": {"pipeline", "trainer", "evaluator"},
-    "data_cards": {"pipeline", "data_cards"},
+    "data_cards": {"pipeline", "trainer", "data_cards"},  # the lineage of a checkpoint
 }
 # An entry point composes stages, so that they need not know each other: `build` writes the data card of its record set.
 COMPOSES = {"pipeline/__main__.py": {"data_cards"}}

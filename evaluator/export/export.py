@@ -34,13 +34,13 @@ AIR_DEVICE = "Ascend"
 
 def run(config: ExportConfig) -> int:
     """Run the command. Raises UserError if the export fails or the exported network differs from the checkpoint."""
-    files = [config.out] if config.format == "ONNX" else [config.out.with_name(config.out.name + ".json"), config.out]
+    files = output_files(config)
     for file in files:
         if file.exists():
             raise UserError(f"output file {file}: already exists; choose another --out")
         require_writable(file, f"output file {file}")
     if config.format == "ONNX":
-        _require_onnx()
+        require_onnx()
     from trainer.run.load import load_network
 
     if config.format == "AIR":
@@ -56,16 +56,24 @@ def run(config: ExportConfig) -> int:
             raise UserError(
                 f"--{name} must be a multiple of the network's stride {network.stride_px}, got {getattr(config, name)}"
             )
-    _write(Comparison(network=network, config=config, device=device), files)
+    write(Comparison(network=network, config=config, device=device))
     size = " x ".join("any" if side is None else str(side) for side in config.shape)
     written = " and ".join(map(str, files))
     print(f"wrote {written}: {INPUT} {size} uint8 -> {', '.join(OUTPUTS)}; skeleton {network.skeleton.name}")
     return 0
 
 
-def _write(comparison: Comparison, files: list[Path]) -> None:
-    """Export to a temporary folder beside the output, then rename the files. The network itself comes last."""
-    config = comparison.config
+def output_files(config: ExportConfig) -> list[Path]:
+    """Return the files that an export writes. The network itself comes last."""
+    return [config.out] if config.format == "ONNX" else [config.out.with_name(config.out.name + ".json"), config.out]
+
+
+def write(comparison: Comparison) -> None:
+    """Export to a temporary folder beside the output, then rename the files.
+
+    Raises UserError if the export fails or the exported network differs from the checkpoint.
+    """
+    config, files = comparison.config, output_files(comparison.config)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     write = {"ONNX": _write_onnx, "MINDIR": _write_mindir, "AIR": _write_air}[config.format]
     folder = temporary_path(config.out)
@@ -103,7 +111,8 @@ def describe(network: "LoadedNetwork", config: ExportConfig) -> dict[str, Any]:
     }
 
 
-def _require_onnx() -> None:
+def require_onnx() -> None:
+    """Raise UserError unless the packages that export and check ONNX files are installed."""
     try:
         import onnx  # noqa: F401 - only tests that it is installed
         import onnxruntime  # noqa: F401 - only tests that it is installed

@@ -47,6 +47,8 @@ class _Metrics(TypedDict, total=False):
     figures: Required[Figures]
     num_images: Count
     num_images_in_file: Count
+    num_people: Count
+    data_set: str
     unreadable_images: dict[str, str]
     speed: dict[str, Finite]
     settings: _Settings

@@ -142,6 +142,12 @@ class Manifest:
         return convert(row_format, RecordFormat, "config")
 
     @property
+    def data_set(self) -> str:
+        """Name of the data set: the description in its annotation file, or the name of that file; joined for several."""
+        files = [entry["annotations"] for entry in self.source_sets] or [self.sources["annotations"]]
+        return " + ".join(file.get("info", {}).get("description") or file["name"] for file in files)
+
+    @property
     def source_sets(self) -> list[SourceSet]:
         """The annotated data sets, if there are several."""
         return self.sources.get("sets", [])

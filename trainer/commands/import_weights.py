@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 from pipeline.cli import as_options, flatten
 from pipeline.errors import UserError
-from pipeline.files import atomic_file, file_facts
+from pipeline.files import atomic_file
 from pipeline.samples.targets import TargetConfig
 from pipeline.wording import counted, printable
 from trainer.commands.config import ImportConfig
@@ -20,6 +20,7 @@ from trainer.run.load import match_tensors
 from trainer.weights import layouts
 from trainer.weights.formats import read_weights
 from trainer.weights.layouts.conversion import Imported, ImportedBackbone
+from trainer.weights.origin import BACKBONE_FORMAT, origin_of
 
 MAX_NAMES = 3
 
@@ -36,14 +37,7 @@ def run(config: ImportConfig) -> int:
     source = imported.source
     print(f"{config.file}: {file.format} file, {counted(len(file.tensors), 'tensor')}: {source.name}")
     del file
-    origin = {
-        "source": source.name,
-        "url": source.url,
-        "license": source.license,
-        "published": source.published,
-        "file": config.file.name,
-        "sha256": file_facts(config.file)["sha256"],
-    }
+    origin = origin_of(config.file, source)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(imported, Imported):
         lines = _save_network(config, imported, origin)
@@ -69,7 +63,8 @@ def _save_network(config: ImportConfig, imported: Imported, origin: dict[str, st
         skeleton=skeleton.to_dict(), targets=dataclasses.asdict(TargetConfig()), normalization=network.normalization,
         records_digest="", origin=origin,
     )  # fmt: skip
-    save_checkpoint(config.out, info, {NETWORK + name: tensor for name, tensor in imported.tensors.items()})
+    tensors = {NETWORK + name: tensor for name, tensor in imported.tensors.items()}
+    save_checkpoint(config.out, info, tensors, then="run the command again")
     num_weights = sum(tensor.size for name, tensor in imported.tensors.items() if not name.endswith(RUNNING_AVERAGES))
     print(f"network: {network.architecture}, {counted(network.num_stages, 'stage')}, {counted(num_weights, 'weight')}")
     print(f"pixels: {network.channel_order}, mean {_numbers(network.pixel_mean)}, std {_numbers(network.pixel_std)}")
@@ -85,7 +80,7 @@ def _save_backbone(config: ImportConfig, imported: ImportedBackbone, origin: dic
     """Write the tensors of a backbone; return lines that say what to do with them."""
     with atomic_file(config.out) as temporary:
         tensors = {f"backbone.{name}": tensor for name, tensor in imported.tensors.items()}
-        save_file(tensors, temporary, {"format": "openpose-mindspore backbone", **origin})
+        save_file(tensors, temporary, {"format": BACKBONE_FORMAT, **origin})
     preset = imported.architectures[0]
     return [f"use it: python -m trainer train --preset {preset} --backbone-path {config.out} --records records --out runs/first"]
 

@@ -1,5 +1,6 @@
 """The command `info`: print what a checkpoint contains. Imports no mindspore."""
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import tyro
 
 from pipeline.cli import flatten, parse
 from pipeline.errors import UserError
+from pipeline.files import file_facts, write_json
 from pipeline.progress import progress_bar
 from pipeline.skeleton import Skeleton
 from pipeline.wording import counted, printable
@@ -25,6 +27,7 @@ from trainer.run.checkpoint import (
     read_checkpoint,
     read_info,
 )
+from trainer.run.history import history_of, lineage_lines
 from trainer.run.layout import CHECKPOINT_SUFFIX, checkpoint_files
 
 AVERAGES_TITLE = "averaged weights (--ema-decay), which the evaluator uses"
@@ -46,19 +49,23 @@ class InfoConfig:
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """Checkpoint file or run folder."""
+    json: Path | None = None
+    """Also write the description of the checkpoint, or of the newest complete one of a folder, to this file."""
 
 
 def run(config: InfoConfig) -> int:
     """Run the command `info`. Raises UserError for a path that is not a checkpoint and contains none."""
     path = config.checkpoint
     if path.is_dir():
-        return _run_folder(path)
+        return _run_folder(path, config.json)
     info, (tensors, fault) = read_info(path), _read_or_fault(path)
     print("\n".join(map(printable, describe(path, info, tensors, fault))))
+    if config.json is not None:
+        write_json(config.json, document(path, info, tensors, fault))
     return 1 if fault else 0
 
 
-def _run_folder(folder: Path) -> int:
+def _run_folder(folder: Path, json: Path | None) -> int:
     """Print a table of the checkpoints of a folder, their faults, and the newest complete one."""
     files = checkpoint_files(folder)
     if not files:
@@ -85,7 +92,22 @@ def _run_folder(folder: Path) -> int:
         print("\n" + "\n".join(map(printable, faults)))
     if newest is not None:
         print("\n" + "\n".join(map(printable, describe(*newest, fault=None))))
+    if json is not None:
+        if newest is None:
+            raise UserError(f"checkpoint {folder}: no complete checkpoint in this folder; {json} is not written")
+        write_json(json, document(*newest, fault=None))
     return 1 if faults else 0
+
+
+def document(path: Path, info: CheckpointInfo, tensors: Tensors | None, fault: str | None) -> dict[str, Any]:
+    """Return what --json writes: the file, its fault, the fields of `CheckpointInfo`, and the size of each group of weights."""
+    network = {name.removeprefix(NETWORK): tensor for name, tensor in (tensors or {}).items() if name.startswith(NETWORK)}
+    sizes = {
+        group: sum(t.size for name, t in network.items() if name.startswith(prefix) and not name.endswith(RUNNING_AVERAGES))
+        for group, prefix in GROUPS.items()
+    }
+    about = {**dataclasses.asdict(info), "history": [dataclasses.asdict(run) for run in history_of(info)]}
+    return {"file": str(path), **file_facts(path), "fault": fault, "parameters": sizes if tensors else None, "checkpoint": about}
 
 
 def describe(path: Path, info: CheckpointInfo, tensors: Tensors | None, fault: str | None) -> Iterator[str]:
@@ -107,10 +129,9 @@ def describe(path: Path, info: CheckpointInfo, tensors: Tensors | None, fault: s
     yield f"  {', '.join(skeleton.joints)}"
     yield f"targets: {_fields(info.targets)}"
     yield f"normalization: {_fields(info.normalization)}"
-    if info.records_digest:
-        yield f"records: {info.config.get('records', 'unknown')}, digest {info.records_digest}"
-    if info.origin:
-        yield f"weights imported: {', '.join(f'{name} {value}' for name, value in info.origin.items())}"
+    if lines := list(lineage_lines(info)):
+        yield "lineage:"
+        yield from (f"  {line}" for line in lines)
     yield from _settings("network", info.network, info.config)
     yield from _settings("settings", {k: v for k, v in info.config.items() if k not in info.network}, info.config)
     if tensors is not None:

@@ -16,20 +16,24 @@ from trainer.networks.config import NetworkConfig
 from trainer.networks.inference import build
 from trainer.networks.network import Network, initialize
 from trainer.run.checkpoint import NETWORK, CheckpointInfo, Tensors, read_path
+from trainer.run.history import TrainingRun, history_of
 from trainer.run.load import averaged, load_tensors, match_tensors, refuse_other_sizes
 from trainer.weights.backbone import read_backbone
+from trainer.weights.origin import origin_of
 from trainer.weights.transfer import LayerTransfer, summary, transfer
 
 
 @dataclass
 class Start:
-    """How a run starts. notes: lines that the command reports. origin: of imported weights, see `CheckpointInfo`.
+    """How a run starts. notes: lines that the command reports. origin, backbone_origin: of imported weights, see `CheckpointInfo`.
 
-    transfer: what each layer took from the checkpoint of --pretrained-model-path.
+    earlier: the training runs of the weights. transfer: what each layer took from the checkpoint of --pretrained-model-path.
     """
 
     notes: list[str] = field(default_factory=list)
     origin: dict[str, str] = field(default_factory=dict)
+    backbone_origin: dict[str, str] = field(default_factory=dict)
+    earlier: tuple[TrainingRun, ...] = ()
     transfer: list[LayerTransfer] = field(default_factory=list)
 
 
@@ -72,13 +76,14 @@ def _load_backbone(network: Network, config: TrainConfig, path: Path, start: Sta
     backbone = read_backbone(path, config.network.architecture, option)
     arrays = {f"backbone.{name}": array for name, array in backbone.tensors.items()}
     load_tensors(network.backbone.parameters_dict(), arrays, prefix="", source=path)
+    start.backbone_origin = origin_of(path, backbone.source)
     start.notes.append(f"backbone loaded from {path} ({backbone.source.name})")
 
 
 def _load_pretrained(network: Network, config: TrainConfig, skeleton: Skeleton, path: Path, start: Start) -> None:
     path, info, tensors, faults = read_path(path)
     start.notes += [f"skipped {fault}" for fault in faults]
-    start.origin = info.origin
+    start.origin, start.backbone_origin, start.earlier = info.origin, info.backbone_origin, history_of(info)
     found: NetworkConfig = convert(info.network, NetworkConfig, f"checkpoint {path}: network")
     _refuse_other_pixels(path, found, config.network)
     weights = averaged(tensors)

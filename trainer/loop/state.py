@@ -14,6 +14,7 @@ from mindspore import ops
 from pipeline.cli import flatten
 from pipeline.errors import UserError
 from pipeline.records.manifest import Manifest
+from pipeline.records.provenance import read_provenance
 from trainer.config import TrainConfig
 from trainer.data.weights import epoch_size, source_weights
 from trainer.distributed.world import World
@@ -24,6 +25,7 @@ from trainer.networks.inference import build
 from trainer.networks.network import Network, running_averages
 from trainer.run import checkpoint
 from trainer.run.checkpoint import AVERAGE, NETWORK, OPTIMIZER, SCALER, CheckpointInfo, FoundCheckpoint, Tensors
+from trainer.run.history import TrainingRun
 from trainer.run.layout import checkpoint_path
 from trainer.run.load import load_tensors
 from trainer.weights.transfer import LayerTransfer
@@ -51,7 +53,9 @@ class State:
 
     manifest: of the record set with the variants that the run started with; more may have been added since.
     notes: lines that the command reports to its user.
-    origin: where imported weights that the run started with come from, see `CheckpointInfo`.
+    origin, backbone_origin: where imported weights that the run started with come from, see `CheckpointInfo`.
+    earlier: the training runs of the weights that the run started with. records: those of this run; None if this process writes
+    no checkpoints.
     transfer: what each layer took from a checkpoint of another network; empty if the run is resumed.
     log_tensors: open log interval of the checkpoint, for `TrainingLog`; empty for a new run.
     """
@@ -68,6 +72,9 @@ class State:
         self.notes: list[str] = []
         self.origin: dict[str, str] = {}
         self.transfer: list[LayerTransfer] = []
+        self.backbone_origin: dict[str, str] = {}
+        self.earlier: tuple[TrainingRun, ...] = ()
+        self.records = read_provenance(config.records, manifest) if self.world.leads else None
         self.log_tensors: Tensors = {}
         self._average_statistics = statistics_averaging(self.network, self.optimizer, self.world)
         newest = checkpoint.read_newest(config.out) if config.resume else None
@@ -80,7 +87,8 @@ class State:
             )
         start = set_initial_weights(self.network, config, self.skeleton)
         self.notes += start.notes
-        self.origin, self.transfer = start.origin, start.transfer
+        self.origin, self.backbone_origin, self.earlier = start.origin, start.backbone_origin, start.earlier
+        self.transfer = start.transfer
         self.optimizer.start_averages()
 
     def _continue(self, found: FoundCheckpoint) -> None:
@@ -107,7 +115,7 @@ class State:
             elif prefix == AVERAGE:  # --ema-decay is new
                 self.optimizer.start_averages()
         self.progress = Progress(info.step, info.epoch, info.position, info.skipped)
-        self.origin = info.origin
+        self.origin, self.backbone_origin, self.earlier = info.origin, info.backbone_origin, info.history[:-1]
         in_parameters = (NETWORK, OPTIMIZER, AVERAGE, SCALER)
         self.log_tensors = {name: tensor.copy() for name, tensor in tensors.items() if not name.startswith(in_parameters)}
         self.notes.append(f"resuming from {path}")
@@ -142,6 +150,10 @@ class State:
         checkpoint.prune_checkpoints(self.config.out, self.config.keep_checkpoint_max)
 
     def _info(self) -> CheckpointInfo:
+        run = TrainingRun(
+            preset=self.config.preset, steps=self.progress.step, epochs=self.progress.epoch,
+            records_digest=self.manifest.digest, records=self.records,
+        )  # fmt: skip
         return CheckpointInfo(
             **dataclasses.asdict(self.progress),
             seed=self.config.seed,
@@ -153,6 +165,8 @@ class State:
             normalization=self.config.network.normalization,
             records_digest=self.manifest.digest,
             origin=self.origin,
+            backbone_origin=self.backbone_origin,
+            history=(*self.earlier, run),
         )
 
 

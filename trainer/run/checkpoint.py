@@ -25,6 +25,7 @@ from pipeline.samples.targets import TargetConfig
 from pipeline.skeleton import Skeleton
 from pipeline.wording import printable
 from trainer.networks.config import NetworkConfig
+from trainer.run.history import TrainingRun
 from trainer.run.layout import CHECKPOINT_SUFFIX, checkpoint_files
 
 FORMAT = "openpose-mindspore checkpoint"
@@ -61,6 +62,10 @@ class CheckpointInfo:
     origin: dict[str, str] = field(default_factory=dict)
     """Where imported weights come from (source, url, license, published, file, sha256), also after further training; empty if all
     weights were trained here."""
+    backbone_origin: dict[str, str] = field(default_factory=dict)
+    """The same for a backbone that a run started with (--backbone-path)."""
+    history: tuple[TrainingRun, ...] = ()
+    """Training runs, the oldest first: those of --pretrained-model-path, then this one. Read it with `history_of`."""
 
 
 class FoundCheckpoint(NamedTuple):
@@ -72,11 +77,22 @@ class FoundCheckpoint(NamedTuple):
     faults: list[str]
 
 
-def save_checkpoint(path: Path, info: CheckpointInfo, tensors: Mapping[str, np.ndarray | np.generic]) -> None:
-    """Write a checkpoint; the file is complete or absent. Raises UserError if it cannot be written, or its folder is gone."""
+def save_checkpoint(
+    path: Path,
+    info: CheckpointInfo,
+    tensors: Mapping[str, np.ndarray | np.generic],
+    *,
+    then: str = "continue with --resume",
+) -> None:
+    """Write a checkpoint; the file is complete or absent.
+
+    Raises UserError if it cannot be written, or its folder is gone. then: what the user does after removing the cause.
+    """
     path = Path(path)
     if not path.parent.is_dir():
-        raise UserError(f"checkpoint {path}: the folder {path.parent} was deleted or renamed; this state of the training is lost")
+        raise UserError(
+            f"checkpoint {path}: cannot be written: the folder {path.parent} was deleted or renamed; restore it, then {then}"
+        )
     text = json.dumps(dataclasses.asdict(info))
     arrays = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     metadata = {"format": FORMAT, "version": str(FORMAT_VERSION), "info": text, "crc32": str(_crc32(text, arrays))}
@@ -84,7 +100,7 @@ def save_checkpoint(path: Path, info: CheckpointInfo, tensors: Mapping[str, np.n
         with atomic_file(path) as temporary:
             save_file(arrays, temporary, metadata)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"checkpoint {path}: cannot be written ({error}); fix the cause, then continue with --resume") from error
+        raise UserError(f"checkpoint {path}: cannot be written ({error}); fix the cause, then {then}") from error
 
 
 def read_info(path: Path) -> CheckpointInfo:

@@ -110,17 +110,15 @@ def match_tensors(parameters: Mapping[str, "ms.Parameter"], tensors: Tensors, *,
         ("has unknown", selected.keys() - parameters.keys()),
     ):
         if names:
-            raise UserError(f"checkpoint {source}: {problem} {_listed(names)}; it belongs to another network")
+            raise UserError(f"{source}: {problem} {_listed(names)}; it belongs to another network")
     for name, tensor in selected.items():
         if tensor.shape != parameters[name].shape:
             raise UserError(
-                f"checkpoint {source}: {name} has shape {tensor.shape}, this network needs {parameters[name].shape}; "
-                "the checkpoint belongs to another network or skeleton"
+                f"{source}: {name} has shape {tensor.shape}, this network needs {parameters[name].shape}; "
+                "the file belongs to another network or skeleton"
             )
         if tensor.dtype.name != str(parameters[name].dtype).lower():
-            raise UserError(
-                f"checkpoint {source}: {name} is {tensor.dtype}, expected {parameters[name].dtype}; use another checkpoint"
-            )
+            raise UserError(f"{source}: {name} is {tensor.dtype}, expected {parameters[name].dtype}; use another file")
     return selected
 
 

@@ -22,7 +22,7 @@ SOURCE = Source(
     name="OpenPose, BODY_25 model of CMU",
     url="https://github.com/CMU-Perceptual-Computing-Lab/openpose",
     license=CMU_LICENSE,
-    published="AP 0.642 on COCO test-dev, several scales (Cao et al., TPAMI 2019, table 3)",
+    published="AP 0.642 on COCO test-dev, 0.651 on COCO val (Cao et al., TPAMI 2019, tables 3 and 4)",
 )
 ORDER = FieldOrder(
     joints=(
