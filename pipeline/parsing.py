@@ -72,7 +72,7 @@ def convert(value: Any, kind: Any, name: str) -> Any:
         raise OptionError(f"{len(items):,} values, at most {MAX_ITEMS:,} are allowed")
     for item in items if isinstance(value, list) else ():
         if isinstance(item, bool) or not isinstance(item, (int, float, str)):
-            raise OptionError(f"expected a list of values, got {item!r} in it; quote it if you mean a text")
+            raise OptionError(f"expected a list of values, got {_show(item)} in it; quote it if you mean a text")
     if any("\0" in item for item in items if isinstance(item, str)):
         raise OptionError("null characters are not allowed")
     args = [str(item) for item in items]
