@@ -5,10 +5,12 @@ import dataclasses
 import difflib
 import inspect
 import io
+import math
 import re
 import textwrap
 import types
 import typing
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from unittest import mock
@@ -16,6 +18,10 @@ from unittest import mock
 import tyro
 from docstring_parser import attrdoc
 
+from pipeline.wording import printable
+
+MAX_INTEGER = 2**53  # above it, JSON readers that use floating-point numbers lose digits
+MARKS = "\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # end a line or reverse the direction of text
 MAX_ITEMS = 10_000  # of a list in a file
 MAX_SHOWN, MAX_REASON = 100, 400  # characters of a value and of a reason in a message
 _TYRO_SETTINGS = (tyro.conf.OmitArgPrefixes,)
@@ -37,7 +43,9 @@ def run_tyro(config: type, args: Sequence[str], *, prog: str, default: Any, desc
         if not stop.code:
             raise
         names = option_types(config)
-        raise OptionError(_summarize(messages.getvalue(), names, lacks_dashes="command" in names and "--" not in args)) from stop
+        follows_dashes = "--" in args and not [*args[args.index("--") + 1 :], "-"][0].startswith("-")
+        lacks_dashes = "command" in names and not follows_dashes
+        raise OptionError(_summarize(messages.getvalue(), names, lacks_dashes=lacks_dashes)) from stop
 
 
 @contextlib.contextmanager
@@ -92,6 +100,19 @@ def _show(value: Any) -> str:
 
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def require_plain(values: Mapping[str, Any]) -> None:
+    """Raise OptionError for option values that outputs cannot hold: numbers that are not finite or lose digits in JSON, and text,
+    such as a path that is printed, with control characters. Lists of paths may contain any file."""
+    for name, value in values.items():
+        if isinstance(value, str) and any(unicodedata.category(c) == "Cc" or c in MARKS for c in value):
+            raise OptionError(f"{name} must not have control characters, got {printable(value)!r}; rename it")
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int) and abs(number) > MAX_INTEGER:
+                raise OptionError(f"{name} must be at most 2 to the power of 53, got {number}")
+            if isinstance(number, float) and not math.isfinite(number):
+                raise OptionError(f"{name} must be a finite number, got {number}")
 
 
 def _without_annotation(kind: Any) -> Any:

@@ -100,6 +100,27 @@ def read_board(path: Path) -> dict[str, Any]:
     return board
 
 
+def output_folder(out: Path, step: int) -> Path:
+    """Return the folder, in that of `watch`, with the output of the evaluation of a checkpoint."""
+    return out / f"step-{step:08d}"
+
+
+def require_outputs(board: dict[str, Any], path: Path) -> None:
+    """Raise UserError unless the figures of every entry of a leaderboard are those in the output of its evaluation."""
+    for entry in board["checkpoints"]:
+        if "failed" in entry:
+            continue
+        metrics = output_folder(path.parent, entry["step"]) / "metrics.json"
+        figures = read_metrics(metrics)["figures"] if metrics.exists() else None
+        if figures != entry["figures"]:
+            problem = (
+                "no such file" if figures is None else f"its figures differ from those in {path.name}; one of them was edited"
+            )
+            raise UserError(
+                f"metrics {metrics}: {problem}; restore the file, or choose another --out to evaluate all checkpoints again"
+            )
+
+
 def _read(path: Path, what: str, schema: Any) -> dict[str, Any]:
     """Read a JSON file and check it against a type. Returns its entries that the type does not name, too."""
     document = read_json(path, what)

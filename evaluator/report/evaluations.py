@@ -38,13 +38,15 @@ def read_evaluation(folder: Path) -> Evaluated:
         raise UserError(f"evaluation {folder}: no such folder; {EXPECTED_FOLDER}")
     if not (folder / "metrics.json").exists():
         raise UserError(f"evaluation {folder}: contains no metrics.json; {EXPECTED_FOLDER}")
-    metrics = read_metrics(folder / "metrics.json")
-    return Evaluated(
-        folder=folder,
-        results=read_results(folder / "results.json"),
-        metrics=metrics,
-        settings=read_yaml(folder / "config.yaml", "settings", dict[str, Any]),
-    )
+    try:
+        return Evaluated(
+            folder=folder,
+            results=read_results(folder / "results.json"),
+            metrics=read_metrics(folder / "metrics.json"),
+            settings=read_yaml(folder / "config.yaml", "settings", dict[str, Any]),
+        )
+    except UserError as error:
+        raise UserError(f"{error}; restore the file, or repeat the evaluation") from error
 
 
 def _identity(evaluated: Evaluated) -> dict[str, Any]:

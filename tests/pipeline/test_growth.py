@@ -147,7 +147,9 @@ def worker_card(config) -> None:
 
 
 @pytest.mark.parametrize("share", [0, 0.3, 0.9, 1])
-def test_a_growth_on_a_full_disk_leaves_the_set_complete_and_continues_when_there_is_space(records, whole, people, tmp_path, share):
+def test_a_growth_on_a_full_disk_leaves_the_set_complete_and_continues_when_there_is_space(
+    records, whole, people, tmp_path, share
+):
     """share: of the bytes that are added, what the disk has left. With all of them, the temporary files do not fit."""
     before, after = (sum(map(len, tree(folder).values())) for folder in (records, whole))
     with volume(tmp_path / "disk", 2 * after) as disk:

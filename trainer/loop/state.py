@@ -76,6 +76,8 @@ class State:
             raise UserError(
                 f"{config.out}: none of its checkpoints can be read ({'; '.join(faults)}); restore one, or choose another --out"
             )
+        if config.resume:
+            self.notes.append(f"{config.out}: no checkpoint; training starts at step 0")
         self._start()
 
     def _start(self) -> None:
@@ -239,9 +241,10 @@ def _refuse_other_run(path: Path, before: CheckpointInfo, now: CheckpointInfo) -
     for name in ("network", "records_digest", "seed"):
         old, new = getattr(before, name), getattr(now, name)
         if old != new:
+            changed = "; ".join(_changed_options(old, new)) if isinstance(old, dict) else f"{new} (was {old})"
             raise UserError(
-                f"checkpoint {path}: the run was started with another {name.replace('_', ' ')} ({old}, now {new}); use the "
-                "original options, or choose another --out"
+                f"checkpoint {path}: the run was started with another {name.replace('_', ' ')}: {changed}; use the original "
+                "options, or choose another --out"
             )
     old, new = (info.config.get("optimizer", "adam") for info in (before, now))
     if old != new:
