@@ -82,7 +82,7 @@ def parse(config: type, args: Sequence[str], *, prog: str) -> Any:
         description = [inspect.cleandoc(config.__doc__ or ""), CONFIG_HELP, *([PRESET_HELP] if presets else [])]
         default = with_defaults(config, values)
         result = run_tyro(config, args, prog=prog, default=default, description="\n\n".join(description))
-        require_plain(flatten(result))
+        require_plain(flatten(result), option_types(config))
         return result
     except OptionError as error:
         print(f"{prog}: error: {printable(str(error))}; see '{prog} --help'", file=sys.stderr)

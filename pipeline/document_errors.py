@@ -51,21 +51,27 @@ def explain(message: str, document: Any, schema: Any) -> str:
 
 
 def _with_keys(path: str, document: Any, schema: Any) -> list[str | int]:
-    """Return the keys of a path such as `images[3].width`. msgspec writes the key of a mapping's value as [...]: it is looked up."""
-    keys: list[str | int] = []
-    for name, index in re.findall(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]", path):
-        if index == "...":
+    """Return the keys of a path such as `.images[3].width`. msgspec writes the key of a mapping's value as [...]: it is looked up."""
+    steps, keys = _steps(path), list[str | int]()
+    for number, step in enumerate(steps):
+        if step == "[...]":
             mapping, known = _value_at(document, keys)
             if not (known and isinstance(mapping, dict) and mapping):
-                return [*keys, index]
-            keys.append(_first_refused(mapping, keys, document, schema))
+                return [*keys, "..."]
+            key = _first_refused(mapping, keys, steps[: number + 1], document, schema)
+            document = _with(document, keys, {key: mapping[key]})  # so that [...] means this key from now on
+            keys.append(key)
         else:
-            keys.append(name or int(index))
+            keys.append(int(step[1:-1]) if step[0] == "[" else step[1:])
     return keys
 
 
-def _first_refused(mapping: dict[str, Any], place: list[str | int], document: Any, schema: Any) -> str:
-    """Return the key of the first value of a mapping, at a place of a document, that the schema refuses."""
+def _steps(path: str) -> list[str]:
+    return re.findall(r"\.[^.\[\]]+|\[(?:\d+|\.\.\.)\]", path)
+
+
+def _first_refused(mapping: dict[str, Any], place: list[str | int], steps: list[str], document: Any, schema: Any) -> str:
+    """Return the key of the first value of a mapping that the schema refuses. place: of the mapping; steps: of its values."""
     keys = list(mapping)
     while len(keys) > 1:
         half = keys[: len(keys) // 2]
@@ -73,9 +79,7 @@ def _first_refused(mapping: dict[str, Any], place: list[str | int], document: An
             msgspec.convert(_with(document, place, {key: mapping[key] for key in half}), schema)
             refused = False
         except msgspec.ValidationError as error:
-            path = str(error).partition(" - at `$")[2]
-            steps = re.findall(r"\.[^.\[\]]+|\[(?:\d+|\.\.\.)\]", path)
-            refused = steps[len(place) : len(place) + 1] == ["[...]"]
+            refused = _steps(str(error).partition(" - at `$")[2])[: len(steps)] == steps
         keys = half if refused else keys[len(half) :]
     return keys[0]
 

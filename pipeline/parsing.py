@@ -12,13 +12,12 @@ import types
 import typing
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import tyro
 from docstring_parser import attrdoc
-
-from pipeline.wording import printable
 
 MAX_INTEGER = 2**53  # above it, JSON readers that use floating-point numbers lose digits
 MARKS = "\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # end a line or reverse the direction of text
@@ -102,12 +101,14 @@ def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def require_plain(values: Mapping[str, Any]) -> None:
-    """Raise OptionError for option values that outputs cannot hold: numbers that are not finite or lose digits in JSON, and text,
-    such as a path that is printed, with control characters. Lists of paths may contain any file."""
+def require_plain(values: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """Raise OptionError for option values that outputs cannot hold: numbers that are not finite or lose digits in JSON, and paths,
+    which commands print, with control characters. Lists of paths may contain any file."""
     for name, value in values.items():
-        if isinstance(value, str) and any(unicodedata.category(c) == "Cc" or c in MARKS for c in value):
-            raise OptionError(f"{name} must not have control characters, got {printable(value)!r}; rename it")
+        kind = _without_annotation(kinds[name])
+        is_path = isinstance(value, str) and Path in (kind, *typing.get_args(kind))
+        if is_path and any(unicodedata.category(c) == "Cc" or c in MARKS for c in value):
+            raise OptionError(f"{name} must not have control characters, got {value!r}; rename it")
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, int) and abs(number) > MAX_INTEGER:
                 raise OptionError(f"{name} must be at most 2 to the power of 53, got {number}")

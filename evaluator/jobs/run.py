@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,6 @@ from evaluator.metrics.coco_eval import FIGURES, Evaluation
 from evaluator.options import choose_batch_size
 from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile, Image
-from pipeline.documents import read_yaml
 from pipeline.errors import UserError
 from pipeline.files import file_facts, require_folder, write_json
 from pipeline.folders import new_folder, require_usable
@@ -156,23 +154,14 @@ def _report_complete(config: RunConfig, identity: dict[str, Any], document: Coco
     num_joints = len(identity["skeleton"]["joints"])
     remove_leftover(out, identity, num_joints)
     print(f"{out}: already complete")
-    if unused := _unused(out, config, identity):
-        print(f"not used, because nothing is evaluated again: {unused}")
     if not metrics:
         return _report_shard(config, document.images, read_lines(out / PEOPLE, num_joints).found)
+    if unused := differences({"images": metrics["settings"]["images"]}, {"images": flatten(config)["images"]}):
+        print(f"nothing is evaluated again, so this is not used: {unused}")
     print(Evaluation(figures=metrics["figures"], image_oks={}).summary())
     return outcome.report_unreadable(
         metrics["unreadable_images"], outcome.UNREADABLE_SCORED, config.tolerance, metrics["num_images"]
     )
-
-
-def _unused(out: Path, config: RunConfig, identity: dict[str, Any]) -> str:
-    """Describe the options that differ from those of a complete evaluation, and do not decide about its results."""
-    path = out / "config.yaml"
-    before = read_yaml(path, "settings", dict[str, Any]) if path.is_file() else {}
-    now = flatten(config)
-    free = before.keys() & now.keys() - identity.keys() - {"out", "annotations", "checkpoint", "fields", "max_unreadable"}
-    return differences({name: before[name] for name in free}, {name: now[name] for name in free})
 
 
 def _drawn(options: dict[str, Any]) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def test_the_key_of_a_wrong_value_in_a_mapping_is_named(keys):
         (lambda text: text.encode("utf-16-be"), "is UTF-16"),
         (
             lambda text: text.encode("utf-8-sig"),
-            r"byte order mark \(BOM\), which JSON does not allow; remove it: tail -c \+4 FILE > NEW",
+            r"begins with a byte order mark \(BOM\), which JSON does not allow; remove it: tail -c \+4 FILE > NEW",
         ),
         (lambda text: gzip.compress(text.encode()), "is compressed; decompress it with gunzip"),
         (lambda text: text.encode()[:0], "empty, expected JSON"),
