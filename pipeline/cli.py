@@ -72,7 +72,7 @@ def parse(config: type, args: Sequence[str], *, prog: str) -> Any:
     Wrong options, on the command line or in the file, print one line and exit with 2.
     """
     try:
-        _require_utf8(args)
+        _require_text(args)
         args, file = _split_option(args, "--config")
         values = _read_config_file(Path(file), config) if file is not None else {}
         presets = getattr(config, "PRESETS", {})
@@ -89,9 +89,13 @@ def parse(config: type, args: Sequence[str], *, prog: str) -> Any:
         sys.exit(2)
 
 
-def _require_utf8(args: Sequence[str]) -> None:
-    """Raise OptionError for an argument, such as the name of a file, with bytes that the file system's encoding lacks."""
-    for arg in args:
+def _require_text(args: Sequence[str]) -> None:
+    """Raise OptionError for an argument, such as the name of a file, with bytes that the file system's encoding lacks, and for an
+    empty one, which would mean the current folder."""
+    for number, arg in enumerate(args):
+        if not arg or (arg.startswith("--") and arg.endswith("=")):
+            option = arg or next((word for word in args[:number][-1:] if word.startswith("--")), f"argument {number + 1}")
+            raise OptionError(f"{option.removesuffix('=')}: the value is empty; check the variables in the command")
         try:
             arg.encode()
         except UnicodeEncodeError:

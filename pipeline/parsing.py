@@ -82,6 +82,8 @@ def convert(value: Any, kind: Any, name: str) -> Any:
             raise OptionError(f"expected a list of values, got {_show(item)} in it; quote it if you mean a text")
     if any("\0" in item for item in items if isinstance(item, str)):
         raise OptionError("null characters are not allowed")
+    if Path in kinds and "" in items:
+        raise OptionError("the value is empty")
     args = [str(item) for item in items]
     # As a positional argument after "--", a value may begin with a dash, and a flag is spelled True or False.
     positional: Any = tyro.conf.Positional  # subscripted with a type that is known only now

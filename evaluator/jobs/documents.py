@@ -7,9 +7,11 @@ from typing import Annotated, Any, NotRequired, Required, TypedDict
 from msgspec import Meta
 
 from evaluator.jobs.config import MAX_SHARDS
+from evaluator.metrics.coco_eval import FIGURES
 from pipeline.documents import Count, Finite, Sha256, convert, read_json
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
+from pipeline.wording import printable
 
 ShardNumber = Annotated[int, Meta(ge=1, le=MAX_SHARDS)]
 Figures = dict[str, Finite]
@@ -94,6 +96,10 @@ def read_metrics(path: Path, needed: Iterable[str] = (), figures: Iterable[str] 
 def read_board(path: Path) -> dict[str, Any]:
     """Read a leaderboard.json. Raises UserError naming the file and the field."""
     board = _read(path, "leaderboard", _Board)
+    if board["metric"] not in FIGURES:
+        raise UserError(
+            f"leaderboard {path}: metric must be one of {', '.join(FIGURES)}, got {printable(board['metric'][:60])!r}"
+        )
     for number, entry in enumerate(board["checkpoints"]):
         if "failed" not in entry:
             _require([board["metric"]], entry.get("figures", {}), f"leaderboard {path}: checkpoints[{number}].figures")

@@ -360,6 +360,24 @@ def test_an_error_of_the_operating_system_names_the_path_and_what_to_do(number, 
     assert capsys.readouterr().err == f"prog: error: {message}\n"
 
 
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--out", ""], "--out: the value is empty; check the variables in the command"),
+        (["--out="], "--out: the value is empty"),
+        (["", "--out", "o"], "argument 1: the value is empty"),
+        (["--config", "CONFIG"], "out: the value is empty"),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(args, message, tmp_path, capsys):
+    from pipeline.synthetic.config import SynthesizeConfig
+
+    (tmp_path / "c.yaml").write_text('out: ""')
+    with pytest.raises(SystemExit):
+        parse(SynthesizeConfig, [arg.replace("CONFIG", str(tmp_path / "c.yaml")) for arg in args], prog="test")
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["o\x1b[31m", "o\nnew", "o\u202e"])
 def test_a_path_that_is_printed_has_no_control_characters(text, tmp_path, capsys):
     from pipeline.synthetic.config import SynthesizeConfig

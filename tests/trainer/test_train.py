@@ -413,7 +413,7 @@ def test_options_that_changed_are_listed_on_resuming(records, whole_run, tmp_pat
     assert train(records, run, "--max-steps", "9", "--resume", "--lr", "0.5", "--mirror") == 0
     out = capsys.readouterr().out
     assert "options changed since then: lr 0.5 (was 0.008), mirror True (was False)" in out and "nothing to do" in out
-    assert out.splitlines()[-1] == f"{run}: unchanged at step 9 (epoch 2, sample 4)"
+    assert out.splitlines()[-1] == f"{run}: unchanged at step 9 (epoch 3, sample 0)"
     assert train(records, run, "--max-steps", "9", "--resume", "--lr", "0.5", "--mirror") == 0
 
 
