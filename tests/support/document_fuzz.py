@@ -4,6 +4,7 @@ import contextlib
 import copy
 import io
 import json
+import re
 import shutil
 import struct
 import time
@@ -44,6 +45,7 @@ from trainer.run import checkpoint
 from trainer.run.curves import read_curves
 from trainer.run.log import cut_log, log_faults, read_log
 
+UNKNOWN = "more"  # a key that no document has
 MAX_MESSAGE, MAX_S = 3_000, 2.0
 EVIL = "\x1b]0;title\x07\n\u202e\t|<b>"
 
@@ -120,17 +122,19 @@ def damaged(draw: st.DrawFn, document: Any) -> Damaged:
         elif action == "delete":
             del parent[last]
         elif isinstance(parent, dict):
-            parent["more" if action == "add" else draw(st.sampled_from(sorted(parent, key=str)))] = draw(ANYTHING)
+            parent[UNKNOWN if action == "add" else draw(st.sampled_from(sorted(parent, key=str)))] = draw(ANYTHING)
         else:
             parent.insert(0, copy.deepcopy(parent[last]) if action == "add" else draw(ANYTHING))
     return Damaged(document=document, names=names)
 
 
 def _names_field(message: str, names: tuple[str, ...]) -> bool:
-    """Whether a message names one of these fields, as such or in words, or says that a value occurs twice."""
+    """Whether a message names one of these fields, as such or in words, or the line of a text that cannot be parsed, or says that a
+    value occurs twice."""
     words = [name.replace("_", " ").removesuffix(" id").removesuffix("s") for name in names]
     said = message.replace("_", " ")
-    return not names or any(word in said for word in (*words, "duplicate", "occurs twice"))
+    is_line = re.search(r"\bline \d", said) is not None
+    return not names or is_line or any(word in said for word in (*words, "duplicate", "occurs twice"))
 
 
 def check(reader: Reader, folder: Path, damaged: Damaged) -> str:
@@ -326,12 +330,13 @@ def same(value: Any, document: Any) -> bool:
 def contains(value: Any, document: Any) -> bool:
     """Whether a value has all entries of a document, apart from the type of numbers; it may have more, such as defaults."""
     if isinstance(document, dict):
-        return isinstance(value, dict) and all(key in value and contains(value[key], inner) for key, inner in document.items())
+        known = {key: inner for key, inner in document.items() if key != UNKNOWN}
+        return isinstance(value, dict) and all(key in value and contains(value[key], inner) for key, inner in known.items())
     if isinstance(document, list):
         return len(value) == len(document) and all(map(contains, value, document))
-    return (
-        value is document or (bool(value == document) and isinstance(value, bool) == isinstance(document, bool)) or value != value
-    )
+    if isinstance(document, float) or isinstance(value, float):
+        return not isinstance(document, bool) and (float(value) == float(document) or value != value)
+    return bool(value == document) and isinstance(value, bool) == isinstance(document, bool)
 
 
 COCO = {
@@ -431,7 +436,7 @@ def readers(folder: Path, records: Path | None = None) -> dict[str, Reader]:
         ("rank table", RANKS, _json("ranks.json"), read_rank_table, keeps_devices),
         ("build plan", plain(PLAN), _write_plan, _read_plan, same),
         ("host status", status, _write_status, _read_status, lambda *_: True),
-        ("skipped images", SKIPPED, _write_skipped, lambda path: read_skipped(pq.read_schema(path), str(path)), same),
+        ("skipped images", SKIPPED, _write_skipped, lambda path: read_skipped(pq.read_schema(path), str(path)), contains),
     )
     found = {name: Reader(document=d, write=w, read=r, keeps=k) for name, d, w, r, k in rows}
     if records is not None:
