@@ -25,7 +25,7 @@ _TYPE_NAMES = {
 def encoding_problem(data: bytes) -> str:
     """Return what a file contains instead of UTF-8 text, and how to convert it; empty if its first bytes do not show that."""
     if not data.strip():
-        return "empty, expected JSON"
+        return "not JSON: empty"
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:2]:
         return "is UTF-16, expected UTF-8; convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW"
     if data.startswith(b"\xef\xbb\xbf"):

@@ -31,7 +31,7 @@ class Album:
 @pytest.mark.parametrize(
     "text, problem",
     [
-        (b"", "empty, expected JSON"),
+        (b"", "not JSON: empty"),
         (b'{"a": 1, "a": 2}', "duplicate key"),
         (b'{"images": [], "images": []}', "duplicate key"),
         (b"[" * 1_000 + b"]" * 1_000, "recursion limit"),
@@ -152,7 +152,7 @@ def test_the_key_of_a_wrong_value_in_a_mapping_is_named(keys):
             r"begins with a byte order mark \(BOM\), which JSON does not allow; remove it: tail -c \+4 FILE > NEW",
         ),
         (lambda text: gzip.compress(text.encode()), "is compressed; decompress it with gunzip"),
-        (lambda text: text.encode()[:0], "empty, expected JSON"),
+        (lambda text: text.encode()[:0], "not JSON: empty"),
     ],
 )
 def test_a_file_that_is_not_plain_utf_8_says_how_to_convert_it(tmp_path, encode, problem):
