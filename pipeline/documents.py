@@ -24,7 +24,7 @@ from pipeline.files import read_regular
 from pipeline.wording import printable
 
 MAX_JSON_BYTES = 4 << 30  # annotation files of large data sets; jiter refuses more than 200 levels
-MAX_YAML_BYTES = 1 << 17  # written by hand; PyYAML reads about 100 KB/s
+MAX_YAML_BYTES = 1 << 18  # written by hand; PyYAML reads about 100 KB/s
 MAX_YAML_DEPTH = 10
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]

@@ -169,7 +169,7 @@ def test_the_size_of_a_file_is_bounded(tmp_path):
     with pytest.raises(UserError, match=r"album .*x.json: 1,002 bytes, at most 1,000 are read"):
         read_json(path, "album", max_bytes=1_000)
     path.write_bytes(b"a: 1\n" * (1 << 17))
-    with pytest.raises(UserError, match="at most 131,072 are read"):
+    with pytest.raises(UserError, match="at most 262,144 are read"):
         read_yaml(path, "album")
 
 

@@ -46,7 +46,7 @@ from trainer.run.curves import read_curves
 from trainer.run.log import cut_log, log_faults, read_log
 
 UNKNOWN = "more"  # a key that no document has
-MAX_MESSAGE, MAX_S = 3_000, 2.0
+MAX_MESSAGE, MAX_S = 3_000, 6.0
 EVIL = "\x1b]0;title\x07\n\u202e\t|<b>"
 
 
@@ -130,11 +130,11 @@ def damaged(draw: st.DrawFn, document: Any) -> Damaged:
 
 def _names_field(message: str, names: tuple[str, ...]) -> bool:
     """Whether a message names one of these fields, as such or in words, or the line of a text that cannot be parsed, or says that a
-    value occurs twice."""
+    value occurs twice or that the file is too large."""
     words = [name.replace("_", " ").removesuffix(" id").removesuffix("s") for name in names]
     said = message.replace("_", " ")
     is_line = re.search(r"\bline \d", said) is not None
-    return not names or is_line or any(word in said for word in (*words, "duplicate", "occurs twice"))
+    return not names or is_line or any(word in said for word in (*words, "duplicate", "occurs twice", "bytes, at most"))
 
 
 def check(reader: Reader, folder: Path, damaged: Damaged) -> str:
