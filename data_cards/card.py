@@ -14,7 +14,7 @@ from data_cards.sources import source_card
 from pipeline import draw
 from pipeline.commands import preview
 from pipeline.errors import UserError
-from pipeline.files import publish, remove_unfinished, space_errors, temporary_path
+from pipeline.files import TEMPORARY, locked, publish, remove_unfinished, space_errors, temporary_path
 from pipeline.records.extras import CARD_SUMS, CROISSANT, PICTURES, card_sums
 from pipeline.records.manifest import CARD, Manifest
 
@@ -26,7 +26,7 @@ def write_card(folder: Path, manifest: Manifest, against: tuple[Path, ...] = ())
     """Write the card of the record set in `folder`, whose manifest need not be written yet.
 
     Compares the set with the record sets `against` and returns the results. The old CARD.md is deleted first and the new one is
-    written last: if CARD.md exists, the card is complete. Raises UserError, also if there is no space left or if something else has the
+    written last: if CARD.md exists, the card is complete. Raises UserError, also if another process is writing the card, if there is no space left or if something else has the
     name of a file of the card.
     """
     folder = Path(folder)
@@ -39,7 +39,13 @@ def write_card(folder: Path, manifest: Manifest, against: tuple[Path, ...] = ())
         source=source_card(manifest.sources["annotations"].get("info", {})),
         leakages=tuple(leakage.check(index, other) for other in against),
     )
-    remove_unfinished(folder, CARD)
+    with locked(folder / f"{TEMPORARY}{CARD}.lock", f"{folder / CARD}: another process is writing the card; wait for it"):
+        remove_unfinished(folder, CARD)
+        _replace_card(folder, facts)
+    return facts.leakages
+
+
+def _replace_card(folder: Path, facts: Facts) -> None:
     temporary = temporary_path(folder / CARD)
     try:
         with space_errors(folder / CARD):
@@ -51,7 +57,6 @@ def write_card(folder: Path, manifest: Manifest, against: tuple[Path, ...] = ())
                 publish(temporary / name, folder / name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return facts.leakages
 
 
 def _require_replaceable(folder: Path) -> None:

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import importlib
 import inspect
-import math
 import os
 import signal
 import sys
@@ -20,16 +19,15 @@ from typing import Any, NoReturn
 
 import yaml
 
-from pipeline.errors import Terminated, UserError
+from pipeline.errors import Terminated, UserError, explained
 from pipeline.files import write_atomic
 from pipeline.interrupts import STOPPING, raised_signals
-from pipeline.parsing import OptionError, convert, option_types, run_tyro, unknown_option, with_defaults
+from pipeline.parsing import OptionError, convert, option_types, require_plain, run_tyro, unknown_option, with_defaults
 from pipeline.streams import LastingFile, lasting_streams
 from pipeline.wording import printable
 
 CONFIG_HELP = "--config FILE.yaml reads the same options from a file. Options on the command line override the file."
 STDOUT_CLOSED = 128 + signal.SIGPIPE  # as the shell reports a program that ends because its reader has gone
-MAX_INTEGER = 2**53  # above it, JSON readers that use floating-point numbers lose digits
 NO_MEMORY = ("failed to map segment", "cannot allocate memory")  # as the dynamic linker reports it
 PRESET_HELP = "--preset NAME --help shows the defaults of that preset."
 
@@ -74,7 +72,7 @@ def parse(config: type, args: Sequence[str], *, prog: str) -> Any:
     Wrong options, on the command line or in the file, print one line and exit with 2.
     """
     try:
-        _require_utf8(args)
+        _require_text(args)
         args, file = _split_option(args, "--config")
         values = _read_config_file(Path(file), config) if file is not None else {}
         presets = getattr(config, "PRESETS", {})
@@ -84,26 +82,20 @@ def parse(config: type, args: Sequence[str], *, prog: str) -> Any:
         description = [inspect.cleandoc(config.__doc__ or ""), CONFIG_HELP, *([PRESET_HELP] if presets else [])]
         default = with_defaults(config, values)
         result = run_tyro(config, args, prog=prog, default=default, description="\n\n".join(description))
-        _require_numbers(result)
+        require_plain(flatten(result), option_types(config))
         return result
     except OptionError as error:
         print(f"{prog}: error: {printable(str(error))}; see '{prog} --help'", file=sys.stderr)
         sys.exit(2)
 
 
-def _require_numbers(config: Any) -> None:
-    """Raise OptionError for a number that is not finite, or an integer that documents cannot hold exactly."""
-    for name, value in flatten(config).items():
-        for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, int) and abs(number) > MAX_INTEGER:
-                raise OptionError(f"{name} must be at most 2 to the power of 53, got {number}")
-            if isinstance(number, float) and not math.isfinite(number):
-                raise OptionError(f"{name} must be a finite number, got {number}")
-
-
-def _require_utf8(args: Sequence[str]) -> None:
-    """Raise OptionError for an argument, such as the name of a file, with bytes that the file system's encoding lacks."""
-    for arg in args:
+def _require_text(args: Sequence[str]) -> None:
+    """Raise OptionError for an argument, such as the name of a file, with bytes that the file system's encoding lacks, and for an
+    empty one, which would mean the current folder."""
+    for number, arg in enumerate(args):
+        if not arg or (arg.startswith("--") and arg.endswith("=")):
+            option = arg or next((word for word in args[:number][-1:] if word.startswith("--")), f"argument {number + 1}")
+            raise OptionError(f"{option.removesuffix('=')}: the value is empty; check the variables in the command")
         try:
             arg.encode()
         except UnicodeEncodeError:
@@ -242,7 +234,7 @@ def _reported(prog: str, work: Callable[[], int | None], stdout: LastingFile) ->
     except OSError as error:
         if error is stdout.failure:
             raise
-        print(f"{prog}: error: {printable(str(error))}", file=sys.stderr)
+        print(f"{prog}: error: {printable(explained(error))}", file=sys.stderr)
         return 1
 
 

@@ -3,11 +3,13 @@
 Bounded in size, depth and time, whatever the file contains. Refuses text that is not UTF-8, lone surrogates, and duplicate keys, of
 which other readers silently take the last. A document's schema is a type: a dataclass, a TypedDict, or anything else that msgspec
 (https://jcristharif.com/msgspec) converts to. `Annotated[int, Meta(ge=1)]` limits a value. Imports only
-`pipeline.errors`, `pipeline.files` and `pipeline.wording`.
+`pipeline.document_errors`, `pipeline.errors`, `pipeline.files` and `pipeline.wording`.
 """
 
 import math
 import re
+from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,14 +18,14 @@ import msgspec
 import yaml
 from msgspec import Meta
 
+from pipeline.document_errors import encoding_problem, explain, show
 from pipeline.errors import UserError
 from pipeline.files import read_regular
 from pipeline.wording import printable
 
 MAX_JSON_BYTES = 4 << 30  # annotation files of large data sets; jiter refuses more than 200 levels
-MAX_YAML_BYTES = 1 << 18  # written by hand; PyYAML reads about 50 KB/s
+MAX_YAML_BYTES = 1 << 18  # written by hand; PyYAML reads about 100 KB/s
 MAX_YAML_DEPTH = 10
-MAX_SHOWN, MAX_REASON = 80, 1_500  # characters of a value and of a reason in a message
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -44,14 +46,6 @@ _SURPRISES = (
     (r"<<", "a merge key in YAML; write out the values, or quote it"),
     (r"[-+]?[0-9][0-9a-fA-FxX_]{99,}", "too long for a number; quote it"),
 )
-_TYPE_NAMES = {
-    "int": "an integer",
-    "float": "a number",
-    "str": "a text",
-    "bool": "true or false",
-    "array": "a list",
-    "object": "an object",
-}
 
 
 def read_json(path: Path, what: str, schema: Any = Any, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
@@ -66,7 +60,7 @@ def parse_json(data: bytes, where: str, schema: Any = Any, *, allow_nan: bool = 
     except ValueError as error:
         if not allow_nan and (path := _place_of_nan(data)):
             raise UserError(f"{where}: {printable(path)}: NaN and Infinity are not JSON; write a finite number") from error
-        raise UserError(f"{where}: not JSON: {printable(str(error))}") from error
+        raise UserError(f"{where}: {encoding_problem(data) or f'not JSON: {printable(str(error))}'}") from error
     return convert(value, schema, where)
 
 
@@ -76,7 +70,8 @@ def read_yaml(path: Path, what: str, schema: Any = Any) -> Any:
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
-        raise UserError(f"{what} {path}: not UTF-8: {error.reason} at byte {error.start}") from error
+        problem = encoding_problem(data) or f"not UTF-8: {error.reason} at byte {error.start}"
+        raise UserError(f"{what} {path}: {problem}") from error
     return parse_yaml(text, f"{what} {path}", schema)
 
 
@@ -86,8 +81,7 @@ def parse_yaml(text: str, where: str, schema: Any = Any) -> Any:
     Refuses anchors, aliases and tags, which documents of this project do not need, and the surprises of YAML 1.1.
     """
     try:
-        _refuse_surprises(text)
-        value = yaml.load(text, _Loader)
+        value = _Loader(_checked_events(text)).get_single_data()
     except _Refused as error:
         raise UserError(f"{where}: {error}") from error
     except yaml.MarkedYAMLError as error:
@@ -103,7 +97,7 @@ def convert(value: Any, schema: Any, where: str) -> Any:
     try:
         return msgspec.convert(value, schema)
     except msgspec.ValidationError as error:
-        raise UserError(f"{where}: {_explain(str(error), value)}") from error
+        raise UserError(f"{where}: {explain(str(error), value, schema)}") from error
 
 
 def read_bytes(path: Path, what: str, max_bytes: int) -> bytes:
@@ -115,7 +109,20 @@ def read_bytes(path: Path, what: str, max_bytes: int) -> bytes:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses duplicate keys and keys that are not text."""
+    """Makes values of events, so that the text is parsed only once. Refuses duplicate keys and keys that are not text."""
+
+    def __init__(self, events: Iterable[yaml.Event]) -> None:
+        super().__init__("")
+        self._events = deque(events)
+
+    def check_event(self, *choices: Any) -> bool:
+        return bool(self._events) and isinstance(self._events[0], choices or yaml.Event)
+
+    def peek_event(self) -> yaml.Event | None:
+        return self._events[0] if self._events else None
+
+    def get_event(self) -> yaml.Event | None:
+        return self._events.popleft() if self._events else None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -123,20 +130,20 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 raise _Refused(f"line {key.start_mark.line + 1}: a key must be text, not a list or mapping")
             if key.value in seen:
-                raise _Refused(f"line {key.start_mark.line + 1}: duplicate key {_show(key.value)}")
+                raise _Refused(f"line {key.start_mark.line + 1}: duplicate key {show(key.value)}")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
-def _refuse_surprises(text: str) -> None:
-    """Raise _Refused for anything in a YAML text that its author may not expect, or that takes unbounded time to read."""
+def _checked_events(text: str) -> Iterator[yaml.Event]:
+    """Yield the events of a YAML text. Raises _Refused for what its author may not expect, or what takes unbounded time to read."""
     depth = 0
     for event in yaml.parse(text, yaml.SafeLoader):
         place = f"line {event.start_mark.line + 1}:" if event.start_mark else ""
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise _Refused(f"{place} anchors and aliases (& and *) are not allowed; write out the values, or quote them")
         if tag := getattr(event, "tag", None):
-            raise _Refused(f"{place} tags (!) are not allowed; remove {_show(tag)}, or quote the value")
+            raise _Refused(f"{place} tags (!) are not allowed; remove {show(tag)}, or quote the value")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_YAML_DEPTH:
@@ -148,7 +155,8 @@ def _refuse_surprises(text: str) -> None:
                 raise _Refused(f"{place} lone surrogates are not allowed")
             for pattern, reason in _SURPRISES if event.implicit[0] else ():
                 if re.fullmatch(pattern, event.value):
-                    raise _Refused(f"{place} {_show(event.value)} is {reason}")
+                    raise _Refused(f"{place} {show(event.value)} is {reason}")
+        yield event
 
 
 def _place_of_nan(data: bytes) -> str:
@@ -167,34 +175,3 @@ def _place_of_nan(data: bytes) -> str:
         elif isinstance(value, list):
             left += [(f"{path}[{number}]", value[number]) for number in reversed(range(len(value)))]
     return ""
-
-
-def _explain(message: str, document: Any) -> str:
-    """Return a message of msgspec in this project's words: path, what was expected, and the value that was found."""
-    text, _, path = message.partition(" - at `$")
-    path = path.removesuffix("`").removeprefix(".")
-    found, known = _value_at(document, path)
-    if text.startswith("Expected"):
-        text = re.sub(r", got (`\w+`|\d+)$", "", text)
-        text = re.sub(r"`([\w| ]+)`", lambda match: " or ".join(_TYPE_NAMES.get(n, n) for n in match[1].split(" | ")), text)
-        text = f"e{text[1:]}, got {_show(found)}" if known else f"e{text[1:]}"
-    text = text.replace("Object missing required field", "missing required field").replace("Invalid enum", "invalid enum")
-    text = printable(text[:MAX_REASON])
-    return f"{printable(path)}: {text}" if path else text
-
-
-def _value_at(document: Any, path: str) -> tuple[Any, bool]:
-    """Return the value at a path such as `images[3].width`, and whether it is known: the path of a mapping's value lacks the key."""
-    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+|\.\.\.)\]", path):
-        try:
-            document = document[name] if name else document[int(index)]
-        except (KeyError, IndexError, TypeError, ValueError):
-            return None, False
-    return document, True
-
-
-def _show(value: Any) -> str:
-    """Return a short, printable form of a value."""
-    text = printable(value if isinstance(value, str) else repr(value)[: 4 * MAX_SHOWN])
-    text = text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
-    return repr(text) if isinstance(value, str) else text

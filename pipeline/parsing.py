@@ -5,17 +5,22 @@ import dataclasses
 import difflib
 import inspect
 import io
+import math
 import re
 import textwrap
 import types
 import typing
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import tyro
 from docstring_parser import attrdoc
 
+MAX_INTEGER = 2**53  # above it, JSON readers that use floating-point numbers lose digits
+MARKS = "\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # end a line or reverse the direction of text
 MAX_ITEMS = 10_000  # of a list in a file
 MAX_SHOWN, MAX_REASON = 100, 400  # characters of a value and of a reason in a message
 _TYRO_SETTINGS = (tyro.conf.OmitArgPrefixes,)
@@ -37,7 +42,9 @@ def run_tyro(config: type, args: Sequence[str], *, prog: str, default: Any, desc
         if not stop.code:
             raise
         names = option_types(config)
-        raise OptionError(_summarize(messages.getvalue(), names, lacks_dashes="command" in names and "--" not in args)) from stop
+        follows_dashes = "--" in args and not [*args[args.index("--") + 1 :], "-"][0].startswith("-")
+        lacks_dashes = "command" in names and not follows_dashes
+        raise OptionError(_summarize(messages.getvalue(), names, lacks_dashes=lacks_dashes)) from stop
 
 
 @contextlib.contextmanager
@@ -72,9 +79,11 @@ def convert(value: Any, kind: Any, name: str) -> Any:
         raise OptionError(f"{len(items):,} values, at most {MAX_ITEMS:,} are allowed")
     for item in items if isinstance(value, list) else ():
         if isinstance(item, bool) or not isinstance(item, (int, float, str)):
-            raise OptionError(f"expected a list of values, got {item!r} in it; quote it if you mean a text")
+            raise OptionError(f"expected a list of values, got {_show(item)} in it; quote it if you mean a text")
     if any("\0" in item for item in items if isinstance(item, str)):
         raise OptionError("null characters are not allowed")
+    if Path in kinds and "" in items:
+        raise OptionError("the value is empty")
     args = [str(item) for item in items]
     # As a positional argument after "--", a value may begin with a dash, and a flag is spelled True or False.
     positional: Any = tyro.conf.Positional  # subscripted with a type that is known only now
@@ -92,6 +101,21 @@ def _show(value: Any) -> str:
 
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def require_plain(values: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """Raise OptionError for option values that outputs cannot hold: numbers that are not finite or lose digits in JSON, and paths,
+    which commands print, with control characters. Lists of paths may contain any file."""
+    for name, value in values.items():
+        kind = _without_annotation(kinds[name])
+        is_path = isinstance(value, str) and Path in (kind, *typing.get_args(kind))
+        if is_path and any(unicodedata.category(c) == "Cc" or c in MARKS for c in value):
+            raise OptionError(f"{name} must not have control characters, got {value!r}; rename it")
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int) and abs(number) > MAX_INTEGER:
+                raise OptionError(f"{name} must be at most 2 to the power of 53, got {number}")
+            if isinstance(number, float) and not math.isfinite(number):
+                raise OptionError(f"{name} must be a finite number, got {number}")
 
 
 def _without_annotation(kind: Any) -> Any:

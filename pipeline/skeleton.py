@@ -78,9 +78,12 @@ class Skeleton:
         for what in ("joints", "source_joints", "limbs", "mirror_pairs"):
             if len(getattr(self, what)) > MAX_JOINTS:
                 raise ValueError(f"{what} must be at most {MAX_JOINTS}, got {len(getattr(self, what))}")
-        for name in (self.name, *self.joints, *self.source_joints):
-            if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
-                raise ValueError(f"names must have 1 to {MAX_NAME} printable characters, got {name[: 2 * MAX_NAME]!r}")
+        for what, names in {"name": (self.name,), "joints": self.joints, "source_joints": self.source_joints}.items():
+            for name in names:
+                if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
+                    raise ValueError(
+                        f"{what}: a name must have 1 to {MAX_NAME} printable characters, got {name[: 2 * MAX_NAME]!r}"
+                    )
 
     @property
     def num_joints(self) -> int:

@@ -3,7 +3,7 @@
 import resource
 
 import pytest
-from document_fuzz import check, damaged, readers
+from document_fuzz import Damaged, check, damaged, readers
 from hypothesis import HealthCheck, given, settings
 
 NUM_EXAMPLES = 60  # tests/studies/document_campaign.py tries more
@@ -11,7 +11,7 @@ SLOW = {"config": 15}  # examples of readers that take long
 MAX_MEMORY_BYTES = 1 << 30
 NAMES = (
     "annotations", "build plan", "checkpoint", "config", "evaluation", "host status", "leaderboard", "log", "manifest", "metrics", "people",
-    "rank table", "results", "settings", "skeleton",
+    "rank table", "results", "settings", "shard header", "skeleton", "skipped images",
 )  # fmt: skip
 
 
@@ -24,7 +24,7 @@ def all_readers(records, tmp_path_factory):
 def test_a_damaged_document_is_accepted_or_refused_by_name(all_readers, tmp_path, name):
     assert set(all_readers) == set(NAMES)
     reader = all_readers[name]
-    assert check(reader, tmp_path, reader.document) == "", "the document itself is valid"
+    assert check(reader, tmp_path, Damaged(document=reader.document)) == "", "the document itself is valid"
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     @settings(max_examples=SLOW.get(name, NUM_EXAMPLES), derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))

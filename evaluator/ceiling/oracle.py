@@ -14,6 +14,7 @@ from pipeline import geometry
 from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile
 from pipeline.datasets.selection import true_keypoints
+from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.folders import new_folder, require_usable
 from pipeline.progress import progress_bar
@@ -36,9 +37,11 @@ def run(config: OracleConfig) -> int:
         require_usable(config.out)
     skeleton = read_skeleton(config.skeleton)
     document = CocoFile(config.annotations, skeleton)
+    if not labeled_images(document):
+        raise UserError(f"annotation file {config.annotations}: no person has labeled joints; use another annotation file")
     results, milliseconds = decode_targets(config, document, skeleton)
     evaluation = evaluate(document, results, skeleton)
-    decode_ms = {"median": float(np.median(milliseconds or 0)), "p95": float(np.percentile(milliseconds or 0, 95))}
+    decode_ms = {"median": float(np.median(milliseconds)), "p95": float(np.percentile(milliseconds, 95))}
     num_images = len(document.images)
     print(evaluation.summary())
     print(f"images with people: {len(milliseconds)} of {num_images}; median decoding time {decode_ms['median']:.2f} ms per image")

@@ -7,9 +7,11 @@ from typing import Annotated, Any, NotRequired, Required, TypedDict
 from msgspec import Meta
 
 from evaluator.jobs.config import MAX_SHARDS
+from evaluator.metrics.coco_eval import FIGURES
 from pipeline.documents import Count, Finite, Sha256, convert, read_json
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
+from pipeline.wording import printable
 
 ShardNumber = Annotated[int, Meta(ge=1, le=MAX_SHARDS)]
 Figures = dict[str, Finite]
@@ -96,10 +98,35 @@ def read_metrics(path: Path, needed: Iterable[str] = (), figures: Iterable[str] 
 def read_board(path: Path) -> dict[str, Any]:
     """Read a leaderboard.json. Raises UserError naming the file and the field."""
     board = _read(path, "leaderboard", _Board)
+    if board["metric"] not in FIGURES:
+        raise UserError(
+            f"leaderboard {path}: metric must be one of {', '.join(FIGURES)}, got {printable(board['metric'][:60])!r}"
+        )
     for number, entry in enumerate(board["checkpoints"]):
         if "failed" not in entry:
             _require([board["metric"]], entry.get("figures", {}), f"leaderboard {path}: checkpoints[{number}].figures")
     return board
+
+
+def output_folder(out: Path, step: int) -> Path:
+    """Return the folder, in that of `watch`, with the output of the evaluation of a checkpoint."""
+    return out / f"step-{step:08d}"
+
+
+def require_outputs(board: dict[str, Any], path: Path) -> None:
+    """Raise UserError unless the figures of every entry of a leaderboard are those in the output of its evaluation."""
+    for entry in board["checkpoints"]:
+        if "failed" in entry:
+            continue
+        metrics = output_folder(path.parent, entry["step"]) / "metrics.json"
+        figures = read_metrics(metrics)["figures"] if metrics.exists() else None
+        if figures != entry["figures"]:
+            problem = (
+                "no such file" if figures is None else f"its figures differ from those in {path.name}; one of them was edited"
+            )
+            raise UserError(
+                f"metrics {metrics}: {problem}; restore the file, or choose another --out to evaluate all checkpoints again"
+            )
 
 
 def _read(path: Path, what: str, schema: Any) -> dict[str, Any]:

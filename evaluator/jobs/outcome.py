@@ -122,6 +122,9 @@ def _print_summary(outcome: Outcome, config: RunConfig | MergeConfig, num_pictur
         print(f"evaluated a random subset of {num_images} of the {num_all} images of {config.annotations}")
     print(outcome.evaluation.summary())
     people_images = outcome.people_images
+    if not people_images.image_oks:
+        print(f"warning: {config.annotations}: no person has labeled joints, so there is nothing to score; -1 means undefined")
+        return
     print(f"AP {people_images.figures['AP']:.4f} over images with people only ({len(people_images.image_oks)} of {num_images})")
     if speed_line:
         print(speed_line)

@@ -156,6 +156,8 @@ def _report_complete(config: RunConfig, identity: dict[str, Any], document: Coco
     print(f"{out}: already complete")
     if not metrics:
         return _report_shard(config, document.images, read_lines(out / PEOPLE, num_joints).found)
+    if unused := differences({"images": metrics["settings"]["images"]}, {"images": flatten(config)["images"]}):
+        print(f"nothing is evaluated again, so this is not used: {unused}")
     print(Evaluation(figures=metrics["figures"], image_oks={}).summary())
     return outcome.report_unreadable(
         metrics["unreadable_images"], outcome.UNREADABLE_SCORED, config.tolerance, metrics["num_images"]

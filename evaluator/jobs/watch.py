@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.jobs.config import RunConfig, WatchConfig
-from evaluator.jobs.documents import read_board, read_metrics
+from evaluator.jobs.documents import output_folder, read_board, read_metrics, require_outputs
 from evaluator.jobs.partial import differences
 from pipeline.cli import flatten, save_config
 from pipeline.errors import UserError
 from pipeline.files import file_facts, is_locked, link_or_copy, locked, remove_unfinished, require_folder, write_json
-from pipeline.folders import foreign_entries, require_writable
+from pipeline.folders import foreign_entries, require_folder_name, require_writable
 from pipeline.processes import run_process
 from pipeline.wording import printable
 from trainer.run import layout
@@ -40,7 +40,8 @@ Evaluate = Callable[[Path, Path], str | None]
 def run(config: WatchConfig) -> int:
     """Run the command. Raises UserError for invalid inputs and for an output folder that is in use."""
     if not config.annotations.is_file():
-        raise UserError(f"annotation file {config.annotations}: no such file")
+        what = "not a file" if config.annotations.exists() else "no such file"
+        raise UserError(f"annotation file {config.annotations}: {what}")
     require_folder(config.images, "image folder")
     require_run(config.run)
     watch = Watch(config, lambda checkpoint, out: evaluate_in_process(config.evaluation(checkpoint, out)))
@@ -105,6 +106,7 @@ class Watch:
         """Own the output folder. Raises UserError if it contains something else or another `watch` is running."""
         out, board = self.config.out, self.config.out / LEADERBOARD
         require_writable(out, f"output folder {out}")
+        require_folder_name(out)
         if (names := foreign_entries(out)) and not board.exists():
             if {BEST, HELD} & {*names}:
                 raise UserError(
@@ -130,6 +132,7 @@ class Watch:
                 f"{self.config.out}: this `watch` was started with other settings ({changed}); use the same ones, "
                 "or choose another --out"
             )
+        require_outputs(board, self.config.out / LEADERBOARD)
         # Failed evaluations are tried again.
         self.entries = {entry["step"]: entry for entry in board["checkpoints"] if "failed" not in entry}
 
@@ -216,7 +219,7 @@ class Watch:
 
     def _evaluate(self, held: Path, info: CheckpointInfo) -> None:
         """Evaluate a checkpoint, add it to the leaderboard, and keep it if it is the best."""
-        step, out = info.step, self.config.out / f"step-{info.step:08d}"
+        step, out = info.step, output_folder(self.config.out, info.step)
         entry: dict[str, Any] = {"step": step, "epoch": info.epoch, "sha256": file_facts(held)["sha256"], "out": out.name}
         print(f"step {step:,}: evaluating", flush=True)
         cause = self.evaluate(held, out)

@@ -1,5 +1,6 @@
 """Reading the output folders of evaluations, and checking that they can be compared."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,13 +39,15 @@ def read_evaluation(folder: Path) -> Evaluated:
         raise UserError(f"evaluation {folder}: no such folder; {EXPECTED_FOLDER}")
     if not (folder / "metrics.json").exists():
         raise UserError(f"evaluation {folder}: contains no metrics.json; {EXPECTED_FOLDER}")
-    metrics = read_metrics(folder / "metrics.json")
-    return Evaluated(
-        folder=folder,
-        results=read_results(folder / "results.json"),
-        metrics=metrics,
-        settings=read_yaml(folder / "config.yaml", "settings", dict[str, Any]),
-    )
+    try:
+        return Evaluated(
+            folder=folder,
+            results=read_results(folder / "results.json"),
+            metrics=read_metrics(folder / "metrics.json"),
+            settings=read_yaml(folder / "config.yaml", "settings", dict[str, Any]),
+        )
+    except UserError as error:
+        raise UserError(f"{error}; restore the file, or repeat the evaluation") from error
 
 
 def _identity(evaluated: Evaluated) -> dict[str, Any]:
@@ -63,11 +66,11 @@ def skeleton_of(evaluated: Evaluated) -> Skeleton:
         return Skeleton.from_dict(identity["skeleton"], f"evaluation {evaluated.folder / EVALUATION}: skeleton")
     checkpoint, file = (evaluated.settings.get(name) for name in ("checkpoint", "skeleton"))
     convert([checkpoint, file], list[str | None], f"settings {evaluated.folder / 'config.yaml'}: checkpoint and skeleton")
-    if checkpoint and Path(checkpoint).is_dir():
+    if checkpoint and os.path.isdir(checkpoint):  # False for names that no file can have
         checkpoint = next(iter(list_checkpoints(Path(checkpoint))), None)
-    if checkpoint and Path(checkpoint).is_file():
+    if checkpoint and os.path.isfile(checkpoint):
         return Skeleton.from_dict(read_info(Path(checkpoint)).skeleton, f"checkpoint {checkpoint}: skeleton")
-    return read_skeleton(Path(file)) if file and Path(file).is_file() else COCO18
+    return read_skeleton(Path(file)) if file and os.path.isfile(file) else COCO18
 
 
 def common_skeleton(evaluated: list[Evaluated], file: Path | None) -> Skeleton:

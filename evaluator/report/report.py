@@ -40,6 +40,8 @@ def run(config: ReportConfig) -> int:
     """Run the command. Raises UserError for folders, annotations and images that are invalid or do not belong together."""
     out = config.out or config.evaluations[0] / "report.html"
     require_writable(out, f"output file {out}")
+    if out.is_dir():
+        raise UserError(f"output file {out}: is a folder; give the name of a file, such as {out / 'report.html'}")
     if out.exists() and not _is_report(out):
         raise UserError(f"output file {out}: exists and is not a report; choose another --out")
     if config.images is not None:
@@ -73,6 +75,8 @@ def table(analysis: Analysis) -> str:
 
 
 def _is_report(path: Path) -> bool:
+    if not path.is_file():  # opening a pipe would wait for ever
+        return False
     with path.open("rb") as file:
         return file.read(len(MARK)) == MARK.encode()
 

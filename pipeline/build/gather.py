@@ -1,6 +1,5 @@
 """Describe a record set whose shards are all present: index, skipped images, manifest."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from pipeline.files import atomic_file, file_facts, write_atomic
 from pipeline.records.codec import SOURCE_SHIFT
 from pipeline.records.extras import SKIPPED, skipped_text
 from pipeline.records.manifest import SAMPLES, SHARD_ROWS, Manifest, SkippedImage, content_digests
-from pipeline.records.reader import shard_facts
+from pipeline.records.reader import read_skipped, shard_facts
 
 CardWriter = Callable[[Path, Manifest], object]
 """Writes the data card into the folder of a record set, whose manifest file may not exist yet."""
@@ -68,7 +67,7 @@ def _images_per_source(config: BuildConfig, samples: pa.Table) -> list[int]:
 def _read_index(folders: list[Path]) -> tuple[pa.Table, Skipped]:
     """Read the rows.parquet of all shards: one row per sample, and the skipped images sorted by id."""
     tables = [pq.read_table(folder / SHARD_ROWS) for folder in folders]
-    skipped = {entry["image_id"]: entry for t in tables for entry in json.loads(t.schema.metadata[b"skipped"])}
+    skipped = {entry["image_id"]: entry for t in tables for entry in read_skipped(t.schema, SHARD_ROWS)}
     return pa.concat_tables([table.replace_schema_metadata() for table in tables]), dict(sorted(skipped.items()))
 
 

@@ -1,7 +1,6 @@
 """The shards that a build finds: which of them it can keep, and which images they were made from."""
 
 import functools
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from pipeline.datasets.selection import Sample
 from pipeline.errors import UserError
 from pipeline.images import UnreadableImage, read_image
 from pipeline.records.manifest import GROWING, SHARD_FILE, SHARD_ROWS, SHARDS, Manifest, SkippedImage, contents
-from pipeline.records.reader import shard_faults
+from pipeline.records.reader import read_skipped, shard_faults
 
 SHARD_FILES = {SHARD_FILE, f"{SHARD_FILE}.db", SHARD_ROWS}
 
@@ -104,9 +103,11 @@ class Shards:
             return f"damaged ({faults[0]})"
         try:
             table = pq.read_table(folder / SHARD_ROWS, columns=["image_id", "variant", "shard", "pixels"])
-            skipped = {entry["image_id"] for entry in _skipped(table.schema)}
+            skipped = {entry["image_id"] for entry in read_skipped(table.schema, SHARD_ROWS)}
             plan = (table.schema.metadata or {}).get(b"plan", b"").decode()
-        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        except UserError as error:
+            return f"damaged ({error})"
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             return f"damaged ({SHARD_ROWS}: {' '.join(str(error).split())})"
         if plan not in ("", self.plan):  # older builders wrote none
             return "made with other settings or inputs"
@@ -128,12 +129,7 @@ def has_rows(folder: Path) -> bool:
 def _made(folder: Path) -> Made:
     table = pq.read_table(folder / SHARD_ROWS, columns=["image_id", "pixels"])
     pixels = dict(zip(table["image_id"].to_pylist(), table["pixels"].to_pylist(), strict=True))
-    return Made(pixels=pixels, skipped=_skipped(table.schema))
-
-
-def _skipped(schema: pa.Schema) -> list[SkippedImage]:
-    skipped: list[SkippedImage] = json.loads((schema.metadata or {}).get(b"skipped", b"[]"))
-    return skipped
+    return Made(pixels=pixels, skipped=read_skipped(table.schema, str(folder / SHARD_ROWS)))
 
 
 def _is_readable(config: BuildConfig, entry: SkippedImage, samples: list[Sample]) -> bool:

@@ -37,7 +37,7 @@ def read_categories(entries: list[Any], skeleton: Skeleton, where: str, names: t
     if not found:
         others = [str(entry.keypoints)[:500] for entry in categories if entry.keypoints] or ["no category with keypoints"]
         raise UserError(
-            f"{where}: not keypoints of skeleton {skeleton.name!r}: expected a category with keypoints "
+            f"{where}: categories: not keypoints of skeleton {skeleton.name!r}: expected a category with keypoints "
             f"{list(names)}, found {printable('; '.join(others[:3]))} (COCO's are in person_keypoints_*.json, not "
             "instances_*.json)"
         )

@@ -15,6 +15,7 @@ from pipeline.datasets.segmentation import Rle, Segmentation, expected_segmentat
 from pipeline.documents import Id, convert, read_json
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
+from pipeline.wording import counted
 
 MAX_SIDE_PX = 65_535  # limit of the JPEG format
 MAX_COORDINATE_PX = 100_000
@@ -130,15 +131,30 @@ class CocoFile:
         for number, entry in enumerate(document["annotations"]):
             document["annotations"][number] = None  # frees what is not kept, hundreds of megabytes for COCO
             self._require(isinstance(entry, dict), f"annotations[{number}]", entry, "an object")
-            name, category = f"annotation {_show(entry.get('id'))}", entry.get("category_id")
+            name, category = _name(entry, number), entry.get("category_id")
             is_known = _is_int(category) and category in known_categories
             self._require(is_known, f"{name}: category_id", category, "the id of a category of this file")
             if category in self.categories:
                 if _is_int(id := entry.get("id")):
                     self._require(id not in ids, f"{name}: id", id, "unique, but occurs twice")
                     ids.add(id)
-                annotation = self._annotation(entry, skeleton, sizes)
+                annotation = self._annotation(entry, name, skeleton, sizes)
                 self.annotations.setdefault(annotation.image_id, []).append(annotation)
+        self._require_inside(sizes)
+
+    def _require_inside(self, sizes: dict[int, tuple[int, int]]) -> None:
+        """Raise UserError if most labeled keypoints lie outside their images: their unit or their images are others."""
+        num_labeled = num_inside = 0
+        for image_id, annotations in self.annotations.items():
+            points = np.concatenate([annotation.keypoints for annotation in annotations])
+            points = points[points[:, 2] > 0, :2]
+            num_labeled += len(points)
+            num_inside += int(((points >= 0) & (points <= sizes[image_id][::-1])).all(axis=1).sum())
+        if 2 * num_inside < num_labeled:
+            raise UserError(
+                f"annotation file {self.path}: {num_labeled - num_inside:,} of {counted(num_labeled, 'labeled keypoint')} lie outside "
+                "their images; give keypoints in pixels of images of the stated width and height"
+            )
 
     def only(self, images: list[Image]) -> "CocoFile":
         """Return the same file reduced to some of its images."""
@@ -159,10 +175,9 @@ class CocoFile:
         name = f"image {entry['id']}" if isinstance(entry, dict) and _is_int(entry.get("id")) else f"images[{number}]"
         return convert(entry, Image, f"annotation file {self.path}: {name}")
 
-    def _annotation(self, entry: dict[str, Any], skeleton: Skeleton, sizes: dict[int, tuple[int, int]]) -> Annotation:
-        name = f"annotation {_show(entry.get('id'))}"
+    def _annotation(self, entry: dict[str, Any], name: str, skeleton: Skeleton, sizes: dict[int, tuple[int, int]]) -> Annotation:
         fields: _Entry = convert(entry, _Entry, f"annotation file {self.path}: {name}")
-        self._require(fields.image_id in sizes, f"{name}: image_id", fields.image_id, "the id of an image of this file")
+        self._require(fields.image_id in sizes, f"{name}: image_id", fields.image_id, "the id of one of `images`")
         expected = expected_segmentation(fields.segmentation, sizes[fields.image_id])
         self._require(not expected, f"{name}: segmentation", entry.get("segmentation"), expected)
         x, y, width, height = fields.bbox
@@ -185,6 +200,10 @@ class CocoFile:
         self._require(visibilities <= {0, 1, 2}, f"{name}: v of keypoints", sorted(visibilities), "0, 1 or 2")
         points[points[:, 2] == 0] = 0
         return points
+
+
+def _name(entry: dict[str, Any], number: int) -> str:
+    return f"annotation {entry['id']}" if _is_int(entry.get("id")) else f"annotations[{number}]"
 
 
 def _info(info: Any) -> dict[str, str]:

@@ -25,7 +25,7 @@ def expected_segmentation(segmentation: list[list[float]] | Rle | None, size: tu
         good = all(len(polygon) % 2 == 0 for polygon in segmentation or ())
         return "" if good else "polygons x, y, x, y, …, with as many x as y"
     if segmentation.size != list(size):
-        return f"polygons or an RLE of the image's size, {list(size)}"
+        return f"polygons or an RLE of the image's height and width, {list(size)}"
     runs = decompress_rle(segmentation.counts) if isinstance(segmentation.counts, str) else segmentation.counts
     good = runs is not None and all(run >= 0 for run in runs) and sum(runs) == size[0] * size[1]
     return "" if good else f"an RLE whose counts add up to {size[0] * size[1]} pixels"

@@ -7,27 +7,43 @@ SQLite; its table INDEXES holds the page, start and end of each row's blob, and 
 """
 
 import contextlib
-import json
 import os
 import sqlite3
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Annotated, TypedDict
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import Meta
 
+from pipeline.documents import Count, parse_json
 from pipeline.errors import UserError
 from pipeline.files import file_facts
 from pipeline.records.codec import COLUMNS, DamagedRow, RecordFormat, Row, row_crc32
-from pipeline.records.manifest import SHARD_FILE, SHARD_ROWS, Manifest, Shard, contents, index_path
+from pipeline.records.manifest import SHARD_FILE, SHARD_ROWS, Manifest, Shard, SkippedImage, contents, index_path
 from pipeline.records.samples import require_valid
 
 VERSION = "3.0"
 _NUMBERS = tuple(name for name, kind in COLUMNS.items() if kind != "bytes")
 _LENGTH = struct.Struct("<Q")
 _COLUMN_LENGTH = struct.Struct(">Q")
+
+
+class _Schema(TypedDict):
+    """The columns of a file. blob_fields: those in the blob, in their order."""
+
+    blob_fields: list[str]
+
+
+class _Header(TypedDict):
+    """The entries of a MindRecord header that are used. header_size, page_size: bytes."""
+
+    version: str
+    header_size: Count
+    page_size: Count
+    schema: Annotated[list[_Schema], Meta(min_length=1, max_length=1)]
 
 
 class ShardReader:
@@ -41,9 +57,9 @@ class ShardReader:
             (schema,) = header["schema"]
             self._blocks = tuple(schema["blob_fields"])
             if sorted(self._blocks) != sorted(set(COLUMNS).difference(_NUMBERS)):
-                raise ValueError(f"columns of bytes are {self._blocks}")
+                raise ValueError(f"blob_fields are {self._blocks}")
             self._spans, self._numbers = self._index(header["header_size"], header["page_size"])
-        except (LookupError, ValueError, TypeError, ArithmeticError, RecursionError, struct.error, sqlite3.Error) as error:
+        except (UserError, ValueError, TypeError, OverflowError, struct.error, sqlite3.Error) as error:
             self.close()
             raise DamagedRow(f"{self.folder.name}: not a MindRecord shard of version {VERSION}: {error}") from error
 
@@ -80,9 +96,10 @@ class ShardReader:
         """Close the file. Views of rows that were read stay valid."""
         os.close(self._file)
 
-    def _header(self) -> dict[str, Any]:
+    def _header(self) -> _Header:
         (length,) = _LENGTH.unpack(os.pread(self._file, _LENGTH.size, 0))
-        header = json.loads(os.pread(self._file, min(length, os.fstat(self._file).st_size), _LENGTH.size))
+        text = os.pread(self._file, min(length, os.fstat(self._file).st_size), _LENGTH.size)
+        header: _Header = parse_json(text, "header", _Header)
         if header["version"] != VERSION:
             raise ValueError(f"version is {header['version']}")
         return header
@@ -154,6 +171,13 @@ def shard_faults(folder: Path, row_format: RecordFormat | None = None) -> list[s
             except DamagedRow as error:
                 faults.append(f"{folder.name} row {number} (image {entry['image_id']}): {error}")
         return faults
+
+
+def read_skipped(schema: pa.Schema, where: str) -> list[SkippedImage]:
+    """Return the unreadable images in the metadata of a rows.parquet. Raises UserError, which begins with `where`."""
+    text = (schema.metadata or {}).get(b"skipped", b"[]")
+    skipped: list[SkippedImage] = parse_json(text, f"{where}: metadata `skipped`", list[SkippedImage])
+    return skipped
 
 
 def shard_facts(folder: Path, variant: int) -> Shard:

@@ -18,7 +18,7 @@ from data_cards import card, charts
 from data_cards.index import read_index
 from pipeline.__main__ import build
 from pipeline.errors import UserError
-from pipeline.files import file_facts, temporary_path
+from pipeline.files import file_facts, locked, temporary_path
 from pipeline.records import verify
 from pipeline.records.manifest import CARD, MANIFEST, read_manifest
 
@@ -109,6 +109,17 @@ def test_more_variants_give_a_new_card(records, people, tmp_path):
     manifest, text = read_manifest(tmp_path / "set"), (tmp_path / "set" / CARD).read_text()
     assert manifest.digest in text and read_manifest(records).digest not in text
     assert sum(counts(text, "Rotation in degrees, clockwise").values()) == manifest.num_samples == 3 * manifest.num_images
+
+
+def test_one_process_at_a_time_writes_a_card(records, tmp_path, capsys):
+    copied = shutil.copytree(records, tmp_path / "set")
+    with locked(copied / ".unfinished-CARD.md.lock", "busy"):
+        assert run(copied) == 1
+        assert "CARD.md: another process is writing the card; wait for it" in capsys.readouterr().err
+    assert card_files(copied) == card_files(records)
+    (copied / ".unfinished-CARD.md.lock").touch()  # of a killed process
+    assert verify.run(verify.VerifyConfig(records=copied, jobs=1)) == 0
+    assert run(copied) == 0 and not (copied / ".unfinished-CARD.md.lock").exists()
 
 
 def test_user_errors_are_messages_with_exit_codes(records, tmp_path, capsys):

@@ -19,6 +19,7 @@ import pytest
 from job_data import SIZES, NoiseNetwork, shuffle, write_images
 from trainer_data import TINY
 
+from evaluator.__main__ import COMMANDS
 from evaluator.decoding import People
 from evaluator.inference.augmentation import AugmentedNetwork
 from evaluator.inference.config import InferConfig
@@ -28,6 +29,7 @@ from evaluator.jobs import merge
 from evaluator.jobs.config import MergeConfig, RunConfig
 from evaluator.jobs.partial import EVALUATION, PEOPLE, Unfinished, _with_crc32, read_lines
 from evaluator.jobs.run import choose_images, evaluate_source, plan_groups
+from pipeline.cli import main
 from pipeline.datasets.coco import CocoFile
 from pipeline.errors import UserError
 from pipeline.images import read_image
@@ -328,6 +330,21 @@ def test_a_finished_evaluation_with_other_options_is_rejected_naming_the_differe
     same = dataclasses.replace(config, tolerance=Tolerance(max_unreadable=1), device=DeviceConfig(device_target="CPU"))
     assert evaluate_source(same, NoiseNetwork(), {"checkpoint": "aa"}) == 0
     assert "already complete\n Average Precision" in capsys.readouterr().out
+    other = shutil.copytree(noise[1], tmp_path / "other")
+    assert evaluate_source(dataclasses.replace(same, images=other), NoiseNetwork(), {"checkpoint": "aa"}) == 0
+    assert "nothing is evaluated again, so this is not used: images: " in capsys.readouterr().out
+
+
+def test_annotations_without_people_are_named(noise, tmp_path, capsys):
+    """Every metric is undefined, which pycocotools writes as -1."""
+    document = json.loads(noise[0].read_text())
+    (tmp_path / "a.json").write_text(json.dumps({**document, "annotations": []}))
+    assert evaluate_source(config_of((tmp_path / "a.json", noise[1]), tmp_path / "out"), NoiseNetwork()) == 0
+    assert (
+        f"warning: {tmp_path / 'a.json'}: no person has labeled joints, so there is nothing to score" in capsys.readouterr().out
+    )
+    assert main("evaluator", "", COMMANDS, ["oracle", "--annotations", str(tmp_path / "a.json")]) == 1
+    assert "a.json: no person has labeled joints; use another annotation file" in capsys.readouterr().err
 
 
 def test_an_evaluation_of_a_version_without_precision_is_continued(noise, whole, tmp_path):

@@ -96,6 +96,15 @@ def assert_same_fields(found, expected):
         np.testing.assert_allclose(a, b, atol=TOLERANCE, rtol=0)
 
 
+def test_a_checkpoint_that_describes_other_pixels_than_its_network_is_refused(tmp_path, saved):
+    """Otherwise the metadata of the export would tell other programs to normalize in another way."""
+    info, tensors = checkpoint.read_checkpoint(saved)
+    info.normalization["std"] = [1.0, 1.0, 1.0]
+    checkpoint.save_checkpoint(tmp_path / "c.safetensors", info, tensors)
+    with pytest.raises(UserError, match=r"c.safetensors: normalization: std is \[1.0, 1.0, 1.0\], but its network has \["):
+        load_network(tmp_path / "c.safetensors")
+
+
 @pytest.mark.parametrize("saved", NETWORKS, indirect=True)
 @pytest.mark.slow
 def test_dynamic_onnx_agrees_with_the_checkpoint_and_contains_metadata(tmp_path, saved, capsys):
@@ -110,7 +119,7 @@ def test_dynamic_onnx_agrees_with_the_checkpoint_and_contains_metadata(tmp_path,
     about = session.get_modelmeta().custom_metadata_map
     assert Skeleton.from_dict(json.loads(about["skeleton"])) == COCO18
     assert (about["stride_px"], about["insize"], about["padding_gray"]) == ("8", "64", str(PADDING_GRAY))
-    assert json.loads(about["normalization"])["mean"] == [1, 2, 3]
+    assert json.loads(about["normalization"])["mean"] == list(NetworkConfig().pixel_mean)
     assert DecodeConfig(**json.loads(about["decoding"])) == DecodeConfig()
 
 

@@ -154,8 +154,15 @@ def test_mismatched_inputs_are_named(tmp_path, evaluated, capsys):
     letter.write_text("mine")
     assert "is not a report" in error_of(first, "--annotations", annotations, "--out", letter)
     assert letter.read_text() == "mine" and not (first / "report.html").exists()
+    os.mkfifo(tmp_path / "pipe")
+    assert "pipe: exists and is not a report" in error_of(first, "--annotations", annotations, "--out", tmp_path / "pipe")
+    assert f"is a folder; give the name of a file, such as {first / 'report.html'}" in error_of(
+        first, "--annotations", annotations, "--out", first
+    )
     (first / "config.yaml").write_text("[")
     assert "not YAML" in error_of(first, "--annotations", annotations)
+    (first / "config.yaml").unlink()
+    assert "config.yaml: No such file or directory; restore the file, or repeat" in error_of(first, "--annotations", annotations)
     with pytest.raises(SystemExit):
         command("report", first, "--annotations", annotations, "--gallery", -1)
 

@@ -104,6 +104,23 @@ def test_a_checkpoint_may_be_deleted_while_it_is_evaluated(place):
     assert board["best"] == 100 and read_info(place / "out" / "best.safetensors").step == 100
 
 
+def test_outputs_that_were_edited_or_deleted_are_named(place, capsys):
+    for step in (100, 200):
+        save(place, step)
+    board = watch(config_of(place), Evaluator())
+    path, metrics = place / "out" / "leaderboard.json", place / "out" / "step-00000100" / "metrics.json"
+    board["checkpoints"][1]["figures"]["AP"] = 0.9
+    path.write_text(json.dumps(board))
+    with pytest.raises(UserError, match=rf"{metrics}: its figures differ from those in leaderboard.json; one of them was edited"):
+        watch(config_of(place), Evaluator())
+    metrics.unlink()
+    with pytest.raises(UserError, match=rf"{metrics}: no such file; restore the file, or choose another --out"):
+        watch(config_of(place), Evaluator())
+    (place / "file").touch()
+    with pytest.raises(UserError, match=r"output folder .*file: is not a folder; choose another --out"):
+        watch(config_of(place, out=place / "file"), Evaluator())
+
+
 @pytest.mark.parametrize("cut", [0.3, 0.9])
 def test_incomplete_and_damaged_checkpoints_are_skipped_until_they_are_complete(place, cut, capsys):
     path = save(place, 100)

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
+from pipeline.datasets.coco import CocoFile
 from pipeline.datasets.segmentation import decompress_rle
 from pipeline.datasets.selection import PersonFilter, add_derived_joints, read_annotations
 from pipeline.errors import UserError
@@ -284,6 +285,29 @@ def test_mutated_files_are_read_or_are_user_errors(tmp_path, path, value):
         assert np.isfinite(sample.keypoints).all()
         mask = masks.ignore_mask(sample)
         assert mask is None or mask.shape == (sample.height, sample.width)
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(1, 5_000), (20, 0), (-1, 0)])
+def test_keypoints_that_mostly_lie_outside_their_images_are_refused(people, tmp_path, factor, shift):
+    """As from another unit, or of other images. Single keypoints may lie outside."""
+    document = json.loads((people / "annotations" / "person_keypoints_train2017.json").read_text())
+    for number, annotation in enumerate(document["annotations"]):
+        points = np.array(annotation["keypoints"]).reshape(-1, 3)
+        seen = points[:, 2] > 0
+        if number % 4 == 0:
+            points[seen, 0] = -500
+        annotation["keypoints"] = points.ravel().tolist()
+        points[seen, :2] = points[seen, :2] * factor + shift
+        annotation["moved"] = points.ravel().tolist()
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(document))
+    CocoFile(path, COCO18)
+    document["annotations"] = [{**entry, "keypoints": entry["moved"]} for entry in document["annotations"]]
+    path.write_text(json.dumps(document))
+    with pytest.raises(
+        UserError, match=r"a.json: [\d,]+ of [\d,]+ labeled keypoints lie outside their images; give keypoints in pix"
+    ):
+        CocoFile(path, COCO18)
 
 
 def test_a_missing_file_is_a_message_and_exit_code_1(tmp_path):

@@ -1,6 +1,8 @@
 """Options from dataclasses: the command line overrides the file, the file the preset; errors have one style and exit codes."""
 
+import errno
 import io
+import json
 import os
 import re
 import signal
@@ -269,6 +271,7 @@ def test_launch_leaves_the_config_of_train_alone(tmp_path):
     ("args", "message"),
     [
         ("--workers 2 train --records r", "unknown option --records; write -- before the command to start: --workers 2 -- train"),
+        ("--workers 2 train --records r -- --out o", "unknown option --records; write -- before the command to start"),
         ("--worker 2 -- train --records r", "unknown option --worker; did you mean --workers?"),
     ],
 )
@@ -338,6 +341,55 @@ def test_exit_codes(error, code, capsys):
 
     assert guarded("prog", work) == code
     assert capsys.readouterr().err.startswith("prog: ")
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.EISDIR, "a\\nb: Is a directory; a file is expected there; move the folder away, or choose another path"),
+        (errno.EEXIST, "a\\nb: File exists; move it away, or choose another path"),
+        (errno.EACCES, "a\\nb: Permission denied; change its permissions, or choose another path"),
+        (errno.EBADF, "a\\nb: Bad file descriptor"),
+    ],
+)
+def test_an_error_of_the_operating_system_names_the_path_and_what_to_do(number, message, capsys):
+    def work() -> Any:
+        raise OSError(number, os.strerror(number), "a\nb")
+
+    assert guarded("prog", work) == 1
+    assert capsys.readouterr().err == f"prog: error: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--out", ""], "--out: the value is empty; check the variables in the command"),
+        (["--out="], "--out: the value is empty"),
+        (["", "--out", "o"], "argument 1: the value is empty"),
+        (["--config", "CONFIG"], "out: the value is empty"),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(args, message, tmp_path, capsys):
+    from pipeline.synthetic.config import SynthesizeConfig
+
+    (tmp_path / "c.yaml").write_text('out: ""')
+    with pytest.raises(SystemExit):
+        parse(SynthesizeConfig, [arg.replace("CONFIG", str(tmp_path / "c.yaml")) for arg in args], prog="test")
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["o\x1b[31m", "o\nnew", "o\u202e"])
+def test_a_path_that_is_printed_has_no_control_characters(text, tmp_path, capsys):
+    from pipeline.synthetic.config import SynthesizeConfig
+
+    file = tmp_path / "c.yaml"
+    file.write_text(json.dumps({"out": text}))
+    for args in (["--out", text], ["--config", str(file)]):
+        with pytest.raises(SystemExit) as stop:
+            parse(SynthesizeConfig, args, prog="test")
+        error = capsys.readouterr().err
+        assert stop.value.code == 2 and "out must not have control characters" in error and error.rstrip().isprintable()
+    assert parse(SynthesizeConfig, ["--out", "\u3000 é"], prog="test").out.name == "\u3000 é"
 
 
 @pytest.mark.parametrize(("stop", "kind"), [(KeyboardInterrupt, "stopped by Ctrl-C"), (Terminated, "stopped by SIGTERM")])

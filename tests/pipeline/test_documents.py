@@ -1,5 +1,6 @@
 """The reader of documents: bounded, strict, and messages that name the field."""
 
+import gzip
 import os
 import socket
 import time
@@ -30,7 +31,7 @@ class Album:
 @pytest.mark.parametrize(
     "text, problem",
     [
-        (b"", "not JSON: EOF"),
+        (b"", "not JSON: empty"),
         (b'{"a": 1, "a": 2}', "duplicate key"),
         (b'{"images": [], "images": []}', "duplicate key"),
         (b"[" * 1_000 + b"]" * 1_000, "recursion limit"),
@@ -44,12 +45,12 @@ class Album:
         (b'{"images": [{"width": 3}, {"width": 0}]}', "images[1].width: expected an integer >= 1, got 0"),
         (b'{"images": [{"width": 101}]}', "images[0].width: expected an integer <= 100, got 101"),
         (b'{"images": [{"width": "3"}]}', "images[0].width: expected an integer, got '3'"),
-        (b'{"images": [{"width": true}]}', "images[0].width: expected an integer, got True"),
-        (b'{"images": [{"width": 3, "name": null}]}', "images[0].name: expected a text, got None"),
+        (b'{"images": [{"width": true}]}', "images[0].width: expected an integer, got true"),
+        (b'{"images": [{"width": 3, "name": null}]}', "images[0].name: expected a text, got null"),
         (b'{"images": [], "scale": 1e999}', "scale: expected a number <= 1e+300, got inf"),
         (b'{"images": {"a": 1}}', "images: expected a list, got {'a': 1}"),
         (b'{"images": ["\\u001b[31m"]}', "images[0]: expected an object, got '\\\\x1b[31m'"),
-        (b'{"images": [], "counts": {"a": "x"}}', "counts[...]: expected an integer"),
+        (b'{"images": [], "counts": {"a": "x"}}', "counts.a: expected an integer, got 'x'"),
     ],
 )
 def test_json_that_is_refused(text, problem):
@@ -128,6 +129,37 @@ def test_files_that_are_not_read(tmp_path):
             for read in (read_json, read_yaml):
                 with pytest.raises(UserError, match=f"album .*: .*{problem}"):
                     read(path, "album")
+
+
+@pytest.mark.parametrize("keys", [["wrong"], ["a", "wrong", "b"], ["a", "b", "c", "wrong"], ["wrong", "worse"], ["\x1b[31m"]])
+def test_the_key_of_a_wrong_value_in_a_mapping_is_named(keys):
+    """Also within mappings and lists, and if a later place of the document is wrong too."""
+    first = next(key for key in keys if len(key) > 1)
+    inner = {key: "x" if len(key) > 1 else 1 for key in keys}
+    document = {"good": [{"z": {}}], "list": [{}, {"deep": inner}], "later": [{"deep": {"other": None}}]}
+    with pytest.raises(UserError) as error:
+        convert(document, dict[str, list[dict[str, dict[str, int]]]], "x.json")
+    assert str(error.value) == f"x.json: list[1].deep.{printable(first)}: expected an integer, got 'x'"
+
+
+@pytest.mark.parametrize(
+    "encode, problem",
+    [
+        (lambda text: text.encode("utf-16"), "is UTF-16, expected UTF-8; convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW"),
+        (lambda text: text.encode("utf-16-be"), "is UTF-16"),
+        (
+            lambda text: text.encode("utf-8-sig"),
+            r"begins with a byte order mark \(BOM\), which JSON does not allow; remove it: tail -c \+4 FILE > NEW",
+        ),
+        (lambda text: gzip.compress(text.encode()), "is compressed; decompress it with gunzip"),
+        (lambda text: text.encode()[:0], "not JSON: empty"),
+    ],
+)
+def test_a_file_that_is_not_plain_utf_8_says_how_to_convert_it(tmp_path, encode, problem):
+    path = tmp_path / "a.json"
+    path.write_bytes(encode('{"images": []}'))
+    with pytest.raises(UserError, match=rf"annotation file .*a.json: {problem}"):
+        read_json(path, "annotation file")
 
 
 def test_the_size_of_a_file_is_bounded(tmp_path):

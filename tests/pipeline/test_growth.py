@@ -13,6 +13,7 @@ import cv2
 import pyarrow.parquet as pq
 import pytest
 from pipeline_data import PIPELINE, build_config, tree, words_of
+from volumes import volume
 
 from pipeline import files
 from pipeline.__main__ import build
@@ -143,6 +144,30 @@ def worker_card(config) -> None:
         raise KeyboardInterrupt
 
     run(config, interrupted)
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 0.9, 1])
+def test_a_growth_on_a_full_disk_leaves_the_set_complete_and_continues_when_there_is_space(
+    records, whole, people, tmp_path, share
+):
+    """share: of the bytes that are added, what the disk has left. With all of them, the temporary files do not fit."""
+    before, after = (sum(map(len, tree(folder).values())) for folder in (records, whole))
+    with volume(tmp_path / "disk", 2 * after) as disk:
+        out = shutil.copytree(records, disk / "set")
+        fill(disk / "other", int(share * (after - before)))
+        with pytest.raises((UserError, OSError), match=rf"{out}.*(No space left|no space)"):
+            build(build_config(people, out, variants=4))
+        assert share == 1 or set_files(out) == tree(records)
+        require_readable(out, read_manifest(out).num_variants)
+        (disk / "other").unlink()
+        assert build(build_config(people, out, variants=4)) == 0
+        assert tree(out) == tree(whole)
+
+
+def fill(path: Path, leave_bytes: int) -> None:
+    """Fill the file system of `path` until only `leave_bytes` are free."""
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(path.parent).free - leave_bytes)
 
 
 def test_a_damaged_set_does_not_grow_and_is_not_changed(people, grown):

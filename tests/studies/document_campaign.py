@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, seed, settings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))  # what pytest adds for the tests
 
-from document_fuzz import Reader, check, damaged, readers
+from document_fuzz import Damaged, Reader, check, damaged, readers
 from trainer_data import make_records
 
 
@@ -39,7 +39,7 @@ def try_all(reader: Reader, folder: Path, config: DocumentConfig, report: Callab
     @seed(config.seed)
     @settings(max_examples=config.examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(document=damaged(reader.document))
-    def try_one(document: object) -> None:
+    def try_one(document: Damaged) -> None:
         report(check(reader, folder, document))
 
     try_one()

@@ -4,6 +4,9 @@ import contextlib
 import copy
 import io
 import json
+import re
+import shutil
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,43 +14,52 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from trainer_data import make_info, small_tensors
 
 from evaluator.jobs.documents import read_board, read_identity, read_metrics
-from evaluator.jobs.partial import _with_crc32, read_lines
+from evaluator.jobs.partial import CRC, _with_crc32, read_lines
 from evaluator.metrics.checks import read_results, require_fit
 from evaluator.metrics.coco_eval import FIGURES
 from evaluator.report.evaluations import common_max_images, read_evaluation, skeleton_of
-from pipeline.build.claim import require_same_plan
+from pipeline.build.claim import read_plan, require_same_plan
 from pipeline.build.growth import unfinished_growth
-from pipeline.cli import parse
+from pipeline.cli import flatten, parse
 from pipeline.commands.info import _settings
 from pipeline.datasets.coco import CocoFile
 from pipeline.errors import UserError
 from pipeline.records import manifest as manifests
+from pipeline.records.codec import DamagedRow
+from pipeline.records.manifest import SHARD_ROWS
+from pipeline.records.reader import ShardReader, read_skipped
 from pipeline.skeletons import COCO18, read_skeleton
 from trainer.commands.info import describe
 from trainer.config import TrainConfig
 from trainer.distributed.hosts import STATUS, Hosts, host_folder
-from trainer.distributed.rank_table import read_rank_table
+from trainer.distributed.rank_table import RankTable, read_rank_table
 from trainer.run import checkpoint
 from trainer.run.curves import read_curves
-from trainer.run.log import cut_log, log_faults
+from trainer.run.log import cut_log, log_faults, read_log
 
-MAX_MESSAGE, MAX_S = 3_000, 2.0
+UNKNOWN = "more"  # a key that no document has
+MAX_MESSAGE, MAX_S = 3_000, 6.0
 EVIL = "\x1b]0;title\x07\n\u202e\t|<b>"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """document: a valid one, as plain values. write: writes it into a folder. read: reads it there, as a command does."""
+    """document: a valid one, as plain values. write: writes it into a folder. read: reads it there, as a command does. keeps: whether
+    what was read means the same as the document. names_fields: whether a wrong value is found where it is, not by its effects."""
 
     document: Any
     write: Callable[[Path, Any], Path]
-    read: Callable[[Path], object]
+    read: Callable[[Path], Any]
+    keeps: Callable[[Any, Any], bool]
+    names_fields: bool = True
 
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -78,41 +90,70 @@ ANYTHING = st.sampled_from(VALUES).map(copy.deepcopy) | st.recursive(
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Damaged:
+    """A damaged document. names: the key of the value that was replaced, and those in it; empty for other changes."""
+
+    document: Any
+    names: tuple[str, ...] = ()
+
+
+def names_of(path: tuple[Any, ...], value: Any) -> tuple[str, ...]:
+    """Return the key of a value at this path of a document, and the keys in the value, one of which a message about it names."""
+    names = [key for key in path if isinstance(key, str)][-1:]
+    return (*names, *(value if isinstance(value, dict) else ())) if names else ()
+
+
 @st.composite
-def damaged(draw: st.DrawFn, document: Any) -> Any:
+def damaged(draw: st.DrawFn, document: Any) -> Damaged:
     """Return a copy of a document with one or two changes: any value at any place, a key or an entry less, more or twice."""
-    document = copy.deepcopy(document)
-    for _ in range(draw(st.integers(1, 2))):
+    document, names = copy.deepcopy(document), ()
+    num_changes = draw(st.integers(1, 2))
+    for _ in range(num_changes):
         if not (path := draw(st.sampled_from(_places(document)))):
-            return draw(ANYTHING)
+            return Damaged(document=draw(ANYTHING))
         parent, last = document, path[-1]
         for key in path[:-1]:
             parent = parent[key]
         action = draw(st.sampled_from(["replace", "replace", "replace", "delete", "add", "swap"]))
         if action == "replace":
+            names = names_of(path, parent[last]) if num_changes == 1 else ()
             parent[last] = draw(ANYTHING)
         elif action == "delete":
             del parent[last]
         elif isinstance(parent, dict):
-            parent["more" if action == "add" else draw(st.sampled_from(sorted(parent, key=str)))] = draw(ANYTHING)
+            parent[UNKNOWN if action == "add" else draw(st.sampled_from(sorted(parent, key=str)))] = draw(ANYTHING)
         else:
             parent.insert(0, copy.deepcopy(parent[last]) if action == "add" else draw(ANYTHING))
-    return document
+    return Damaged(document=document, names=names)
 
 
-def check(reader: Reader, folder: Path, document: Any) -> str:
-    """Read a damaged document. Return "" if it was accepted and the message if it was refused; fail for everything else."""
+def _names_field(message: str, names: tuple[str, ...]) -> bool:
+    """Whether a message names one of these fields, as such or in words, or the line of a text that cannot be parsed, or says that a
+    value occurs twice or that the file is too large."""
+    words = [name.replace("_", " ").removesuffix(" id").removesuffix("s") for name in names]
+    said = message.replace("_", " ")
+    is_line = re.search(r"\bline \d", said) is not None
+    return not names or is_line or any(word in said for word in (*words, "duplicate", "occurs twice", "bytes, at most"))
+
+
+def check(reader: Reader, folder: Path, damaged: Damaged) -> str:
+    """Read a damaged document. Return "" if it was accepted with its meaning kept, and the message if it was refused, naming file and
+    field; fail for everything else."""
     try:
-        path = reader.write(folder, document)
+        path = reader.write(folder, damaged.document)
     except (ValueError, RecursionError, yaml.YAMLError, OverflowError):  # cannot be written, such as lone surrogates
         return ""
     started_s = time.process_time()
     try:
-        reader.read(path)
+        value = reader.read(path)
         message = ""
+        assert reader.keeps(value, damaged.document), "read as something else"
     except UserError as error:
         message = str(error)
         assert str(path) in message or str(path.parent) in message, f"does not name the file: {message}"
+        said = message.replace(str(path), "").replace(str(path.parent), "")
+        assert not reader.names_fields or _names_field(said, damaged.names), f"does not name {damaged.names}: {message}"
         assert len(message) < MAX_MESSAGE, f"{len(message)} characters: {message[:200]}"
     assert time.process_time() - started_s < MAX_S
     return message
@@ -146,9 +187,10 @@ def _write_checkpoint(folder: Path, document: Any) -> Path:
     return path
 
 
-def _read_checkpoint(path: Path) -> None:
+def _read_checkpoint(path: Path) -> Any:
     info, tensors = checkpoint.read_checkpoint(path)
     assert len("\n".join(describe(path, info, tensors, None))) < 1_000_000
+    return asdict(info)
 
 
 def _write_manifest(folder: Path, document: Any) -> Path:
@@ -158,18 +200,19 @@ def _write_manifest(folder: Path, document: Any) -> Path:
     return _json(manifests.MANIFEST)(folder, document)
 
 
-def _read_manifest(path: Path) -> None:
+def _read_manifest(path: Path) -> Any:
     manifest = manifests.read_manifest(path.parent)
     manifests.count_lines(manifest)
     _settings(manifest)
     manifests.check_files(path.parent, manifest, hashes=False)
+    return json.loads(manifest.to_json())
 
 
-def _read_config(path: Path) -> None:
+def _read_config(path: Path) -> Any:
     """As `train --config` does: its errors exit with 2."""
     with contextlib.redirect_stderr(io.StringIO()) as said:
         try:
-            parse(TrainConfig, ["--config", str(path)], prog="train")
+            return flatten(parse(TrainConfig, ["--config", str(path)], prog="train"))
         except SystemExit as stop:
             assert stop.code == 2 and "Traceback" not in said.getvalue()
             # What the option class itself refuses may come from the command line too: it names the option, not the file.
@@ -181,15 +224,16 @@ def _write_log(folder: Path, document: Any) -> Path:
     return folder / "log.jsonl"
 
 
-def _read_log(path: Path) -> None:
+def _read_log(path: Path) -> Any:
     """A run resumes with any log; the curves need an entry."""
-    faults = log_faults(path.parent)
+    entries, faults = read_log(path.parent), log_faults(path.parent)
     try:
         read_curves(path.parent)
     finally:
         assert cut_log(path.parent, 10**6) == faults
     if faults:
         raise UserError(faults[0])
+    return entries
 
 
 def _write_people(folder: Path, document: Any) -> Path:
@@ -198,9 +242,11 @@ def _write_people(folder: Path, document: Any) -> Path:
     return folder / "people.jsonl"
 
 
-def _read_people(path: Path) -> None:
-    if faults := read_lines(path, num_joints=2).faults:
-        raise UserError(faults[0])
+def _read_people(path: Path) -> Any:
+    lines = read_lines(path, num_joints=2)
+    if lines.faults:
+        raise UserError(lines.faults[0])
+    return json.loads(lines.good[0].rpartition(CRC)[0] + b"}")
 
 
 def _write_settings(folder: Path, document: Any) -> Path:
@@ -209,12 +255,14 @@ def _write_settings(folder: Path, document: Any) -> Path:
     return _yaml("config.yaml")(folder, document)
 
 
-def _read_plan(path: Path) -> None:
+def _read_plan(path: Path) -> Any:
     class Complete:
         num_variants = 1
 
     unfinished_growth(path.parent.parent, Complete())  # type: ignore[arg-type]
-    require_same_plan(PLAN, json.loads(path.read_text()), path.parent)
+    plan = read_plan(path.parent)
+    require_same_plan(PLAN, plan, path.parent)
+    return plan
 
 
 def _write_plan(folder: Path, document: Any) -> Path:
@@ -235,13 +283,60 @@ def _read_status(path: Path) -> None:
     assert hosts.problem().isprintable()
 
 
-def _read_report(path: Path) -> None:
+def _read_report(path: Path) -> Any:
     evaluated = read_evaluation(path.parent)
     try:
         skeleton_of(evaluated)
     except UserError as error:  # may name the checkpoint or skeleton file that the settings name
         raise UserError(f"{path}: {error}") from error
     common_max_images([evaluated])
+    return evaluated.settings
+
+
+def _write_header(shard: Path) -> Callable[[Path, Any], Path]:
+    """Return a function that writes a copy of a shard with another header. One that is too long overwrites the first rows."""
+    data = shard.read_bytes()
+
+    def write(folder: Path, document: Any) -> Path:
+        text = json.dumps(document).encode()
+        shutil.copyfile(f"{shard}.db", folder / f"{shard.name}.db")
+        (folder / shard.name).write_bytes(struct.pack("<Q", len(text)) + text + data[8 + len(text) :])
+        return folder / shard.name
+
+    return write
+
+
+def _read_header(path: Path) -> None:
+    """Any row may be damaged, but is then named."""
+    try:
+        with contextlib.closing(ShardReader(path.parent)) as reader:
+            for number in range(len(reader)):
+                reader.read(number)
+    except DamagedRow as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _write_skipped(folder: Path, document: Any) -> Path:
+    schema = pa.schema([("image_id", pa.int64())], metadata={"skipped": json.dumps(document)})
+    pq.write_table(schema.empty_table(), folder / SHARD_ROWS)
+    return folder / SHARD_ROWS
+
+
+def same(value: Any, document: Any) -> bool:
+    """Whether plain values are equal and of the same kind: 1 is neither true nor "1"."""
+    return json.dumps(value, sort_keys=True) == json.dumps(document, sort_keys=True)
+
+
+def contains(value: Any, document: Any) -> bool:
+    """Whether a value has all entries of a document, apart from the type of numbers; it may have more, such as defaults."""
+    if isinstance(document, dict):
+        known = {key: inner for key, inner in document.items() if key != UNKNOWN}
+        return isinstance(value, dict) and all(key in value and contains(value[key], inner) for key, inner in known.items())
+    if isinstance(document, list):
+        return len(value) == len(document) and all(map(contains, value, document))
+    if isinstance(document, float) or isinstance(value, float):
+        return not isinstance(document, bool) and (float(value) == float(document) or value != value)
+    return bool(value == document) and isinstance(value, bool) == isinstance(document, bool)
 
 
 COCO = {
@@ -278,6 +373,8 @@ ENTRY = {
     "epoch": 0, "step": 2, "loss": 1.5, "imgs_per_sec": 4.0, "data_wait": 0.1, "vgglr": 0.0, "baselr": 1e-4, "stagelr": 1e-4,
     "eta_s": 3.0, "gradient_norm": None, "skipped": 0, "stage_losses": [[0.5, None], [0.5, 0.5]], "time": "now",
 }  # fmt: skip
+SIZE = ("id", "file_name", "width", "height")
+SKIPPED = [{"image_id": 3, "file_name": "3.jpg", "reason": "truncated"}]
 RANKS = {
     "version": "1.0",
     "server_list": [{"server_id": "a", "device": [{"rank_id": "0", "device_id": "4"}, {"rank_id": 1, "device_id": 5}]}],
@@ -305,30 +402,51 @@ def readers(folder: Path, records: Path | None = None) -> dict[str, Reader]:
         except UserError as error:  # compares files; names that of the annotations
             raise UserError(f"{path}: {error}") from error
 
-    found = {
-        "checkpoint": Reader(
-            document=json.loads(json.dumps(asdict(make_info()))), write=_write_checkpoint, read=_read_checkpoint
-        ),
-        "skeleton": Reader(document=json.loads(json.dumps(COCO18.to_dict())), write=_yaml("skeleton.yaml"), read=read_skeleton),
-        "config": Reader(document=config, write=_yaml("train.yaml"), read=_read_config),
-        "annotations": Reader(document=COCO, write=_json("a.json"), read=lambda path: CocoFile(path, COCO18)),
-        "results": Reader(document=results, write=_json("results.json"), read=read_scored),
-        "evaluation": Reader(document=IDENTITY, write=_json("evaluation.json"), read=lambda p: read_identity(p, "evaluation")),
-        "metrics": Reader(
-            document=METRICS,
-            write=_json("metrics.json"),
-            read=lambda p: read_metrics(p, ("settings", "unreadable_images"), FIGURES),
-        ),
-        "leaderboard": Reader(document=BOARD, write=_json("leaderboard.json"), read=read_board),
-        "settings": Reader(document={"checkpoint": "gone", "skeleton": None}, write=_write_settings, read=_read_report),
-        "people": Reader(document=people, write=_write_people, read=_read_people),
-        "log": Reader(document=ENTRY, write=_write_log, read=_read_log),
-        "rank table": Reader(document=RANKS, write=_json("ranks.json"), read=read_rank_table),
-        "build plan": Reader(document=json.loads(json.dumps(PLAN)), write=_write_plan, read=_read_plan),
-        "host status": Reader(document=status, write=_write_status, read=_read_status),
-    }
+    def keeps_images(file: CocoFile, document: Any) -> bool:
+        images = {image.id: image for image in file.images}
+        return all(contains(asdict(images[entry["id"]]), {key: entry[key] for key in SIZE}) for entry in document["images"])
+
+    def keeps_options(value: dict[str, Any], document: Any) -> bool:
+        found = {key: value[key.replace("-", "_")] for key in document}
+        return all(contains(found[key], inner) or found[key] == str(inner) for key, inner in document.items())
+
+    def keeps_devices(table: RankTable, document: Any) -> bool:
+        return list(map(len, table.devices)) == [len(server["device"]) for server in document["server_list"]]
+
+    def read_results_of(path: Path) -> Any:
+        read_scored(path)
+        return read_results(path)
+
+    def plain(document: Any) -> Any:
+        return json.loads(json.dumps(document))
+
+    skeleton = plain(COCO18.to_dict())
+    rows = (
+        ("checkpoint", plain(asdict(make_info())), _write_checkpoint, _read_checkpoint, contains),
+        ("skeleton", skeleton, _yaml("skeleton.yaml"), lambda path: plain(read_skeleton(path).to_dict()), contains),
+        ("config", config, _yaml("train.yaml"), _read_config, keeps_options),
+        ("annotations", COCO, _json("a.json"), lambda path: CocoFile(path, COCO18), keeps_images),
+        ("results", results, _json("results.json"), read_results_of, contains),
+        ("evaluation", IDENTITY, _json("evaluation.json"), lambda path: read_identity(path, "evaluation"), same),
+        ("metrics", METRICS, _json("metrics.json"), lambda p: read_metrics(p, ("settings", "unreadable_images"), FIGURES), same),
+        ("leaderboard", BOARD, _json("leaderboard.json"), read_board, same),
+        ("settings", {"checkpoint": "gone", "skeleton": None}, _write_settings, _read_report, same),
+        ("people", people, _write_people, _read_people, same),
+        ("log", ENTRY, _write_log, _read_log, lambda entries, document: same(entries, [document])),
+        ("rank table", RANKS, _json("ranks.json"), read_rank_table, keeps_devices),
+        ("build plan", plain(PLAN), _write_plan, _read_plan, same),
+        ("host status", status, _write_status, _read_status, lambda *_: True),
+        ("skipped images", SKIPPED, _write_skipped, lambda path: read_skipped(pq.read_schema(path), str(path)), contains),
+    )
+    found = {name: Reader(document=d, write=w, read=r, keeps=k) for name, d, w, r, k in rows}
     if records is not None:
         manifest = json.loads((records / manifests.MANIFEST).read_text())
         del manifest["checksum"]
-        found["manifest"] = Reader(document=manifest, write=_write_manifest, read=_read_manifest)
+        found["manifest"] = Reader(document=manifest, write=_write_manifest, read=_read_manifest, keeps=contains)
+        shard = next((records / manifests.SHARDS).iterdir()) / manifests.SHARD_FILE
+        (length,) = struct.unpack_from("<Q", data := shard.read_bytes())
+        header = json.loads(data[8 : 8 + length])
+        found["shard header"] = Reader(
+            document=header, write=_write_header(shard), read=_read_header, keeps=lambda *_: True, names_fields=False
+        )
     return found

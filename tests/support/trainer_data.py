@@ -40,7 +40,7 @@ def make_info(**changes) -> CheckpointInfo:
     fields = dict(
         step=7, epoch=1, position=16, seed=3, loss_scale=16384.0, config={"lr": 0.1, "lr_steps": [5]},
         network=dataclasses.asdict(TINY), skeleton=COCO18.to_dict(), targets={"insize": 64, "stride_px": 8},
-        normalization={"mean": [1, 2, 3], "std": [4, 5, 6]}, records_digest="abc",
+        normalization=TINY.normalization, records_digest="abc",
     )  # fmt: skip
     return CheckpointInfo(**{**fields, **changes})
 

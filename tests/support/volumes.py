@@ -23,9 +23,9 @@ def mounted(place: Path, *options: str) -> Iterator[Path]:
 
 
 @contextmanager
-def volume(place: Path) -> Iterator[Path]:
+def volume(place: Path, size_bytes: int = 1 << 28) -> Iterator[Path]:
     """Mount an empty file system, with the folder that ext file systems have."""
-    with mounted(place, "-t", "tmpfs", "none"):
+    with mounted(place, "-t", "tmpfs", "-o", f"size={size_bytes}", "none"):
         (place / "lost+found").mkdir()
         yield place
 

@@ -166,6 +166,7 @@ def test_what_cannot_be_imported_is_named(tmp_path, capsys):
         (wide, (), "do not fit each other"),
         (even, (), "kernel_size must be odd"),
         ({"hand.weight": np.zeros(3)}, (), "hand.weight) belong to no known network; known are"),
+        ({"network.stages.0.heatmaps.0.weight": np.zeros(3)}, (), "already a checkpoint of this project; use it as it is"),
         (tensors, ("--from", "lightweight"), "not MobileNet v1"),
         (tensors, ("--from", "openpose-body25"), "prelu4_2.weight is missing"),
         (tensors, ("--from", "model-zoo"), "not the model zoo's OpenPose"),

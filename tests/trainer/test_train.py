@@ -413,6 +413,7 @@ def test_options_that_changed_are_listed_on_resuming(records, whole_run, tmp_pat
     assert train(records, run, "--max-steps", "9", "--resume", "--lr", "0.5", "--mirror") == 0
     out = capsys.readouterr().out
     assert "options changed since then: lr 0.5 (was 0.008), mirror True (was False)" in out and "nothing to do" in out
+    assert out.splitlines()[-1] == f"{run}: unchanged at step 9 (epoch 3, sample 0)"
     assert train(records, run, "--max-steps", "9", "--resume", "--lr", "0.5", "--mirror") == 0
 
 
@@ -426,13 +427,15 @@ def test_resuming_another_run_is_refused(records, whole_run, tmp_path, capsys):
     run = whole_run
     before = {p.name: p.read_bytes() for p in run.iterdir()}
     assert "--resume" in refused()
-    assert "another seed (0, now 1)" in refused("--resume", "--seed", "1")
-    assert "another network" in refused("--resume", "--stage-channels", "5")
+    assert "another seed: 1 (was 0); use the original" in refused("--resume", "--seed", "1")
+    assert "another network: stage_channels 5 (was 4); use the original" in refused("--resume", "--stage-channels", "5")
     assert before == {p.name: p.read_bytes() for p in run.iterdir()}, "a refusal changes nothing"
     run = tmp_path / "foreign"
     run.mkdir()
     (run / "thesis.txt").write_text("")
-    assert "not a run folder" in refused("--resume")
+    assert "not a run folder (no config.yaml and no checkpoint)" in refused("--resume")
+    shutil.copy(checkpoint.list_checkpoints(whole_run)[0], run)
+    assert f"{run}: config.yaml is missing, which every run folder contains; restore it" in refused("--resume")
     run = tmp_path / "new"
     assert "no such file" in refused("--vgg-path", str(tmp_path / "absent")).lower()
     assert "absent" in refused("--pretrained-model-path", str(tmp_path / "absent"))

@@ -42,7 +42,7 @@ def run(config: LaunchConfig) -> int:
     own = host_folder(folder, spec.node_rank)
     with _claimed(own), _claimed_port(spec):
         _run_job(
-            config, spec, folder, f"\nThe job was ended; see {own} for the output of its processes. Continue it with --resume."
+            config, spec, folder, f"; the job was ended; see {own} for the output of its processes; continue it with --resume"
         )
     return 0
 

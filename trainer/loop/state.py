@@ -85,6 +85,8 @@ class State:
             raise UserError(
                 f"{config.out}: none of its checkpoints can be read ({'; '.join(faults)}); restore one, or choose another --out"
             )
+        if config.resume:
+            self.notes.append(f"{config.out}: no checkpoint; training starts at step 0")
         start = set_initial_weights(self.network, config, self.skeleton)
         self.notes += start.notes
         self.origin, self.backbone_origin, self.earlier = start.origin, start.backbone_origin, start.earlier
@@ -206,9 +208,10 @@ def _refuse_other_run(path: Path, before: CheckpointInfo, now: CheckpointInfo) -
     for name in ("network", "records_digest", "seed"):
         old, new = getattr(before, name), getattr(now, name)
         if old != new:
+            changed = "; ".join(_changed_options(old, new)) if isinstance(old, dict) else f"{new} (was {old})"
             raise UserError(
-                f"checkpoint {path}: the run was started with another {name.replace('_', ' ')} ({old}, now {new}); use the "
-                "original options, or choose another --out"
+                f"checkpoint {path}: the run was started with another {name.replace('_', ' ')}: {changed}; use the original "
+                "options, or choose another --out"
             )
     for name, default in (("optimizer", "adam"), ("freeze", []), ("source_weights", [])):
         old, new = (_option(info, name, default) for info in (before, now))

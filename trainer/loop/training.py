@@ -135,8 +135,9 @@ class Training:
         if self.events is not None:
             self.events.close()
         if world.leads:
-            where = f"epoch {progress.epoch}, sample {progress.position:,}"
-            print(f"{config.out}: saved at step {progress.step:,} ({where}); {self.log.summary()}", flush=True)
+            where = f"step {progress.step:,} (epoch {progress.epoch}, sample {progress.position:,})"
+            summary = f"saved at {where}; {self.log.summary()}" if self.num_launched else f"unchanged at {where}"
+            print(f"{config.out}: {summary}", flush=True)
         return arrived[0] if arrived else signal.SIGTERM if stopping else None
 
     def _open_outputs(self) -> None:

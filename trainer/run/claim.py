@@ -8,7 +8,7 @@ from pipeline.errors import UserError
 from pipeline.files import locked, remove_unfinished
 from pipeline.folders import foreign_entries, require_writable
 from trainer.run.checkpoint import list_checkpoints
-from trainer.run.layout import CONFIG, LOCK
+from trainer.run.layout import CONFIG, LOCK, checkpoint_files
 
 
 def refuse_foreign(out: Path, *, resume: bool) -> None:
@@ -24,7 +24,9 @@ def refuse_foreign(out: Path, *, resume: bool) -> None:
         effect = "continue that run" if list_checkpoints(out) else "start in it (it has no checkpoint)"
         raise UserError(f"{out}: not empty; use --resume to {effect}, or choose another --out")
     if not (out / CONFIG).exists():
-        raise UserError(f"{out}: not a run folder (no {CONFIG}); choose another --out")
+        if checkpoint_files(out):
+            raise UserError(f"{out}: {CONFIG} is missing, which every run folder contains; restore it, or choose another --out")
+        raise UserError(f"{out}: not a run folder (no {CONFIG} and no checkpoint); choose another --out")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Checkpoint -> trained network, and tensors -> MindSpore parameters. Imports mindspore only when it is used."""
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ class LoadedNetwork:
         self.stride_px: int = self.info.targets["stride_px"]
         self.config = self.info.config
         config = convert(self.info.network, NetworkConfig, f"checkpoint {self.path}: network")
+        self._refuse_other_pixels(config)
         refuse_other_sizes(self.path, self.info, config, tensors)
         self.network = inference.build(config, self.skeleton)
         weights = averaged(tensors) if average else tensors
@@ -45,6 +47,16 @@ class LoadedNetwork:
         load_tensors(self.network.parameters_dict(), weights, prefix=NETWORK, source=self.path)
         self.network.set_precision(precision)
         self._last_stage = inference.LastStage(self.network)
+
+    def _refuse_other_pixels(self, config: NetworkConfig) -> None:
+        """Raise UserError if the file describes its pixels, for other programs, in another way than its network computes them."""
+        computed = json.loads(json.dumps(config.normalization))
+        for name, value in self.info.normalization.items():
+            if name in computed and value != computed[name]:
+                raise UserError(
+                    f"checkpoint {self.path}: normalization: {name} is {value}, but its network has {computed[name]}; the file "
+                    "was edited; use another checkpoint"
+                )
 
     def fields(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the fields of the last stage.

@@ -30,6 +30,10 @@ def convert(tensors: Mapping[str, np.ndarray], layout: str | None = None) -> Imp
     """Convert tensors of the given layout, or of the first one that recognizes them. Raises UserError without the file's name."""
     if layout is None:
         layout = next((name for name, module in LAYOUTS.items() if module.recognizes(tensors)), None)
+    if layout is None and any(name.startswith("network.stages.") for name in tensors):
+        raise UserError(
+            "already a checkpoint of this project; use it as it is, for example as --pretrained-model-path of `train`"
+        )
     if layout is None:
         first = ", ".join(printable(name[:MAX_CHARACTERS]) for name in list(tensors)[:MAX_NAMES]) or "none"
         raise UserError(
