@@ -119,7 +119,7 @@ def _print_summary(outcome: Outcome, config: RunConfig | MergeConfig, num_pictur
     num_images, num_all = len(outcome.images), len(outcome.document.images)
     if num_images < num_all:
         print(f"evaluated a random subset of {num_images} of the {num_all} images of {config.annotations}")
-    print(outcome.evaluation.summary())
+    print("\n".join([*outcome.document.notes(), outcome.evaluation.summary()]))
     people_images = outcome.people_images
     print(f"AP {people_images.figures['AP']:.4f} over images with people only ({len(people_images.image_oks)} of {num_images})")
     if speed_line:

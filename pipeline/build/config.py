@@ -51,8 +51,8 @@ class BuildConfig:
     """Defaults of the augmentation: reference (the MindSpore model zoo) or cmu (CMU's training: scale relative to the person, 1/3
     to 1.5; rotation within 45 degrees; no color shift; 2% images without people)."""
     skeleton: Path | None = None
-    """Skeleton file for keypoints other than COCO's: YAML or JSON with name, joints, limbs, mirror_pairs, source_joints, sigmas,
-    derived."""
+    """Skeleton for keypoints other than COCO's: the name of a shipped one, such as mpii16 (`convert` lists them), or a YAML or JSON
+    file with name, joints, limbs, mirror_pairs, source_joints, sigmas, derived."""
     variants: int = 1
     """Augmented variants of each image; epoch e trains on variant e mod variants. A larger number than a complete record set has
     adds variants to it."""
