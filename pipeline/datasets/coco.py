@@ -13,20 +13,18 @@ from msgspec import Meta
 
 from pipeline.datasets.boxes import DERIVED, Box, box_area, joint_box, polygon_box
 from pipeline.datasets.categories import first_repeated, read_categories
-from pipeline.datasets.segmentation import Rle, Segmentation, expected_segmentation
+from pipeline.datasets.segmentation import Coordinate, Polygons, Rle, Segmentation, expected_segmentation
 from pipeline.documents import Id, convert, read_json
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
 from pipeline.wording import counted
 
 MAX_SIDE_PX = 65_535  # limit of the JPEG format
-MAX_COORDINATE_PX = 100_000
 MAX_PATH = 4_096
 INFO = ("description", "url", "version", "year", "contributor", "date_created", "note")  # fields of `info` that are kept
 
 LicenseId = Annotated[int, Meta(ge=-(2**31), lt=2**31)]  # int32 in the rows of a record set
 Side = Annotated[int, Meta(ge=1, le=MAX_SIDE_PX)]
-Coordinate = Annotated[float, Meta(ge=-MAX_COORDINATE_PX, le=MAX_COORDINATE_PX)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +91,7 @@ class _Entry(msgspec.Struct):
     bbox: Annotated[list[Coordinate], Meta(min_length=4, max_length=4)] | None = None
     iscrowd: bool | Annotated[int, Meta(ge=0, le=1)] = 0
     keypoints: list[Coordinate] | None = None
-    segmentation: list[Annotated[list[Coordinate], Meta(min_length=6)]] | Rle | None = None
+    segmentation: Polygons | Rle | None = None
 
 
 class CocoFile:

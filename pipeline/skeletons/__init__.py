@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import yaml
+
 from pipeline.documents import read_yaml
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
@@ -31,6 +33,12 @@ def read_skeleton(name: Path | str | None) -> Skeleton:
             f"{where}: mirror_pairs must have the pair {list(pair)}, or a mirrored image would confuse left and right"
         )
     return skeleton
+
+
+def skeleton_text(skeleton: Skeleton) -> str:
+    """Return a skeleton as the YAML text that `read_skeleton` reads."""
+    fields = skeleton.to_dict()
+    return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, default_flow_style=None, width=132)
 
 
 def is_shipped(name: Path | str) -> bool:
