@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from pipeline.datasets.coco import LicenseId
 from pipeline.datasets.formats.faults import Faults
 from pipeline.datasets.formats.people import Person, Request, Source, SourceImage
 from pipeline.documents import Id, convert, read_json
@@ -60,12 +61,20 @@ class PersonEntry(msgspec.Struct):
     righthand_valid: bool = True
 
 
+class License(msgspec.Struct):
+    """An entry of `licenses`."""
+
+    id: LicenseId
+    name: str | None = None
+    url: str | None = None
+
+
 class Document(msgspec.Struct):
     """The file."""
 
     images: list[ImageEntry]
     annotations: list[PersonEntry] = []
-    licenses: list[dict[str, Any]] = []
+    licenses: list[License] = []
 
 
 KeypointsOf = Callable[[PersonEntry], Sequence[float] | None]
@@ -94,7 +103,7 @@ def read_coco(
     licenses: list[dict[str, Any]] = []
     for path in paths:
         document: Document = read_json(path, "annotation file", Document)
-        licenses = licenses or document.licenses
+        licenses = licenses or [msgspec.to_builtins(license) for license in document.licenses]
         folder = request.image_folder(path.parent)
         by_id: dict[int, SourceImage] = {}
         for entry in document.images:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import posixpath
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -70,7 +71,7 @@ def _place_images(source: Source, folder: Path, config: ConvertConfig, faults: F
             faults.add("image listed twice", image.name)
         elif PurePosixPath(name).is_absolute() or name.split("/")[0] in ("..", "."):
             faults.add("image outside the image folder", image.name)
-        elif not image.file.exists():
+        elif not os.path.exists(image.file):  # unlike Path.exists, also false for names that no file can have
             faults.add("image missing", str(image.file))
         elif size := _size(image, faults):
             place_file(image.file, folder / name, config.link)

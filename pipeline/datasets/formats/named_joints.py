@@ -1,9 +1,9 @@
 """People from single points with labels, as annotation tools export them."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
@@ -85,14 +85,10 @@ def find_image(names: Iterable[str], folders: Iterable[Path], root: Path) -> tup
 
     The name is the path relative to `root` if the image is inside, else the last part of its path.
     """
-    candidates = [folder / name.replace("\\", "/") for name in names for folder in folders]
-    path = next((path for path in candidates if path.is_file()), candidates[0])
+    possible = [name.replace("\\", "/").replace("\0", "") for name in names]
+    candidates = [folder / name for name in possible for folder in folders]
+    path = next((path for path in candidates if os.path.isfile(path)), candidates[0])
     absolute, base = path.resolve(), root.resolve()
     inside = absolute.is_relative_to(base)
     return (absolute.relative_to(base).as_posix() if inside else PurePosixPath(path).name), path
 
-
-def numbers(value: Any, count: int) -> list[float] | None:
-    """Return `count` finite numbers of a list; None if it is anything else."""
-    good = isinstance(value, list) and len(value) == count and all(isinstance(n, (int, float)) for n in value)
-    return [float(n) for n in value] if good else None
