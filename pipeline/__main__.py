@@ -13,6 +13,11 @@ COMMANDS = {
         config="pipeline.build.config:BuildConfig",
         run="pipeline.__main__:build",
     ),
+    "convert": Command(
+        help="convert MPII, CrowdPose, labelme and other annotations to COCO keypoints",
+        config="pipeline.datasets.formats.config:ConvertConfig",
+        run="pipeline.datasets.formats.convert:run",
+    ),
     "verify": Command(
         help="hash every file and decode every row of a record set",
         config="pipeline.records.config:VerifyConfig",

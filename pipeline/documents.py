@@ -1,4 +1,4 @@
-"""The reader of every JSON and YAML document: text in, checked values out, or a UserError that names file and field.
+"""The reader of every JSON, YAML and XML document: text in, checked values out, or a UserError that names file and field.
 
 Bounded in size, depth and time, whatever the file contains. Refuses text that is not UTF-8, lone surrogates, and duplicate keys, of
 which other readers silently take the last. A document's schema is a type: a dataclass, a TypedDict, or anything else that msgspec
@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
+from xml.etree.ElementTree import Element, ParseError, fromstring
 
 import jiter
 import msgspec
@@ -24,6 +25,7 @@ from pipeline.files import read_regular
 from pipeline.wording import printable
 
 MAX_JSON_BYTES = 4 << 30  # annotation files of large data sets; jiter refuses more than 200 levels
+MAX_XML_BYTES = 1 << 28
 MAX_YAML_BYTES = 1 << 18  # written by hand; PyYAML reads about 100 KB/s
 MAX_YAML_DEPTH = 10
 
@@ -62,6 +64,24 @@ def parse_json(data: bytes, where: str, schema: Any = Any, *, allow_nan: bool = 
             raise UserError(f"{where}: {printable(path)}: NaN and Infinity are not JSON; write a finite number") from error
         raise UserError(f"{where}: {encoding_problem(data) or f'not JSON: {printable(str(error))}'}") from error
     return convert(value, schema, where)
+
+
+def read_xml(path: Path, what: str) -> Element:
+    """Read an XML file and return its root element. Raises UserError like `read_json`.
+
+    Refuses document types, because only they can define entities, which can multiply without end or include other files.
+    """
+    data = read_bytes(path, what, MAX_XML_BYTES)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{what} {path}: not UTF-8: {error.reason} at byte {error.start}") from error
+    if "<!DOCTYPE" in text:  # text is parsed as UTF-8, whatever its declaration says, so that nothing hides in another encoding
+        raise UserError(f"{what} {path}: document types (<!DOCTYPE>) are not allowed; remove it")
+    try:
+        return fromstring(text)
+    except (ParseError, ValueError) as error:
+        raise UserError(f"{what} {path}: not XML: {printable(str(error))}") from error
 
 
 def read_yaml(path: Path, what: str, schema: Any = Any) -> Any:

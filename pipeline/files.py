@@ -163,15 +163,28 @@ def link_or_copy(source: Path, target: Path) -> None:
     """Make `target` a hard link to `source`, or a copy if the file system does not support that. Replaces `target`."""
     temporary = temporary_path(target)
     try:
-        try:
-            os.link(source, temporary)
-        except FileNotFoundError:
-            raise
-        except OSError:  # another file system, or one without hard links
-            shutil.copyfile(source, temporary)
+        _link_or_copy(source, temporary)
         publish(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def place_file(source: Path, target: Path, how: str) -> None:
+    """Put a file into a folder that is published later. how: hard (a link, or a copy where that is not possible), symbolic or copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if how == "symbolic":
+        target.symlink_to(source.resolve())
+    elif how == "hard":
+        _link_or_copy(source.resolve(), target)
+    else:
+        shutil.copyfile(source, target)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links; a missing source is reported by the copy
+        shutil.copyfile(source, target)
 
 
 @contextmanager

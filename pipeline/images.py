@@ -4,16 +4,18 @@ import os
 import struct
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 import simplejpeg
 
-from pipeline.files import read_regular
+from pipeline.files import read_regular, require_regular
 
 FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # keypoints refer to the stored pixels, not to the EXIF view
 MAX_BYTES = 1 << 30
+HEADER_BYTES = 1 << 17
 MAX_PIXELS = 1 << 30  # OpenCV's limit
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG"
 # Decodes the image on stdin; libjpeg writes its warnings to stderr.
@@ -44,6 +46,28 @@ def read_image(path: Path, expected_size: tuple[int, int] | None = None) -> np.n
     image = _decode_jpeg(data, expected_size) if data.startswith(_JPEG) else _decode(data)
     _require_size(image.shape[1], image.shape[0], expected_size)
     return image
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return width and height of an image file, from the header of a JPEG or PNG. Raises UnreadableImage.
+
+    An image whose header is intact may still be damaged.
+    """
+    try:
+        require_regular(path)
+        with open(path, "rb") as file:
+            head = file.read(HEADER_BYTES)
+    except (OSError, ValueError) as error:
+        raise UnreadableImage(getattr(error, "strerror", None) or str(error)) from error
+    if head.startswith(_PNG) and head[12:16] == b"IHDR":
+        width, height = struct.unpack_from(">II", head, 16)
+        return width, height
+    if head.startswith(_JPEG):
+        with suppress(ValueError):  # more metadata than HEADER_BYTES, or a subsampling that simplejpeg does not support
+            height, width, _, _ = simplejpeg.decode_jpeg_header(head, strict=False)
+            return width, height
+    height, width, _ = read_image(path).shape
+    return width, height
 
 
 def _decode_jpeg(data: bytes, expected_size: tuple[int, int] | None) -> np.ndarray:

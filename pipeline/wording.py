@@ -8,7 +8,7 @@ def counted(number: int, noun: str) -> str:
 
 def plural(noun: str) -> str:
     """Return the plural of a noun; of several words, the last one changes: "target person" becomes "target people"."""
-    return f"{noun.removesuffix('person')}people" if noun.endswith("person") else f"{noun}s"
+    return f"{noun.removesuffix('person')}people" if noun.endswith("person") else f"{noun}{'es' if noun.endswith('x') else 's'}"
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -28,7 +28,7 @@ class OracleConfig:
     out: Path | None = None
     """Output folder for results.json, metrics.json and config.yaml; must be absent or empty. Default: write no files."""
     skeleton: Path | None = None
-    """Skeleton file for keypoints other than COCO's, the same as for `python -m pipeline build --skeleton`."""
+    """Skeleton for keypoints other than COCO's, the same as for `python -m pipeline build --skeleton`."""
     neck_joint: Literal["both_shoulders", "one_shoulder"] = "one_shoulder"
     """Place the neck only if both shoulders are labeled, or also at a single labeled shoulder."""
     targets: Annotated[TargetConfig, tyro.conf.arg(name="")] = field(default_factory=TargetConfig)
@@ -45,7 +45,7 @@ class StressConfig:
     annotations: Path
     """COCO keypoint annotation file; images are not needed."""
     skeleton: Path | None = None
-    """Skeleton file for keypoints other than COCO's, the same as for `python -m pipeline build --skeleton`."""
+    """Skeleton for keypoints other than COCO's, the same as for `python -m pipeline build --skeleton`."""
     faults: tuple[Fault, ...] = get_args(Fault)
     """Faults to apply, one at a time."""
     half: Literal["all", "one", "other"] = "all"
@@ -72,7 +72,7 @@ class BenchDecodeConfig:
     annotations: Path
     """COCO keypoint annotation file; images are not needed."""
     skeleton: Path | None = None
-    """Skeleton file for keypoints other than COCO's, the same as for `python -m pipeline build --skeleton`."""
+    """Skeleton for keypoints other than COCO's, the same as for `python -m pipeline build --skeleton`."""
     num_images: int = 200
     """Number of images with people to decode. A tenth as many crowds of each size are decoded too."""
     repeats: int = 5

@@ -43,7 +43,7 @@ def run(config: OracleConfig) -> int:
     evaluation = evaluate(document, results, skeleton)
     decode_ms = {"median": float(np.median(milliseconds)), "p95": float(np.percentile(milliseconds, 95))}
     num_images = len(document.images)
-    print(evaluation.summary())
+    print("\n".join([*document.notes(), evaluation.summary()]))
     print(f"images with people: {len(milliseconds)} of {num_images}; median decoding time {decode_ms['median']:.2f} ms per image")
     if config.out:
         _write(config.out, config, results, evaluation, num_images, len(milliseconds), decode_ms)

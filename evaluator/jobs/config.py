@@ -50,7 +50,7 @@ class RunConfig:
     fields: Path | None = None
     """Stored fields (.npz): arrays image_id, orig_wh, input_wh, and for each image hm_<id> and paf_<id>, at stride 8."""
     skeleton: Path | None = None
-    """With --fields: skeleton file for keypoints other than COCO's, the one given to `python -m pipeline build --skeleton`."""
+    """With --fields: skeleton for keypoints other than COCO's, the one given to `python -m pipeline build --skeleton`."""
     images: Path | None = None
     """Folder of the images; with --fields only needed to draw pictures."""
     max_images: MaxImages = None

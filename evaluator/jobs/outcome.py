@@ -120,7 +120,7 @@ def _print_summary(outcome: Outcome, config: RunConfig | MergeConfig, num_pictur
     num_images, num_all = len(outcome.images), len(outcome.document.images)
     if num_images < num_all:
         print(f"evaluated a random subset of {num_images} of the {num_all} images of {config.annotations}")
-    print(outcome.evaluation.summary())
+    print("\n".join([*outcome.document.notes(), outcome.evaluation.summary()]))
     people_images = outcome.people_images
     if not people_images.image_oks:
         print(f"warning: {config.annotations}: no person has labeled joints, so there is nothing to score; -1 means undefined")

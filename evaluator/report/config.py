@@ -30,7 +30,7 @@ class ReportConfig:
     out: Path | None = None
     """HTML file to write. Default: report.html in the first folder. Replaces an earlier report, but no other file."""
     skeleton: Path | None = None
-    """Skeleton file for keypoints other than COCO's (`build --skeleton`); only needed if an evaluation does not contain its own."""
+    """Skeleton for keypoints other than COCO's (`build --skeleton`); only needed if an evaluation does not contain its own."""
     gallery: int = 12
     """Number of best, of median and of worst images to show; and a quarter of that for each kind of error."""
 

@@ -15,7 +15,7 @@ from pipeline.documents import convert, read_yaml
 from pipeline.errors import UserError
 from pipeline.files import file_facts
 from pipeline.skeleton import Skeleton
-from pipeline.skeletons import COCO18, read_skeleton
+from pipeline.skeletons import COCO18, is_shipped, read_skeleton
 from pipeline.wording import counted
 from trainer.run.checkpoint import list_checkpoints, read_info
 
@@ -59,7 +59,7 @@ def _identity(evaluated: Evaluated) -> dict[str, Any]:
 def skeleton_of(evaluated: Evaluated) -> Skeleton:
     """Return the skeleton of an evaluation.
 
-    It is taken from evaluation.json, else from the checkpoint or the skeleton file in the settings, as far as they exist. If
+    It is taken from evaluation.json, else from the checkpoint or the skeleton in the settings, as far as they exist. If
     none of them does, the skeleton is COCO's; annotations with other keypoints are then rejected.
     """
     if "skeleton" in (identity := _identity(evaluated)):
@@ -70,7 +70,7 @@ def skeleton_of(evaluated: Evaluated) -> Skeleton:
         checkpoint = next(iter(list_checkpoints(Path(checkpoint))), None)
     if checkpoint and os.path.isfile(checkpoint):
         return Skeleton.from_dict(read_info(Path(checkpoint)).skeleton, f"checkpoint {checkpoint}: skeleton")
-    return read_skeleton(Path(file)) if file and os.path.isfile(file) else COCO18
+    return read_skeleton(Path(file)) if file and (is_shipped(file) or os.path.isfile(file)) else COCO18
 
 
 def common_skeleton(evaluated: list[Evaluated], file: Path | None) -> Skeleton:

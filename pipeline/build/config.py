@@ -11,7 +11,7 @@ from pipeline.cli import flatten
 from pipeline.datasets.selection import PersonFilter
 from pipeline.samples.config import AugmentConfig
 from pipeline.samples.targets import TargetConfig
-from pipeline.skeletons import read_skeleton
+from pipeline.skeletons import is_shipped, read_skeleton
 from pipeline.tolerance import Tolerance
 
 if TYPE_CHECKING:
@@ -56,8 +56,9 @@ class BuildConfig:
     """Defaults of the augmentation: reference (the MindSpore model zoo) or cmu (CMU's training: scale relative to the person, 1/3
     to 1.5; rotation within 45 degrees; no color shift; 2% images without people)."""
     skeleton: Path | None = None
-    """Skeleton file for keypoints other than COCO's: YAML or JSON with name, joints, limbs, mirror_pairs, source_joints, sigmas,
-    derived. With --sources: the joints and limbs to predict; default: those of all sources."""
+    """Skeleton for keypoints other than COCO's: the name of a shipped one, such as mpii16 (`convert` lists them), or a YAML or JSON
+    file with name, joints, limbs, mirror_pairs, source_joints, sigmas, derived. With --sources: the joints and limbs to predict;
+    default: those of all sources."""
     variants: int = 1
     """Augmented variants of each image; epoch e trains on variant e mod variants. A larger number than a complete record set has
     adds variants to it."""
@@ -118,8 +119,9 @@ class BuildConfig:
 
     def resolved(self) -> "BuildConfig":
         """Return the same options with absolute paths: the workers of a cluster have other working directories."""
-        paths = ("annotations", "images", "sources", "skeleton", "out")
-        return replace(self, **{name: path.resolve() for name in paths if (path := getattr(self, name)) is not None})
+        paths = {name: getattr(self, name) for name in ("annotations", "images", "sources", "skeleton", "out")}
+        files = {name: path.resolve() for name, path in paths.items() if path is not None and not is_shipped(path)}
+        return replace(self, **files)
 
     def image_path(self, sample: "Sample") -> Path:
         """Return the path of the image of a sample."""

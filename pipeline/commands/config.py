@@ -49,7 +49,7 @@ class BenchBuildConfig:
     images: Path
     """Folder with the images."""
     skeleton: Path | None = None
-    """Skeleton file for keypoints other than COCO's, as for `build`."""
+    """Skeleton for keypoints other than COCO's, as for `build`."""
     num_images: int = 100
     """Number of images: the first ones with a target person, repeated if there are fewer."""
     variants: int = 4

@@ -2,6 +2,7 @@
 
 import copy
 import posixpath
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -10,21 +11,20 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from pipeline.datasets.boxes import DERIVED, Box, box_area, joint_box, polygon_box
 from pipeline.datasets.categories import first_repeated, read_categories
-from pipeline.datasets.segmentation import Rle, Segmentation, expected_segmentation
+from pipeline.datasets.segmentation import Coordinate, Polygons, Rle, Segmentation, expected_segmentation
 from pipeline.documents import Id, convert, read_json
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
 from pipeline.wording import counted
 
 MAX_SIDE_PX = 65_535  # limit of the JPEG format
-MAX_COORDINATE_PX = 100_000
 MAX_PATH = 4_096
-INFO = ("description", "url", "version", "year", "contributor", "date_created")  # fields of `info` that are kept
+INFO = ("description", "url", "version", "year", "contributor", "date_created", "note")  # fields of `info` that are kept
 
 LicenseId = Annotated[int, Meta(ge=-(2**31), lt=2**31)]  # int32 in the rows of a record set
 Side = Annotated[int, Meta(ge=1, le=MAX_SIDE_PX)]
-Coordinate = Annotated[float, Meta(ge=-MAX_COORDINATE_PX, le=MAX_COORDINATE_PX)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +53,14 @@ class Annotation:
     """An entry of the list `annotations`: a person, or a crowd (`iscrowd`).
 
     keypoints: float64 (S, 3), x and y in pixels, v in {0, 1, 2}; 0, 0, 0 = unlabeled. bbox: x, y, width, height in pixels.
-    area: area of the segmentation in square pixels. segmentation: None if the file has none.
+    area: area of the segmentation in square pixels. segmentation: None if the file has none. Where the file has no bbox or area,
+    they are those of `pipeline.datasets.boxes`.
     """
 
     image_id: int
     iscrowd: bool
     area: float
-    bbox: tuple[float, float, float, float]
+    bbox: Box
     keypoints: np.ndarray
     segmentation: Segmentation | None
 
@@ -86,18 +87,19 @@ class _Entry(msgspec.Struct):
     """An entry of the list `annotations` as the file holds it."""
 
     image_id: int
-    area: Annotated[float, Meta(ge=0, le=MAX_SIDE_PX**2)]
-    bbox: Annotated[list[Coordinate], Meta(min_length=4, max_length=4)]
+    area: Annotated[float, Meta(ge=0, le=MAX_SIDE_PX**2)] | None = None
+    bbox: Annotated[list[Coordinate], Meta(min_length=4, max_length=4)] | None = None
     iscrowd: bool | Annotated[int, Meta(ge=0, le=1)] = 0
     keypoints: list[Coordinate] | None = None
-    segmentation: list[Annotated[list[Coordinate], Meta(min_length=6)]] | Rle | None = None
+    segmentation: Polygons | Rle | None = None
 
 
 class CocoFile:
     """A checked COCO keypoint file.
 
     images: sorted by id. categories: name by id of all categories with the keypoints of the skeleton. category_id: that of the first
-    one, for results. annotations: those of `categories`, by image id. licenses: name and URL by id. info: the file's own description.
+    one, for results. annotations: those of `categories`, by image id. derived: how many of them lacked `bbox` and `area`. licenses:
+    name and URL by id. info: the file's own description.
     """
 
     def __init__(self, path: Path, skeleton: Skeleton, keypoints: tuple[str, ...] = ()) -> None:
@@ -126,6 +128,7 @@ class CocoFile:
                 f"annotation file {path}: images {one} and {other} have the same file_name {_show(repeated)}; list each image once, "
                 "with all of its people"
             )
+        self.derived: Counter[str] = Counter()
         ids: set[int] = set()
         self.annotations: dict[int, list[Annotation]] = {}
         for number, entry in enumerate(document["annotations"]):
@@ -156,6 +159,10 @@ class CocoFile:
                 "their images; give keypoints in pixels of images of the stated width and height"
             )
 
+    def notes(self) -> list[str]:
+        """Return what took the place of missing fields, and how often, one sentence per field."""
+        return [f"{counted(count, 'annotation')} {DERIVED[field]}" for field, count in self.derived.items() if count]
+
     def only(self, images: list[Image]) -> "CocoFile":
         """Return the same file reduced to some of its images."""
         part = copy.copy(self)
@@ -180,15 +187,31 @@ class CocoFile:
         self._require(fields.image_id in sizes, f"{name}: image_id", fields.image_id, "the id of one of `images`")
         expected = expected_segmentation(fields.segmentation, sizes[fields.image_id])
         self._require(not expected, f"{name}: segmentation", entry.get("segmentation"), expected)
-        x, y, width, height = fields.bbox
+        keypoints = self._keypoints(fields, name, len(skeleton.source_joints))
+        box = self._box(fields, keypoints, name)
+        self.derived["area"] += fields.area is None
         return Annotation(
             image_id=fields.image_id,
             iscrowd=bool(fields.iscrowd),
-            area=fields.area,
-            bbox=(x, y, width, height),
-            keypoints=self._keypoints(fields, name, len(skeleton.source_joints)),
+            area=box_area(box) if fields.area is None else fields.area,
+            bbox=box,
+            keypoints=keypoints,
             segmentation=entry.get("segmentation") or None,
         )
+
+    def _box(self, fields: _Entry, keypoints: np.ndarray, name: str) -> Box:
+        if fields.bbox is not None:
+            x, y, width, height = fields.bbox
+            return x, y, width, height
+        self.derived["bbox"] += 1
+        polygons = fields.segmentation if isinstance(fields.segmentation, list) else []
+        box = joint_box(keypoints) or polygon_box(polygons)
+        if box is None:
+            raise UserError(
+                f"annotation file {self.path}: {name}: missing required field `bbox`; only an annotation with a labeled keypoint or a "
+                "polygon can do without it"
+            )
+        return box
 
     def _keypoints(self, fields: _Entry, name: str, num_joints: int) -> np.ndarray:
         """float64 (S, 3); zeros for a crowd without keypoints."""

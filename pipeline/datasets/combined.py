@@ -19,7 +19,7 @@ from pipeline.documents import convert, read_yaml
 from pipeline.errors import UserError
 from pipeline.records.codec import MAX_SOURCE_IMAGE_ID, source_image_id
 from pipeline.skeleton import MAX_NAME, Skeleton
-from pipeline.skeletons import read_skeleton
+from pipeline.skeletons import is_shipped, read_skeleton
 
 MAX_SOURCES, MAX_WEIGHT = 100, 1_000.0
 SourceName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,49}$")]
@@ -67,7 +67,7 @@ def read_sources(path: Path, skeleton_file: Path | None) -> tuple[Skeleton, list
     entries = convert(read_yaml(path, "source file"), _File, where).sources
     if (repeated := first_repeated(entry.name for entry in entries)) is not None:
         raise UserError(f"{where}: name {repeated} occurs twice; give every source its own name")
-    skeletons = [read_skeleton(None if entry.skeleton is None else path.parent / entry.skeleton) for entry in entries]
+    skeletons = [_own_skeleton(entry.skeleton, path.parent) for entry in entries]
     own = [_renamed(skeleton, entry, f"{where}: {entry.name}") for skeleton, entry in zip(skeletons, entries, strict=True)]
     whole = union(own) if skeleton_file is None else read_skeleton(skeleton_file)
     sources = []
@@ -83,6 +83,10 @@ def read_sources(path: Path, skeleton_file: Path | None) -> tuple[Skeleton, list
             )
         )  # fmt: skip
     return whole, sources
+
+
+def _own_skeleton(name: str | None, folder: Path) -> Skeleton:
+    return read_skeleton(name if name is None or is_shipped(name) else folder / name)
 
 
 def _renamed(skeleton: Skeleton, entry: _Entry, where: str) -> Skeleton:

@@ -5,8 +5,15 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+MAX_COORDINATE_PX = 100_000
+
 Segmentation = list[list[float]] | dict[str, Any]
 """Polygons x, y, x, y, …, or a COCO run-length encoding (`size` and `counts`)."""
+
+
+Coordinate = Annotated[float, Meta(ge=-MAX_COORDINATE_PX, le=MAX_COORDINATE_PX)]
+Polygons = list[Annotated[list[Coordinate], Meta(min_length=6)]]
+"""Polygons as a document may hold them."""
 
 
 class Rle(msgspec.Struct):
@@ -29,6 +36,20 @@ def expected_segmentation(segmentation: list[list[float]] | Rle | None, size: tu
     runs = decompress_rle(segmentation.counts) if isinstance(segmentation.counts, str) else segmentation.counts
     good = runs is not None and all(run >= 0 for run in runs) and sum(runs) == size[0] * size[1]
     return "" if good else f"an RLE whose counts add up to {size[0] * size[1]} pixels"
+
+
+def usable_segmentation(value: Any, size: tuple[int, int]) -> Segmentation | None:
+    """Return a segmentation from outside without polygons of fewer than three points; None if the rest is invalid or empty.
+
+    size: height and width of the image.
+    """
+    if isinstance(value, list):
+        value = [polygon for polygon in value if isinstance(polygon, list) and len(polygon) >= 6]
+    try:
+        checked = msgspec.convert(value, Polygons | Rle | None)
+    except msgspec.ValidationError:
+        return None
+    return value if checked and not expected_segmentation(checked, size) else None
 
 
 def decompress_rle(text: str) -> list[int] | None:

@@ -122,6 +122,7 @@ def read_annotations(
     counts["images_without_people_dropped"] = len(people_free) - len(order)
     samples = sorted(samples + [people_free[i] for i in order], key=lambda sample: sample.image_id)
     counts["images_in_file"], counts["images_selected"] = len(document.images), len(samples)
+    counts |= {f"people_without_{field}": count for field, count in document.derived.items() if count}
     return Selection(
         samples=samples,
         counts=dict(sorted(counts.items())),

@@ -20,6 +20,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 import numpy as np
 from msgspec import Meta
 
+from pipeline.datasets.boxes import DERIVED
 from pipeline.documents import Count, Finite, Id, Sha256, convert, read_json
 from pipeline.errors import UserError
 from pipeline.files import FileFacts, file_facts, require_regular
@@ -195,6 +196,8 @@ def count_rules(config: dict[str, Any]) -> dict[str, str]:
     """Describe each entry of `Manifest.counts`, in the order in which the rules apply."""
     return {
         "images_in_file": "images in the file",
+        "people_without_bbox": f"people and crowds {DERIVED['bbox']}",
+        "people_without_area": f"people and crowds {DERIVED['area']}",
         "images_other_license": "images dropped: license not selected",
         "crowds": "crowd regions, ignored in the loss",
         "people_duplicate": "people annotated twice, dropped once",

@@ -50,7 +50,7 @@ class BenchStepConfig:
     insize: int = 368
     """Side of the images in pixels."""
     skeleton: Path | None = None
-    """Skeleton file (YAML or JSON), as for `python -m pipeline build`; sets the number of heatmaps and PAFs. Default: COCO."""
+    """Skeleton, as for `python -m pipeline build`; sets the number of heatmaps and PAFs. Default: COCO."""
     num_steps: int = 5
     """Number of steps to time after two warm-up steps. The median is reported."""
     unfold: bool = True

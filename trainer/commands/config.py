@@ -88,7 +88,7 @@ class BenchStreamConfig:
     images: Path
     """Folder with its images."""
     skeleton: Path | None = None
-    """Skeleton file (YAML or JSON), as for `python -m pipeline build`. Default: COCO."""
+    """Skeleton, as for `python -m pipeline build`. Default: COCO."""
     num_images: int = 512
     """Samples per epoch: the first images with a target person, repeated if there are fewer."""
     insize: int = 368

@@ -6,11 +6,9 @@ src/openpose/pose/poseParameters.cpp (POSE_BODY_25_BODY_PARTS; POSE_BODY_PART_PA
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
-import pipeline.skeletons
 from pipeline.errors import UserError
 from pipeline.skeletons import read_skeleton
 from trainer.networks.config import NetworkConfig
@@ -43,7 +41,7 @@ ORDER = FieldOrder(
         ("right_ankle", "right_big_toe"), ("right_big_toe", "right_small_toe"), ("right_ankle", "right_heel"),
     ),
 )  # fmt: skip
-SKELETON = read_skeleton(Path(str(pipeline.skeletons.__file__)).with_name("body25.yaml"))
+SKELETON = read_skeleton("body25")
 NUM_BLOCKS, CONVOLUTIONS_OF_A_BLOCK = 5, 3  # of a stage, as in trainer/networks/openpose2019.py
 SUFFIXES = {"pafs": "L2", "heatmaps": "L1"}
 FIRST = "Mconv1_stage0_L2_0.weight"

@@ -1,0 +1,47 @@
+"""Options of the command `convert`. Imports nothing heavy."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from pipeline.datasets.formats.registry import FORMATS
+
+Placing = Literal["hard", "symbolic", "copy"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertConfig:
+    """Convert annotations of another format to a COCO keypoint file, with its images and its skeleton, ready for `build`.
+
+    Formats: {formats}.
+
+    Example: python -m pipeline convert --from lsp lspet --out lspet-coco
+    """
+
+    source: Annotated[Path, tyro.conf.Positional]
+    """Annotation file or folder; the README says which for each format."""
+    source_format: Annotated[str, tyro.conf.arg(name="from")]
+    """Format of the source."""
+    out: Path
+    """Output folder; must be absent or empty. Gets annotations.json, images/, skeleton.yaml and faults.tsv."""
+    images: Path | None = None
+    """Folder of the images. Default: the folder images beside the source, or the source's own folder."""
+    skeleton: Path | None = None
+    """Skeleton: the name of a shipped one or a file. Default: the format's own; for annotation tools, COCO's, so give yours."""
+    link: Placing = "hard"
+    """How the images get into the output: hard (hard links, or copies on another file system), symbolic (links, so that the
+    originals must stay in place) or copy."""
+    max_faulty: float = 0.01
+    """Largest share of the images, and of the annotations, from 0 to 1, that may be faulty. They are left out and listed in
+    faults.tsv; if there are more, the command fails."""
+
+    def __post_init__(self) -> None:
+        if self.source_format not in FORMATS:
+            raise ValueError(f"--from must be one of {', '.join(FORMATS)}, got {self.source_format!r}")
+        if not 0 <= self.max_faulty <= 1:
+            raise ValueError(f"max_faulty must be from 0 to 1, got {self.max_faulty}")
+
+
+ConvertConfig.__doc__ = (ConvertConfig.__doc__ or "").format(formats=", ".join(FORMATS))
