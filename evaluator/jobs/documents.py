@@ -10,6 +10,7 @@ from evaluator.jobs.config import MAX_SHARDS
 from evaluator.metrics.coco_eval import FIGURES
 from pipeline.documents import Count, Finite, Sha256, convert, read_json
 from pipeline.errors import UserError
+from pipeline.files import file_facts
 from pipeline.skeleton import Skeleton
 from pipeline.wording import printable
 
@@ -63,6 +64,7 @@ class _BoardEntry(TypedDict):
     epoch: Count
     sha256: Sha256
     figures: NotRequired[Figures]
+    metrics_sha256: NotRequired[Sha256]
     failed: NotRequired[str]
 
 
@@ -119,11 +121,10 @@ def require_outputs(board: dict[str, Any], path: Path) -> None:
         if "failed" in entry:
             continue
         metrics = output_folder(path.parent, entry["step"]) / "metrics.json"
-        figures = read_metrics(metrics)["figures"] if metrics.exists() else None
-        if figures != entry["figures"]:
-            problem = (
-                "no such file" if figures is None else f"its figures differ from those in {path.name}; one of them was edited"
-            )
+        exists = metrics.is_file()
+        digest = file_facts(metrics)["sha256"] if exists else ""
+        if not exists or entry.get("metrics_sha256", digest) != digest or read_metrics(metrics)["figures"] != entry["figures"]:
+            problem = f"differs from what {path.name} states; one of them was edited" if exists else "no such file"
             raise UserError(
                 f"metrics {metrics}: {problem}; restore the file, or choose another --out to evaluate all checkpoints again"
             )

@@ -228,7 +228,7 @@ class Watch:
         else:
             shown = ("figures", "num_images", "num_images_in_file", "unreadable_images", "speed")
             metrics = read_metrics(out / "metrics.json", shown, [self.config.metric])
-            entry |= {name: metrics[name] for name in shown}
+            entry |= {name: metrics[name] for name in shown} | {"metrics_sha256": file_facts(out / "metrics.json")["sha256"]}
         self.entries[step] = {**entry, "evaluated": datetime.now(UTC).isoformat(timespec="seconds")}
         best = self._ranked()[0]
         if best["step"] == step and cause is None:
