@@ -60,7 +60,7 @@ def _result(measurement: Measurement) -> dict[str, Any]:
         "task": {"type": TASK, "name": "Keypoint Detection"},
         "dataset": {
             "type": slug(measurement.data_set),
-            "name": f"{measurement.data_set}, {measurement.annotations}",
+            "name": ", ".join(dict.fromkeys([measurement.data_set, measurement.annotations])),
             "args": {
                 "num_images": measurement.num_images,
                 "annotations_sha256": measurement.annotations_sha256,

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 CARD, SUMS = "README.md", "SHA256SUMS"
 RUNNING_AVERAGES = (".moving_mean", ".moving_variance")
+OF_THE_RUN = ("resume", "dry_run", "profile")
 DRAW_MIN_SCORE = 1.0  # the default of `run` and `predict`
 
 
@@ -64,9 +65,9 @@ def run(config: PublishConfig) -> int:
 
 
 def _without_paths(info: CheckpointInfo) -> dict[str, Any]:
-    """Return the options of the training run without those that name files and folders of the user."""
+    """Return the options of the training run without files and folders of the user, and without how it was started."""
     paths = {name for name, kind in option_types(TrainConfig).items() if "Path" in str(kind)}
-    return {name: value for name, value in info.config.items() if name not in paths}
+    return {name: value for name, value in info.config.items() if name not in paths and name not in OF_THE_RUN}
 
 
 def _write(

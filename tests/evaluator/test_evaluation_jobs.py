@@ -30,6 +30,7 @@ from evaluator.jobs.config import MergeConfig, RunConfig
 from evaluator.jobs.partial import EVALUATION, PEOPLE, Unfinished, _with_crc32, read_lines
 from evaluator.jobs.run import choose_images, evaluate_source, plan_groups
 from pipeline.cli import main
+from evaluator.publish.measurement import read_measurements
 from pipeline.datasets.coco import CocoFile
 from pipeline.errors import UserError
 from pipeline.images import read_image
@@ -134,6 +135,16 @@ def test_shards_merge_to_exactly_the_result_of_a_single_run(noise, whole, tmp_pa
         assert found[name] == expected[name]
     assert json.loads((config.out / EVALUATION).read_text()) == json.loads((whole / EVALUATION).read_text())
     assert len(list((config.out / "pictures").iterdir())) == 2
+
+
+def test_merging_keeps_what_publish_needs_to_know_about_the_checkpoint(noise, tmp_path):
+    parts = shards(noise, tmp_path, 2, origin={"checkpoint": "c" * 64, "step": 7})
+    assert merge.run(MergeConfig(parts=tuple(parts), annotations=noise[0], out=tmp_path / "merged")) == 0
+    [measurement] = read_measurements([tmp_path / "merged"], Path("c"), "c" * 64, has_averages=False)
+    assert measurement.figures["AP"] == metrics_of(tmp_path / "merged")["figures"]["AP"]
+    assert measurement.annotations == noise[0].name and measurement.inference.insize == NoiseNetwork.insize
+    with pytest.raises(UserError, match="is of another checkpoint"):
+        read_measurements([tmp_path / "merged"], Path("c"), "d" * 64, has_averages=False)
 
 
 def test_unreadable_images_of_a_shard_are_listed_after_merging(noise, tmp_path, capsys):
