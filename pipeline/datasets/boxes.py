@@ -11,7 +11,10 @@ AREA_SHARE = 0.53
 """Area of a person as a share of the box, for data without segmentations: the rule of CrowdPose's evaluation
 (crowdposetools/cocoeval.py, computeOks) and of xtcocotools."""
 
-DERIVED = {"bbox": "without a box: the box around their keypoints", "area": f"without an area: {AREA_SHARE} x the area of their box"}
+DERIVED = {
+    "bbox": "without a box: the box around their keypoints",
+    "area": f"without an area: {AREA_SHARE} x the area of their box",
+}
 """What takes the place of a missing field."""
 
 

@@ -91,4 +91,3 @@ def find_image(names: Iterable[str], folders: Iterable[Path], root: Path) -> tup
     absolute, base = path.resolve(), root.resolve()
     inside = absolute.is_relative_to(base)
     return (absolute.relative_to(base).as_posix() if inside else PurePosixPath(path).name), path
-
