@@ -1,6 +1,7 @@
 """COCO results and metrics: OKS by hand, empty predictions, images without people, results that do not match annotations."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -129,6 +130,30 @@ def test_crowds_and_people_without_labeled_joints_are_ignored(tmp_path):
     evaluation = evaluate(document, results_of([person(100, 50), person(250, 60)], 1, scores=[1, 2]), COCO18)
     assert evaluation.figures["AP"] == pytest.approx(1)
     assert evaluation.image_oks == {1: pytest.approx(1)}
+
+
+def test_a_file_without_areas_and_boxes_scores_as_with_the_derived_ones(document, tmp_path):
+    content = json.loads(document.path.read_text())
+    for entry in content["annotations"]:
+        del entry["area"], entry["bbox"]
+    (tmp_path / "bare.json").write_text(json.dumps(content))
+    bare = CocoFile(tmp_path / "bare.json", COCO18)
+    for entry in content["annotations"]:
+        x, y, _ = np.array(entry["keypoints"]).reshape(-1, 3)[np.array(entry["keypoints"])[2::3] > 0].T
+        width, height = np.ptp(x) + 1, np.ptp(y) + 1
+        entry |= {"bbox": [x.min(), y.min(), width, height], "area": 0.53 * width * height}
+    (tmp_path / "full.json").write_text(json.dumps(content))
+    full = CocoFile(tmp_path / "full.json", COCO18)
+    shifted = [{**entry, "keypoints": [value + 3 for value in entry["keypoints"]]} for entry in ground_truth_results(document)]
+    assert evaluate(bare, shifted, COCO18) == evaluate(full, shifted, COCO18) != evaluate(document, shifted, COCO18)
+    assert (
+        bare.notes()
+        == [
+            "3 annotations without a box: the box around their keypoints",
+            "3 annotations without an area: 0.53 x the area of their box",
+        ]
+        and not full.notes()
+    )
 
 
 def test_results_of_other_images_or_categories_are_rejected(document):

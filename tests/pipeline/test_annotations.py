@@ -48,6 +48,25 @@ def test_neck_is_the_midpoint_of_the_shoulders(tmp_path):
     np.testing.assert_array_equal(neck, [(left[0] + right[0]) / 2, (left[1] + right[1]) / 2, 2])
 
 
+def test_missing_boxes_and_areas_are_derived_and_counted(tmp_path):
+    """The box of the pixels of the labeled keypoints, else of the polygons; the area is 0.53 times the box."""
+    people = [
+        person(1),
+        person(2, keypoints=MOVED),
+        person(3, keypoints=NONE, iscrowd=1),
+        person(4, bbox=[1, 2, 10, 20], keypoints=FULL[::-1]),
+    ]
+    del people[1]["bbox"], people[1]["area"], people[2]["bbox"], people[3]["area"]
+    people[3]["keypoints"] = [0] * 48 + [5, 6, 2]
+    selection = read(tmp_path, document(*people), min_joints=1, min_area_px=100)
+    read_people = CocoFile(tmp_path / "a.json", COCO18).annotations[1]
+    assert [entry.bbox for entry in read_people] == [(10, 10, 40, 50), (50, 30, 17, 17), (10, 10, 40, 50), (1, 2, 10, 20)]
+    assert [entry.area for entry in read_people] == pytest.approx([2000, 0.53 * 289, 2000, 0.53 * 200])
+    assert (selection.counts["people_without_bbox"], selection.counts["people_without_area"]) == (2, 2)
+    complete = read(tmp_path, document(person())).counts
+    assert "people_without_bbox" not in complete and "people_without_area" not in complete
+
+
 def test_neck_with_one_shoulder():
     source = np.array(FULL, float).reshape(1, 17, 3)
     source[0, COCO18.source_joints.index("left_shoulder")] = 0
@@ -173,7 +192,11 @@ def changed(path: list, value) -> dict:
         ("[" * 100_000, "recursion limit"),
         (changed(["annotations", 0, "keypoints", 2], 3), "v of keypoints"),
         (changed(["annotations", 0, "image_id"], 77), "image_id"),
-        (changed(["annotations", 0, "area"], None), "area"),
+        (changed(["annotations", 0, "area"], -1), "area"),
+        (
+            changed(["annotations", 0], person(bbox=None, keypoints=[0] * 51, segmentation=None)),
+            "annotation 1: missing required field `bbox`",
+        ),
         (changed(["annotations", 0, "bbox"], [1, 2, 3]), "bbox"),
         (changed(["annotations", 0, "segmentation"], [[1, 2]]), "segmentation"),
         (changed(["annotations", 0, "segmentation"], {"size": [1, 1], "counts": [1]}), "segmentation"),

@@ -173,6 +173,20 @@ def test_several_categories_of_people_are_named_in_summary_and_card(people, tmp_
     assert manifest.digest == one.digest and manifest.counts == one.counts, "all people are used as before"
 
 
+def test_a_file_without_areas_and_boxes_is_built_and_the_card_says_what_took_their_place(people, tmp_path, annotations, capsys):
+    content = json.loads(annotations.read_text())
+    labeled = [entry for entry in content["annotations"] if entry["num_keypoints"]]
+    for entry in labeled:
+        del entry["area"], entry["bbox"]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    build(build_config(people, tmp_path / "set", annotations=tmp_path / "a.json", variants=1))
+    rule = f"people and crowds without an area: 0.53 x the area of their box +{len(labeled)}"
+    assert info.run(info.InfoConfig(records=tmp_path / "set")) == 0
+    assert len(re.findall(rule, capsys.readouterr().out)) == 2, "summary of build, and info"
+    card = (tmp_path / "set" / "CARD.md").read_text()
+    assert re.search(rf"without a box: the box around their keypoints \| {len(labeled)} \|", card)
+
+
 def group_of(pid: int) -> int | None:
     try:
         return os.getpgid(pid)

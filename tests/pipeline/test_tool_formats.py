@@ -16,7 +16,7 @@ from pipeline.datasets.formats.config import ConvertConfig
 from pipeline.datasets.formats.convert import run
 from pipeline.errors import UserError
 
-NUM_EXAMPLES = 250
+NUM_EXAMPLES = 12
 
 
 @pytest.fixture
