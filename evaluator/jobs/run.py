@@ -34,6 +34,7 @@ from pipeline.photos import Photo, whole
 from pipeline.progress import progress_bar
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import read_skeleton
+from pipeline.tolerance import report_unreadable
 from pipeline.wording import counted
 
 Group = Sequence[Image]
@@ -160,7 +161,7 @@ def _report_complete(config: RunConfig, identity: dict[str, Any], document: Coco
     if not metrics:
         return _report_shard(config, document.images, read_lines(out / PEOPLE, num_joints).found)
     print(Evaluation(figures=metrics["figures"], image_oks={}).summary())
-    return outcome.report_unreadable(
+    return report_unreadable(
         metrics["unreadable_images"], outcome.UNREADABLE_SCORED, config.tolerance, metrics["num_images"]
     )
 
@@ -233,4 +234,4 @@ def _publish_shard(config: RunConfig, identity: dict[str, Any], groups: list[Gro
 def _report_shard(config: RunConfig, images: Iterable[Image], found: Found) -> int:
     names = {image.file_name: found.unreadable[image.id] for image in images if image.id in found.unreadable}
     num_images = len(found.people) + len(found.unreadable)
-    return outcome.report_unreadable(names, "merged as images without predictions", config.tolerance, num_images)
+    return report_unreadable(names, "merged as images without predictions", config.tolerance, num_images)
