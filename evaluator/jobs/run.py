@@ -161,9 +161,7 @@ def _report_complete(config: RunConfig, identity: dict[str, Any], document: Coco
     if not metrics:
         return _report_shard(config, document.images, read_lines(out / PEOPLE, num_joints).found)
     print(Evaluation(figures=metrics["figures"], image_oks={}).summary())
-    return report_unreadable(
-        metrics["unreadable_images"], outcome.UNREADABLE_SCORED, config.tolerance, metrics["num_images"]
-    )
+    return report_unreadable(metrics["unreadable_images"], outcome.UNREADABLE_SCORED, config.tolerance, metrics["num_images"])
 
 
 def _drawn(options: dict[str, Any]) -> dict[str, Any]:

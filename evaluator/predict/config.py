@@ -24,11 +24,14 @@ class PredictConfig:
     """
 
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Image files, video files, and folders of images and videos."""
+    """Image files, video files, folders (with the folders in them), patterns such as "2024/**/*.jpg", @LIST for a file with one
+    name per line, and - for names on stdin."""
     checkpoint: Path
-    """Checkpoint file, or run folder, whose newest checkpoint is used."""
+    """Checkpoint file, run folder, whose newest checkpoint is used, or exported network (.onnx), which needs no MindSpore."""
     out: Path
     """Folder for results.json, images.json, prediction.json, config.yaml and the drawings (for a video, an annotated video); absent or empty."""
+    skip_existing: bool = False
+    """Add to a finished --out the files that it does not list, such as new ones in a folder. All other options must be the same."""
     openpose_json: bool = False
     """Also write one file per image or video frame to OUT/openpose, in the format of OpenPose's --write_json."""
     draw_min_score: DrawMinScore = DRAW_MIN_SCORE

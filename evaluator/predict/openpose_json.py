@@ -37,11 +37,12 @@ def to_document(keypoints: np.ndarray) -> dict[str, Any]:
 
 
 def write(folder: Path, name: str, frame: int | None, document: dict[str, Any]) -> str:
-    """Write the file of an image or video frame, named as OpenPose does, and return its name.
+    """Write the file of an image or video frame, named as OpenPose does, and return its name below `folder`.
 
-    The names are NAME_keypoints.json and, for frame 12, NAME_000000000012_keypoints.json.
+    name: may begin with folders. The names are NAME_keypoints.json and, for frame 12, NAME_000000000012_keypoints.json.
     """
     stem = name if frame is None else f"{name}_{frame:0{FRAME_DIGITS}d}"
     file = folder / f"{stem}_keypoints.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(document))
-    return file.name
+    return file.relative_to(folder).as_posix()
