@@ -21,7 +21,17 @@ from evaluator.predict.config import PredictConfig
 from evaluator.predict.names import output_names
 from evaluator.predict.output import Output, Picture, require_text_name
 from evaluator.predict.predictor import ALL_PEOPLE, Predictor
-from evaluator.predict.previous import LAST, PREDICTION, Previous, read_prediction, read_previous, read_skipped, require_same
+from evaluator.predict.previous import (
+    LAST,
+    PREDICTION,
+    Previous,
+    discard_other_work,
+    finish,
+    read_prediction,
+    read_previous,
+    read_skipped,
+    require_same,
+)
 from evaluator.predict.sources import Sources, is_video, list_sources
 from evaluator.predict.video import Video, VideoWriter
 from pipeline.cli import flatten, save_config
@@ -75,10 +85,12 @@ def predict(
         require_same(config.out, identity, except_files=True)
         previous = read_previous(config.out)
         added = sources.without(previous.file_names)
+        work_identity = _identify(config, added, network, origin) | {"last_id": previous.last_id}
+        discard_other_work(config.out, work_identity)
         if not added.files:
-            return _report_complete(config, identity, except_files=True)
-        # Ids follow from the files that are added, so that work on other ones cannot be continued.
-        work_identity, sources = _identify(config, added, network, origin) | {"last_id": previous.last_id}, added
+            finish(config.out, identity, previous)
+            return _report_complete(config, identity)
+        sources = added
     with Unfinished(config.out, work_identity, network.skeleton.num_joints) as work:
         output = _write(config, sources, predictor, work, previous, identity, clock or Clock())
         work.remove()
@@ -125,12 +137,12 @@ def _report(config: PredictConfig, unreadable: dict[str, Any], num_images: int, 
     return report_unreadable(reasons, "skipped", config.tolerance, num_images + num_unreadable, num_unreadable)
 
 
-def _report_complete(config: PredictConfig, identity: dict[str, Any], *, except_files: bool = False) -> int:
+def _report_complete(config: PredictConfig, identity: dict[str, Any]) -> int:
     """Print what an output that is complete already could not read, and return its exit code.
 
     Raises UserError if the output is that of other inputs or options, naming the difference.
     """
-    require_same(config.out, identity, except_files=except_files)
+    require_same(config.out, identity, except_files=False)
     _, counts = read_prediction(config.out)
     remove_leftover(config.out, identity, len(identity["skeleton"]["joints"]))
     print(f"{config.out}: already complete")

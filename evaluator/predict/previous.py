@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from evaluator.jobs.documents import read_identity
-from evaluator.jobs.partial import differences
+from evaluator.jobs.partial import EVALUATION, differences, remove_leftover
 from pipeline.documents import Count, Id, convert, read_json
 from pipeline.errors import UserError
+from pipeline.files import write_json
+from pipeline.folders import unfinished_folder
 
 RESULTS, IMAGES, SKIPPED, PREDICTION = "results.json", "images.json", "skipped.json", "prediction.json"
-OF_FILES = {"num_files", "files"}  # entries of an identity that change when files are added
+OF_FILES = ("num_files", "files", "last_id")  # entries of an identity that change when files are added
 LAST = (RESULTS, IMAGES, SKIPPED, PREDICTION)  # files of the output that are written last, in this order
 
 
@@ -80,18 +82,37 @@ def read_prediction(out: Path) -> tuple[dict[str, Any], dict[str, int]]:
 def require_same(out: Path, identity: dict[str, Any], *, except_files: bool) -> None:
     """Raise UserError, naming the difference, unless a finished output is that of the same inputs and options."""
     about, _ = read_prediction(out)
-    left_out = OF_FILES if except_files else ()
-    before, now = ({name: value for name, value in each.items() if name not in left_out} for each in (about, identity))
-    if changed := differences(before, now):
-        advice = "; --skip-existing adds new files" if _different(about, identity) <= OF_FILES else ""
+    changed = differences(_without_files(about), _without_files(identity))
+    if except_files and not changed:
+        return
+    advice = "" if changed else "; --skip-existing adds new files"
+    if changed := differences(about, identity):
         raise UserError(
             f"output folder {out}: contains a finished prediction with other inputs or options ({changed}); use the same ones, or "
             f"choose another --out{advice}"
         )
 
 
-def _different(before: dict[str, Any], now: dict[str, Any]) -> set[str]:
-    return {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+def _without_files(identity: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in identity.items() if name not in OF_FILES}
+
+
+def discard_other_work(out: Path, identity: dict[str, Any]) -> None:
+    """Delete the work of a command that added other files and was killed: ids follow from the files."""
+    path = unfinished_folder(out) / EVALUATION
+    if not path.exists():
+        return
+    work = read_identity(path, "unfinished evaluation")
+    if differences(work, identity) and not differences(_without_files(work), _without_files(identity)):
+        remove_leftover(out, work, len(identity["skeleton"]["joints"]))
+
+
+def finish(out: Path, identity: dict[str, Any], previous: Previous) -> None:
+    """Write the last file of an output that lists all files, if a command that added some was killed before it did."""
+    num_unreadable = sum(entry.get("num_images", 1) for entry in previous.skipped)
+    about = {**identity, "num_images": len(previous.images), "num_unreadable": num_unreadable}
+    if differences(read_json(out / PREDICTION, "prediction"), about):
+        write_json(out / PREDICTION, about)
 
 
 def read_previous(out: Path) -> Previous:

@@ -193,7 +193,7 @@ def test_options_of_another_engine_are_refused(network):
 
 def test_a_checkpoint_without_mindspore_is_an_error_that_says_what_runs(network, monkeypatch):
     monkeypatch.setitem(sys.modules, "mindspore", None)
-    with pytest.raises(UserError, match="needs MindSpore, which is not installed; .* export --format ONNX"):
+    with pytest.raises(UserError, match=r"needs MindSpore, which is not installed; .* export --format ONNX"):
         Predictor(network[0])
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match="needs ONNX Runtime: pip install onnxruntime"):
