@@ -47,16 +47,18 @@ Item = tuple[int, Picture]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Drawn:
-    """What was found in a picture.
+    """What was found in a picture, as it is written: all that takes time is done in another thread than the network's.
 
-    drawing: the picture with the people who are drawn, as a JPEG; a frame of a video as uint8 RGB (H, W, 3).
-    drawing_wh: its width and height.
+    entries: lines of results.json. drawing: the picture with the people who are drawn, as a JPEG; a frame of a video as uint8 RGB
+    (H, W, 3). drawing_wh: its width and height. document: the file in OpenPose's format, with --openpose-json.
     """
 
     prediction: Prediction
     num_drawn: int
+    entries: list[str]
     drawing: bytes | np.ndarray
     drawing_wh: tuple[int, int]
+    document: str | None
 
 
 class Output:
@@ -139,14 +141,15 @@ class Output:
                 yield computed
 
     def _drawn(self, item: Item, photo: Photo, prediction: Prediction) -> Drawn:
-        """Draw the people, in another thread than the network's."""
         shown = prediction.at_least(self.config.draw_min_score)
         drawing = shown.draw(photo.pixels)
         return Drawn(
             prediction=prediction,
             num_drawn=len(shown.people),
+            entries=[json.dumps(entry) for entry in prediction.to_coco(item[0])],
             drawing=encode_picture(drawing, DRAWING_SUFFIX) if item[1].frame is None else drawing,
             drawing_wh=(drawing.shape[1], drawing.shape[0]),
+            document=json.dumps(prediction.to_openpose()) if self.config.openpose_json else None,
         )
 
     def _drawn_again(self, item: Item) -> Drawn | UnreadableImage:
@@ -159,8 +162,7 @@ class Output:
 
     def _write(self, image_id: int, picture: Picture, done: Drawn) -> None:
         prediction = done.prediction
-        for entry in prediction.to_coco(image_id):
-            self._results.append(entry)
+        self._results.extend(done.entries)
         name = f"{picture.name}{DRAWING_SUFFIX if picture.frame is None else VIDEO_SUFFIX}"
         width, height = prediction.size_wh
         about = {"id": image_id, "file_name": str(picture.file), "width": width, "height": height, "drawing": name}
@@ -172,10 +174,9 @@ class Output:
         elif isinstance(done.drawing, bytes):
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / name).write_bytes(done.drawing)
-        if self.config.openpose_json:
-            document = prediction.to_openpose()
-            about["openpose_json"] = openpose_json.write(self.folder / "openpose", picture.name, picture.frame, document)
-        self._images.append(about)
+        if done.document is not None:
+            about["openpose_json"] = openpose_json.write(self.folder / "openpose", picture.name, picture.frame, done.document)
+        self._images.extend([json.dumps(about)])
         self.num_images += 1
         self.num_people += len(prediction.people)
         self.num_drawn += done.num_drawn
@@ -207,13 +208,13 @@ class JsonList(AbstractContextManager):
         """entries: those that it begins with."""
         self._file = path.open("w", encoding="utf-8")
         self._separator = "[\n"
-        for entry in entries:
-            self.append(entry)
+        self.extend(json.dumps(entry) for entry in entries)
 
-    def append(self, entry: Any) -> None:
-        """Write one entry."""
-        self._file.write(self._separator + json.dumps(entry))
-        self._separator = ",\n"
+    def extend(self, entries: Iterable[str]) -> None:
+        """Write entries, each as JSON."""
+        for entry in entries:
+            self._file.write(self._separator + entry)
+            self._separator = ",\n"
 
     def __exit__(self, *error: object) -> None:
         self._file.write("\n]\n" if self._separator != "[\n" else "[]\n")
