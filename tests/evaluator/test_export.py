@@ -22,7 +22,7 @@ from evaluator.export.comparison import ROUNDED_TOLERANCE, TOLERANCE, Comparison
 from evaluator.export.config import ExportConfig
 from pipeline.cli import main
 from pipeline.errors import UserError
-from pipeline.samples.augment import PADDING_GRAY
+from pipeline.images import PADDING_GRAY
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import COCO18
 from trainer.networks.config import NetworkConfig
