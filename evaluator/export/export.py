@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluator.export.comparison import OUTPUTS, Comparison
+from evaluator.export.comparison import Comparison
 from evaluator.export.config import ExportConfig
+from evaluator.inference.exported import FORMAT, FORMAT_VERSION, INPUT, OUTPUTS
 from pipeline.errors import UserError
 from pipeline.files import publish, space_errors, temporary_path
 from pipeline.folders import require_writable
-from pipeline.samples.augment import PADDING_GRAY
+from pipeline.images import PADDING_GRAY
 from pipeline.wording import printable
 from trainer.device import choose_device
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     from trainer.run.load import LoadedNetwork
 
-FORMAT_VERSION = 2
-INPUT = "images"
 AIR_DEVICE = "Ascend"
 
 
@@ -94,7 +93,7 @@ def write(comparison: Comparison) -> None:
 def describe(network: "LoadedNetwork", config: ExportConfig) -> dict[str, Any]:
     """Return the metadata: everything that is needed to use the exported network."""
     return {
-        "format": "openpose-mindspore network",
+        "format": FORMAT,
         "version": FORMAT_VERSION,
         "skeleton": network.skeleton.to_dict(),
         "stride_px": network.stride_px,

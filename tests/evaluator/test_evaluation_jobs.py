@@ -29,8 +29,8 @@ from evaluator.jobs import merge
 from evaluator.jobs.config import MergeConfig, RunConfig
 from evaluator.jobs.partial import EVALUATION, PEOPLE, Unfinished, _with_crc32, read_lines
 from evaluator.jobs.run import choose_images, evaluate_source, plan_groups
-from pipeline.cli import main
 from evaluator.publish.measurement import read_measurements
+from pipeline.cli import main
 from pipeline.datasets.coco import CocoFile
 from pipeline.errors import UserError
 from pipeline.images import read_image

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from exported_data import randomize
 from mindspore import nn
 from trainer_data import TINY, make_info
 
@@ -28,7 +29,7 @@ from evaluator.inference.augmentation import image_fields
 from evaluator.inference.fields import find_people
 from pipeline.cli import main
 from pipeline.errors import UserError
-from pipeline.samples.augment import PADDING_GRAY
+from pipeline.images import PADDING_GRAY
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import COCO18
 from trainer.networks.config import NetworkConfig
@@ -59,19 +60,6 @@ NETWORKS = {
 
 def command(*words):
     return main("python -m evaluator", "", COMMANDS, list(map(str, words)))
-
-
-def randomize(network) -> None:
-    """Set weights such that fields are about 1 and batch normalization has an effect, so that differences are visible."""
-    rng = np.random.default_rng(0)
-    for parameter in network.get_parameters():
-        fan_in = max(1, int(np.prod(parameter.shape[1:])))
-        values = (
-            rng.standard_normal(parameter.shape) * np.sqrt(2 / fan_in)
-            if parameter.ndim > 1
-            else rng.uniform(0.1, 0.4, parameter.shape)
-        )
-        parameter.set_data(ms.Tensor(values.astype(np.float32)))
 
 
 @pytest.fixture(scope="module", params=["plain", "residual"])
