@@ -23,7 +23,7 @@ UNTRACKED = -1
 """The identity of a person who has none, as in OpenPose's `person_id`."""
 AREA_PER_HEIGHT = 0.13  # area of a person in squares of the body height, as COCO's segments of standing people have it
 MIN_COMMON_JOINTS = 4  # fewer joints in common cannot give an OKS of 1: a single one would resemble anybody
-MEMORY_S = 1.0  # a joint that was not found for longer is not compared
+MEMORY_S = 1.0  # a joint that was not found for longer, while its person was, is not compared
 # Standard deviations of the motion model, in body heights: of a place, and of the change of velocity in a second.
 PLACE_SD, ACCELERATION_SD = 0.02, 0.8
 RECENT = 0.3  # weight of the newest frame in the body height
@@ -33,8 +33,9 @@ RECENT = 0.3  # weight of the newest frame in the body height
 class _Track:
     """An identity, or a person who may become one.
 
-    keypoints: float64 (J, 2), places of the joints at the last update, moved with the body since; age: frames since each joint was
-    found, (J,); velocity: pixels per frame; variance: of place, of place and velocity, of velocity, in squared body heights.
+    keypoints: float64 (J, 2), places of the joints at the last update, moved with the body since; age: frames with this person since
+    each joint was found, (J,); velocity: pixels per frame; variance: of place, of place and velocity, of velocity, in squared body
+    heights; num_found: frames with this person; lost: frames since the last one.
     """
 
     identity: int
@@ -106,7 +107,6 @@ class Tracker:
         place, mixed, speed = track.variance
         noise = (ACCELERATION_SD * self._dt * self._dt) ** 2  # of a velocity per frame
         track.variance = np.array([place + 2 * mixed + speed + noise / 4, mixed + speed + noise / 2, speed + noise])
-        track.age += 1
         track.lost += 1
 
     def _correct(self, track: _Track, keypoints: np.ndarray, height_px: float) -> None:
@@ -120,7 +120,7 @@ class Tracker:
         track.keypoints += gain[0] * surprise
         track.keypoints[seen] = keypoints[seen, :2]
         track.variance = np.array([(1 - gain[0]) * place, (1 - gain[0]) * mixed, speed - gain[1] * mixed])
-        track.age[seen] = 0
+        track.age = np.where(seen, 0, track.age + 1)
         track.height_px += RECENT * (height_px - track.height_px) if height_px else 0.0
         track.num_found += 1
         track.lost = 0
@@ -128,8 +128,9 @@ class Tracker:
     def _associate(self, found: np.ndarray, heights: np.ndarray) -> dict[int, _Track]:
         """Pair people and tracks. Returns the track of each person who has one."""
         owner: dict[int, _Track] = {}
-        for lost in sorted({track.lost for track in self._tracks}):
-            tracks = [track for track in self._tracks if track.lost == lost]
+        ranked = [(track.identity < 0, track.lost) for track in self._tracks]
+        for rank in sorted(set(ranked)):
+            tracks = [track for track, own in zip(self._tracks, ranked, strict=True) if own == rank]
             free = np.array([person for person in range(len(found)) if person not in owner], np.intp)
             if not len(free):
                 break
