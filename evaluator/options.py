@@ -10,6 +10,7 @@ from pipeline.tolerance import Tolerance
 from trainer.device import DeviceConfig
 
 ACCELERATOR_BATCH_SIZE = 8
+DRAW_MIN_SCORE = 1.0
 
 Decoding = Annotated[DecodeConfig, tyro.conf.arg(name="")]
 Inference = Annotated[InferConfig, tyro.conf.arg(name="")]

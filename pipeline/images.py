@@ -16,6 +16,11 @@ FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # keypoints refer 
 MAX_BYTES = 1 << 30
 MAX_PIXELS = 1 << 30  # OpenCV's limit
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG"
+_FOREIGN = {  # the first bytes of formats that are not read; an ISO file says its format after its size
+    "HEIC": tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")),
+    "AVIF": (b"ftypavif", b"ftypavis"),
+    "GIF": (b"GIF8",),
+}
 # Decodes the image on stdin; libjpeg writes its warnings to stderr.
 _DECODE_STDIN = "import sys, cv2, numpy; cv2.imdecode(numpy.frombuffer(sys.stdin.buffer.read(), numpy.uint8), cv2.IMREAD_COLOR)"
 
@@ -30,6 +35,17 @@ def read_image(path: Path, expected_size: tuple[int, int] | None = None) -> np.n
     `expected_size` is (width, height) from the annotation file. Raises UnreadableImage if the file is missing, empty, truncated,
     damaged, not an image, not a regular file, or of another size.
     """
+    data = read_data(path)
+    if data.startswith(_PNG) and data[12:16] == b"IHDR":
+        width, height = struct.unpack_from(">II", data, 16)
+        _require_size(width, height, expected_size)
+    image = decode_jpeg(data, expected_size) if is_jpeg(data) else decode(data)
+    _require_size(image.shape[1], image.shape[0], expected_size)
+    return image
+
+
+def read_data(path: Path) -> bytes:
+    """Read an image file as it is. Raises UnreadableImage if it is missing, empty, truncated, or not a regular file."""
     try:
         data = read_regular(Path(path), MAX_BYTES)
     except OSError as error:
@@ -38,16 +54,16 @@ def read_image(path: Path, expected_size: tuple[int, int] | None = None) -> np.n
         raise UnreadableImage("the file is empty")
     if _is_truncated(data):
         raise UnreadableImage("the file is truncated")
-    if data.startswith(_PNG) and data[12:16] == b"IHDR":
-        width, height = struct.unpack_from(">II", data, 16)
-        _require_size(width, height, expected_size)
-    image = _decode_jpeg(data, expected_size) if data.startswith(_JPEG) else _decode(data)
-    _require_size(image.shape[1], image.shape[0], expected_size)
-    return image
+    return data
 
 
-def _decode_jpeg(data: bytes, expected_size: tuple[int, int] | None) -> np.ndarray:
-    """Decode a JPEG; every warning of the decoder is an error.
+def is_jpeg(data: bytes) -> bool:
+    """Return whether this is the beginning of a JPEG."""
+    return data.startswith(_JPEG)
+
+
+def decode_jpeg(data: bytes, expected_size: tuple[int, int] | None = None, reduction: int = 1) -> np.ndarray:
+    """Decode a JPEG, reduced to 1/2, 1/4 or 1/8 of its sides while it is decoded; every warning of the decoder is an error.
 
     libjpeg fills what it cannot decode with gray or noise and only warns. OpenCV hides the warnings, simplejpeg returns them. Both
     contain libjpeg-turbo and return the same pixels.
@@ -55,25 +71,37 @@ def _decode_jpeg(data: bytes, expected_size: tuple[int, int] | None) -> np.ndarr
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
     except ValueError:  # not a JPEG, or one with a subsampling that simplejpeg does not support, such as that of some CMYK images
-        image = _decode(data)
+        image = decode(data)
         if warnings := _warnings(data):
             raise UnreadableImage(warnings[0]) from None
         return image
     _require_size(width, height, expected_size)
     try:
-        return simplejpeg.decode_jpeg(data, "RGB")
+        if reduction == 1:
+            return simplejpeg.decode_jpeg(data, "RGB")
+        smallest = {"min_height": -(-height // reduction), "min_width": -(-width // reduction)}
+        return simplejpeg.decode_jpeg(data, "RGB", **smallest, min_factor=2)
     except ValueError as error:
         raise UnreadableImage(str(error)) from error
 
 
-def _decode(data: bytes) -> np.ndarray:
+def decode(data: bytes, flags: int = FLAGS) -> np.ndarray:
+    """Decode an image file with OpenCV. Raises UnreadableImage."""
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), FLAGS)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:  # for example more pixels than OpenCV allows
         raise UnreadableImage(f"not an image that can be decoded{opencv_limits()}") from error
     if image is None:
-        raise UnreadableImage("not an image that can be decoded")
+        raise UnreadableImage(_foreign_format(data) or "not an image that can be decoded")
     return image
+
+
+def _foreign_format(data: bytes) -> str:
+    """Return what to do about an image of a format that is not read; empty if this is none."""
+    for name, starts in _FOREIGN.items():
+        if data.startswith(starts) or data[4:].startswith(starts):
+            return f"{name} is not read; convert it to JPEG, for example with ImageMagick: magick IMAGE IMAGE.jpg"
+    return ""
 
 
 def _warnings(data: bytes) -> list[str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evaluator.export.config import ExportConfig
+from evaluator.inference.exported import OUTPUTS
 from pipeline.errors import UserError
 from pipeline.processes import end_with_parent
 from trainer.device import DeviceConfig, choose_device
@@ -22,7 +23,6 @@ from trainer.device import DeviceConfig, choose_device
 if TYPE_CHECKING:
     from trainer.run.load import LoadedNetwork
 
-OUTPUTS = ("heatmaps", "pafs")
 # Absolute for fields up to 1, relative to the largest value for larger fields.
 TOLERANCE = 1e-4  # float32 against float32
 ROUNDED_TOLERANCE = 1e-2  # float16 and HF32 have 10 bits of mantissa: emulated HF32 moves fields by up to 1.7e-3

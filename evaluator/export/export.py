@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluator.export.comparison import OUTPUTS, Comparison
+from evaluator.export.comparison import Comparison
 from evaluator.export.config import ExportConfig
+from evaluator.inference.exported import FORMAT, FORMAT_VERSION, INPUT, OUTPUTS
 from pipeline.errors import UserError
 from pipeline.files import publish, space_errors, temporary_path
 from pipeline.folders import require_writable
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     from trainer.run.load import LoadedNetwork
 
-FORMAT_VERSION = 2
-INPUT = "images"
 AIR_DEVICE = "Ascend"
 
 
@@ -86,7 +85,7 @@ def _write(comparison: Comparison, files: list[Path]) -> None:
 def describe(network: "LoadedNetwork", config: ExportConfig) -> dict[str, Any]:
     """Return the metadata: everything that is needed to use the exported network."""
     return {
-        "format": "openpose-mindspore network",
+        "format": FORMAT,
         "version": FORMAT_VERSION,
         "skeleton": network.skeleton.to_dict(),
         "stride_px": network.stride_px,

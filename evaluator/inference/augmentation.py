@@ -6,6 +6,7 @@ import numpy as np
 
 from evaluator.inference.averaging import average, unmirror
 from evaluator.inference.config import InferConfig
+from evaluator.inference.exported import fixed_sides
 from evaluator.inference.fields import Fields
 from evaluator.inference.protocols import FieldNetwork
 from evaluator.inference.sizes import Size, grid_size, input_size, resize_and_pad, round_up
@@ -21,9 +22,12 @@ class AugmentedNetwork:
     """
 
     def __init__(self, network: FieldNetwork, config: InferConfig) -> None:
-        """Raises UserError if `config.mirror` is set and the skeleton cannot be mirrored."""
+        """Raises UserError if `config.mirror` is set and the skeleton cannot be mirrored, or if the input size is fixed, but scales vary."""
         self.network, self.config = network, config
         self.insize = config.insize or network.insize
+        self.fixed_wh = fixed_sides(network)
+        if self.fixed_wh != (None, None) and len(config.scales) > 1:
+            raise UserError("--scales: the exported network has a fixed input size; export it without --height and --width")
         if config.mirror:
             try:
                 mirror_channels(network.skeleton)
@@ -38,18 +42,21 @@ class AugmentedNetwork:
         base_width, base_height = (shorter + round_up(max(side - shorter, 0), step) for side in base)
         sizes = []
         for scale in self.config.scales:
-            width, height = input_size(*size_wh, self.insize * scale)
+            width, height = input_size(*size_wh, self.insize * scale, self.fixed_wh)
             padded = round_up(max(base_width * scale, width), stride), round_up(max(base_height * scale, height), stride)
-            sizes.append(((width, height), padded))
+            sizes.append(((width, height), (self.fixed_wh[0] or padded[0], self.fixed_wh[1] or padded[1])))
         return tuple(sizes)
 
     def padded_sizes(self, size_wh: Size) -> tuple[Size, ...]:
         """Return the (width, height) of the network input at each scale. Images with equal sizes can share a batch."""
         return tuple(padded for _, padded in self.sizes(size_wh))
 
-    def prepare(self, image: np.ndarray) -> list[np.ndarray]:
-        """Resize and pad an image, uint8 RGB (H, W, 3), to the network input at each scale."""
-        return [resize_and_pad(image, resized, padded) for resized, padded in self.sizes((image.shape[1], image.shape[0]))]
+    def prepare(self, image: np.ndarray, size_wh: Size | None = None) -> list[np.ndarray]:
+        """Resize and pad an image, uint8 RGB (H, W, 3), to the network input at each scale.
+
+        size_wh: width and height of the image, if that given is a reduced one.
+        """
+        return [resize_and_pad(image, *sizes) for sizes in self.sizes(size_wh or (image.shape[1], image.shape[0]))]
 
     def compute(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Run the network on inputs of one size, uint8 (H, W, 3) each, and on their mirror images if configured.

@@ -43,12 +43,16 @@ class Progress(Protocol):
 
 
 class CheckpointNetwork(FieldNetwork, Protocol):
-    """A network loaded from a checkpoint, such as `trainer.run.load.LoadedNetwork`."""
+    """A network loaded from a file: `trainer.run.load.LoadedNetwork` or `evaluator.inference.exported.ExportedNetwork`."""
 
     @property
     def path(self) -> Path:
-        """The checkpoint file."""
+        """The file."""
 
     @property
     def info(self) -> Progress:
         """Step and epoch of the checkpoint."""
+
+    @property
+    def notes(self) -> list[str]:
+        """Lines to report to the user."""

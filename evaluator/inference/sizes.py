@@ -10,9 +10,13 @@ MAX_ASPECT = 8  # longer images are shrunk further, so that an extreme aspect ra
 Size = tuple[int, int]
 
 
-def input_size(width: int, height: int, insize: float) -> Size:
-    """Return the (width, height) at which the shorter side is `insize` and the aspect ratio is kept, rounded to pixels."""
+def input_size(width: int, height: int, insize: float, most: tuple[int | None, int | None] = (None, None)) -> Size:
+    """Return the (width, height) at which the shorter side is `insize` and the aspect ratio is kept, rounded to pixels.
+
+    most: largest width and height; an image that exceeds it is shrunk further.
+    """
     scale = min(insize / min(width, height), MAX_ASPECT * insize / max(width, height))
+    scale = min([scale, *(limit / side for limit, side in zip(most, (width, height), strict=True) if limit)])
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 

@@ -17,11 +17,12 @@ from evaluator.inference.augmentation import AugmentedNetwork
 from evaluator.inference.clock import NETWORK, Clock
 from evaluator.inference.fields import Fields
 from pipeline.images import UnreadableImage
+from pipeline.photos import Photo
 
 Item = TypeVar("Item")
 Output = TypeVar("Output")
-Loaded = tuple[np.ndarray, list[np.ndarray]]
-"""An image and its network input at each scale."""
+Loaded = tuple[Photo, list[np.ndarray]]
+"""A photo and its network input at each scale."""
 
 NUM_READERS, NUM_DECODERS = 2, 1
 MAX_GROUPS_READ_AHEAD, MAX_GROUPS_TO_DECODE = 2, 2
@@ -43,14 +44,14 @@ def prefetch(items: Iterator[Item], depth: int) -> Generator[Item, None, None]:
 class Stream(Generic[Item, Output]):
     """A pipeline of reading, network and decoding.
 
-    read: returns the image of an item, uint8 RGB (H, W, 3), or raises UnreadableImage.
-    work: returns the output for an item, its image and its fields.
+    read: returns the photo of an item, or raises UnreadableImage.
+    work: returns the output for an item, its photo and its fields.
     batch_size: number of images per call of the network. Incomplete batches are filled up, so that all have the same shape.
     """
 
     network: AugmentedNetwork
-    read: Callable[[Item], np.ndarray]
-    work: Callable[[Item, np.ndarray, Fields], Output]
+    read: Callable[[Item], Photo]
+    work: Callable[[Item, Photo, Fields], Output]
     batch_size: int
     clock: Clock
 
@@ -88,8 +89,8 @@ class Stream(Generic[Item, Output]):
 
     def _read(self, item: Item) -> Loaded:
         with self.clock.timed("read"):
-            image = self.read(item)
-            return image, self.network.prepare(image)
+            photo = self.read(item)
+            return photo, self.network.prepare(photo.pixels, photo.size_wh)
 
     def _compute(
         self, group: list[tuple[Item, Future[Loaded]]], decoders: ThreadPoolExecutor
@@ -120,7 +121,6 @@ class Stream(Generic[Item, Output]):
             scales = [self.network.compute(inputs) for inputs in zip(*filled, strict=True)]
         return [[(heatmaps[i], pafs[i]) for heatmaps, pafs in scales] for i in range(len(views))]
 
-    def _work(self, item: Item, image: np.ndarray, outputs: list[tuple[np.ndarray, np.ndarray]]) -> Output:
+    def _work(self, item: Item, photo: Photo, outputs: list[tuple[np.ndarray, np.ndarray]]) -> Output:
         with self.clock.timed("decode"):
-            fields = self.network.combine(outputs, (image.shape[1], image.shape[0]))
-            return self.work(item, image, fields)
+            return self.work(item, photo, self.network.combine(outputs, photo.size_wh))

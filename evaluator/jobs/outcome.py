@@ -1,6 +1,5 @@
 """The last part of `run` and `merge`: people to COCO results, metrics, pictures and the printed summary."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,9 @@ from pipeline.files import write_json
 from pipeline.folders import new_folder
 from pipeline.images import read_image
 from pipeline.skeleton import Skeleton
-from pipeline.tolerance import Tolerance
-from pipeline.wording import counted, printable
+from pipeline.tolerance import report_unreadable
+from pipeline.wording import counted
 
-MAX_LISTED = 20
 UNREADABLE_SCORED = "scored as images without predictions; metrics.json lists all of them"
 
 
@@ -127,25 +125,3 @@ def _print_summary(outcome: Outcome, config: RunConfig | MergeConfig, num_pictur
     print(f"wrote results, metrics and settings to {config.out}")
     if num_pictures:
         print(f"wrote {counted(num_pictures, 'picture')} to {config.out / 'pictures'}: prediction left, ground truth right")
-
-
-def report_unreadable(
-    unreadable: dict[str, str], consequence: str, tolerance: Tolerance, num_images: int, num_unreadable: int | None = None
-) -> int:
-    """Print the images that could not be read, at most MAX_LISTED, and return the exit code: 1 if they are too many.
-
-    unreadable: reasons by file name. consequence: what happens to these images, such as "skipped". num_images: of all images.
-    num_unreadable: if it is not one per file.
-    """
-    if not unreadable:
-        return 0
-    count = len(unreadable) if num_unreadable is None else num_unreadable
-    for name, reason in list(unreadable.items())[:MAX_LISTED]:
-        print(f"unreadable image {printable(name)}: {printable(reason)}", file=sys.stderr)
-    if len(unreadable) > MAX_LISTED:
-        print(f"… and {len(unreadable) - MAX_LISTED} more", file=sys.stderr)
-    print(f"{counted(count, 'image')} could not be read ({consequence})", file=sys.stderr)
-    if tolerance.allows(count, num_images):
-        return 0
-    print(f"error: {tolerance.explain(count, num_images, next(iter(unreadable.items())), 'images')}", file=sys.stderr)
-    return 1

@@ -1,7 +1,7 @@
 """The command `run`: evaluate a checkpoint, or stored fields, on annotated images."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby
 from typing import Any
 
@@ -10,6 +10,8 @@ import numpy as np
 from evaluator.decoding import People
 from evaluator.inference.augmentation import AugmentedNetwork
 from evaluator.inference.clock import Clock
+from evaluator.inference.engines import load_and_report, origin_of, sha256
+from evaluator.inference.exported import resolve_decoding
 from evaluator.inference.fields import Fields, find_people_or_fail
 from evaluator.inference.protocols import FieldNetwork
 from evaluator.inference.sizes import Size
@@ -18,7 +20,6 @@ from evaluator.inference.streaming import Stream
 from evaluator.jobs import outcome
 from evaluator.jobs.config import RunConfig
 from evaluator.jobs.documents import read_identity, read_metrics
-from evaluator.jobs.loading import load_checkpoint, origin_of, sha256
 from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, Unfinished, differences, read_lines, remove_leftover
 from evaluator.jobs.results_version import RESULTS_VERSION
 from evaluator.metrics.coco_eval import FIGURES, Evaluation
@@ -29,9 +30,11 @@ from pipeline.errors import UserError
 from pipeline.files import file_facts, require_folder, write_json
 from pipeline.folders import new_folder, require_usable
 from pipeline.images import UnreadableImage, read_image
+from pipeline.photos import Photo, whole
 from pipeline.progress import progress_bar
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import read_skeleton
+from pipeline.tolerance import report_unreadable
 from pipeline.wording import counted
 
 Group = Sequence[Image]
@@ -49,7 +52,8 @@ def run(config: RunConfig) -> int:
     if config.checkpoint is None:
         assert config.fields is not None, "RunConfig requires one of the two"
         return evaluate_source(config, None, {"fields": sha256(config.fields, "fields")})
-    network, device = load_checkpoint(config.checkpoint, config.device, config.inference)
+    network, device = load_and_report(config.checkpoint, config.device, config.inference)
+    config = replace(config, decoding=resolve_decoding(network, config.decoding))
     return evaluate_source(config, network, origin_of(network, device, config.device))
 
 
@@ -157,7 +161,7 @@ def _report_complete(config: RunConfig, identity: dict[str, Any], document: Coco
     if not metrics:
         return _report_shard(config, document.images, read_lines(out / PEOPLE, num_joints).found)
     print(Evaluation(figures=metrics["figures"], image_oks={}).summary())
-    return outcome.report_unreadable(
+    return report_unreadable(
         metrics["unreadable_images"], outcome.UNREADABLE_SCORED, config.tolerance, metrics["num_images"]
     )
 
@@ -173,10 +177,10 @@ def _network_source(config: RunConfig, augmented: AugmentedNetwork, batch_size: 
     folder = config.images
     assert folder is not None, "RunConfig requires --images with --checkpoint"
 
-    def read(image: Image) -> np.ndarray:
-        return read_image(folder / image.file_name, image.size_wh)
+    def read(image: Image) -> Photo:
+        return whole(read_image(folder / image.file_name, image.size_wh))
 
-    def find(image: Image, _pixels: np.ndarray, fields: Fields) -> People:
+    def find(image: Image, _photo: Photo, fields: Fields) -> People:
         return find_people_or_fail(fields, augmented.network.skeleton, config.decoding, image.file_name)
 
     return Stream(network=augmented, read=read, work=find, batch_size=batch_size, clock=clock).run
@@ -230,4 +234,4 @@ def _publish_shard(config: RunConfig, identity: dict[str, Any], groups: list[Gro
 def _report_shard(config: RunConfig, images: Iterable[Image], found: Found) -> int:
     names = {image.file_name: found.unreadable[image.id] for image in images if image.id in found.unreadable}
     num_images = len(found.people) + len(found.unreadable)
-    return outcome.report_unreadable(names, "merged as images without predictions", config.tolerance, num_images)
+    return report_unreadable(names, "merged as images without predictions", config.tolerance, num_images)

@@ -8,7 +8,7 @@ import tyro
 
 from evaluator.decoding import DecodeConfig
 from evaluator.inference.config import InferConfig
-from evaluator.options import BatchSize, Decoding, Device, DrawMinScore, Inference, Unreadable, require_batch_size
+from evaluator.options import DRAW_MIN_SCORE, BatchSize, Decoding, Device, DrawMinScore, Inference, Unreadable, require_batch_size
 from pipeline.tolerance import Tolerance
 from trainer.device import DeviceConfig
 
@@ -31,7 +31,7 @@ class PredictConfig:
     """Folder for results.json, images.json, prediction.json, config.yaml and the drawings (for a video, an annotated video); absent or empty."""
     openpose_json: bool = False
     """Also write one file per image or video frame to OUT/openpose, in the format of OpenPose's --write_json."""
-    draw_min_score: DrawMinScore = 1.0
+    draw_min_score: DrawMinScore = DRAW_MIN_SCORE
     batch_size: BatchSize = None
     tolerance: Unreadable = field(default_factory=Tolerance)
     device: Device = field(default_factory=DeviceConfig)

@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from evaluator.decoding import People
+import numpy as np
+
 from evaluator.predict.names import FRAME_DIGITS
 
 VERSION = 1.3
@@ -17,8 +18,11 @@ EMPTY = ("face_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2d
          "face_keypoints_3d", "hand_left_keypoints_3d", "hand_right_keypoints_3d")  # fmt: skip
 
 
-def to_document(people: People) -> dict[str, Any]:
-    """Return the JSON document of one image, best person first. person_id is -1, because people are not tracked."""
+def to_document(keypoints: np.ndarray) -> dict[str, Any]:
+    """Return the JSON document of one image. person_id is -1, because people are not tracked.
+
+    keypoints: float32 (P, J, 3), x and y in pixels and the confidence.
+    """
     return {
         "version": VERSION,
         "people": [
@@ -27,17 +31,17 @@ def to_document(people: People) -> dict[str, Any]:
                 "pose_keypoints_2d": [round(value, 4) for value in person.ravel().tolist()],
                 **{name: [] for name in EMPTY},
             }
-            for person in people.keypoints
+            for person in keypoints
         ],
     }
 
 
-def write(folder: Path, name: str, frame: int | None, people: People) -> str:
+def write(folder: Path, name: str, frame: int | None, document: dict[str, Any]) -> str:
     """Write the file of an image or video frame, named as OpenPose does, and return its name.
 
     The names are NAME_keypoints.json and, for frame 12, NAME_000000000012_keypoints.json.
     """
     stem = name if frame is None else f"{name}_{frame:0{FRAME_DIGITS}d}"
     file = folder / f"{stem}_keypoints.json"
-    file.write_text(json.dumps(to_document(people)))
+    file.write_text(json.dumps(document))
     return file.name

@@ -10,25 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from evaluator.decoding import People
-from evaluator.drawings import draw_found
-from evaluator.inference.augmentation import AugmentedNetwork
-from evaluator.inference.clock import Clock
-from evaluator.inference.fields import Fields, find_people_or_fail
-from evaluator.inference.protocols import FieldNetwork
-from evaluator.inference.streaming import Stream
 from evaluator.jobs.partial import Unfinished
-from evaluator.metrics.results import to_results
 from evaluator.predict import openpose_json
 from evaluator.predict.config import PredictConfig
+from evaluator.predict.people import Prediction, to_prediction
+from evaluator.predict.predictor import Predictor
 from evaluator.predict.video import VideoWriter
 from pipeline.draw import write_picture
 from pipeline.files import write_json
-from pipeline.images import UnreadableImage, read_image
+from pipeline.images import UnreadableImage
+from pipeline.photos import Photo, read_photo, whole
 from pipeline.progress import progress_bar
 from pipeline.wording import printable
 
-PERSON_CATEGORY = 1  # in COCO
 SKIPPED = "skipped.json"
 
 
@@ -47,8 +41,8 @@ class Picture:
 
 Item = tuple[int, Picture]
 """A picture and its id in images.json, counted from 1."""
-Drawn = tuple[People, np.ndarray]
-"""The people of a picture and the drawing, uint8 RGB (H, W, 3)."""
+Drawn = tuple[Prediction, np.ndarray]
+"""The people of a picture, and the drawing, uint8 RGB (H, W, 3), of those who are drawn."""
 
 
 class Output:
@@ -58,9 +52,8 @@ class Output:
     work: keeps the people that were found until the folder is complete; what is in it already is not computed again.
     """
 
-    def __init__(self, folder: Path, config: PredictConfig, network: FieldNetwork, batch_size: int, work: Unfinished) -> None:
-        self.folder, self.config, self.batch_size, self.work = folder, config, batch_size, work
-        self.network, self.skeleton = AugmentedNetwork(network, config.inference), network.skeleton
+    def __init__(self, folder: Path, config: PredictConfig, predictor: Predictor, work: Unfinished) -> None:
+        self.folder, self.config, self.predictor, self.work = folder, config, predictor, work
         self.unreadable: dict[str, str] = {}
         self.num_images = self.num_people = self.num_drawn = self.num_unreadable = 0
         self._ids = itertools.count(1)
@@ -90,57 +83,60 @@ class Output:
         """Find people in image files, or in the frames of one video, whose annotated frames go to `writer`."""
         items = ((next(self._ids), picture) for picture in pictures)
         with progress_bar(total=total, desc="finding people", unit="image") as progress:
-            for group in self._find(_groups(items, self.batch_size)):
+            for group in self._find(_groups(items, self.predictor.batch_size)):
                 for (image_id, picture), result in group:
                     if isinstance(result, UnreadableImage):
                         self.skip(picture.file, str(result))
                         continue
-                    people, drawing = result
-                    self._write(image_id, picture, people, drawing)
+                    prediction, drawing = result
+                    self._write(image_id, picture, prediction, drawing)
                     if writer:
                         writer.write(drawing)
                 progress.update(len(group))
 
     def _find(self, groups: Iterator[list[Item]]) -> Iterator[list[tuple[Item, Drawn | UnreadableImage]]]:
         """Yield the groups in order. A group is computed as a whole, so that a continued run has the same batches."""
-        stream = Stream(network=self.network, read=_read, work=self._compute, batch_size=self.batch_size, clock=Clock())
         known = self.work.found.people
         for is_known, several in itertools.groupby(groups, key=lambda group: all(image_id in known for image_id, _ in group)):
             if is_known:
                 for group in several:
                     yield [(item, self._drawn_again(item)) for item in group]
                 continue
-            for computed in stream.run(several):
-                self.work.append({item[0]: result[0] for item, result in computed if not isinstance(result, UnreadableImage)})
+            for computed in self.predictor.run(several, read=_read, work=self._drawn, path_of=lambda item: item[1].file):
+                found = {item[0]: result[0].found for item, result in computed if not isinstance(result, UnreadableImage)}
+                self.work.append(found)
                 yield computed
 
-    def _compute(self, item: Item, pixels: np.ndarray, fields: Fields) -> Drawn:
-        people = find_people_or_fail(fields, self.skeleton, self.config.decoding, str(item[1].file))
-        return people, draw_found(pixels, people, self.skeleton, self.config.draw_min_score)
+    def _drawn(self, _item: Item, photo: Photo, prediction: Prediction) -> Drawn:
+        return prediction, prediction.at_least(self.config.draw_min_score).draw(photo.pixels)
 
     def _drawn_again(self, item: Item) -> Drawn | UnreadableImage:
-        people = self.work.found.people[item[0]]
         try:
-            return people, draw_found(_read(item), people, self.skeleton, self.config.draw_min_score)
+            photo = _read(item)
         except UnreadableImage as error:  # its file was changed while the command was running
             return error
+        found = self.work.found.people[item[0]]
+        return self._drawn(item, photo, to_prediction(found, photo.size_wh, self.predictor.skeleton, item[1].file))
 
-    def _write(self, image_id: int, picture: Picture, people: People, drawing: np.ndarray) -> None:
-        for entry in to_results(people, image_id=image_id, category_id=PERSON_CATEGORY, skeleton=self.skeleton):
+    def _write(self, image_id: int, picture: Picture, prediction: Prediction, drawing: np.ndarray) -> None:
+        for entry in prediction.to_coco(image_id):
             self._results.append(entry)
         name = f"{picture.name}.jpg" if picture.frame is None else f"{picture.name}.mp4"
-        about = {"id": image_id, "file_name": str(picture.file), "width": drawing.shape[1], "height": drawing.shape[0]}
+        width, height = prediction.size_wh
+        about = {"id": image_id, "file_name": str(picture.file), "width": width, "height": height}
         about["drawing"] = name
         if picture.frame is None:
             write_picture(self.folder / name, drawing)
         else:
             about["frame"] = picture.frame
         if self.config.openpose_json:
-            about["openpose_json"] = openpose_json.write(self.folder / "openpose", picture.name, picture.frame, people)
+            about["openpose_json"] = openpose_json.write(
+                self.folder / "openpose", picture.name, picture.frame, prediction.to_openpose()
+            )
         self._images.append(about)
         self.num_images += 1
-        self.num_people += len(people)
-        self.num_drawn += int((people.scores >= self.config.draw_min_score).sum())
+        self.num_people += len(prediction.people)
+        self.num_drawn += len(prediction.at_least(self.config.draw_min_score).people)
 
 
 def require_text_name(file: Path) -> None:
@@ -151,10 +147,10 @@ def require_text_name(file: Path) -> None:
         raise UnreadableImage("its name is not UTF-8; rename the file") from None
 
 
-def _read(item: Item) -> np.ndarray:
+def _read(item: Item) -> Photo:
     picture = item[1]
     require_text_name(picture.file)
-    return read_image(picture.file) if picture.pixels is None else picture.pixels
+    return read_photo(picture.file) if picture.pixels is None else whole(picture.pixels)
 
 
 def _groups(items: Iterator[Item], size: int) -> Iterator[list[Item]]:

@@ -5,21 +5,22 @@ import itertools
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
+from evaluator.inference.engines import load_and_report, origin_of
+from evaluator.inference.exported import resolve_decoding
 from evaluator.inference.protocols import FieldNetwork
 from evaluator.inference.streaming import prefetch
 from evaluator.jobs.documents import read_identity
-from evaluator.jobs.loading import load_checkpoint, origin_of
-from evaluator.jobs.outcome import report_unreadable
 from evaluator.jobs.partial import Unfinished, differences, remove_leftover
 from evaluator.jobs.results_version import RESULTS_VERSION
 from evaluator.options import choose_batch_size
 from evaluator.predict.config import PredictConfig
 from evaluator.predict.names import output_names
 from evaluator.predict.output import SKIPPED, Output, Picture, require_text_name
+from evaluator.predict.predictor import ALL_PEOPLE, Predictor
 from evaluator.predict.video import SUFFIXES as VIDEO_SUFFIXES
 from evaluator.predict.video import Video, VideoWriter
 from pipeline.cli import flatten, save_config
@@ -28,6 +29,7 @@ from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.folders import new_folder, require_usable
 from pipeline.images import UnreadableImage
+from pipeline.tolerance import report_unreadable
 from pipeline.wording import counted
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -54,7 +56,8 @@ def run(config: PredictConfig) -> int:
     if not (config.out / PREDICTION).exists():
         require_usable(config.out)
     files = list_files(config.images)
-    network, device = load_checkpoint(config.checkpoint, config.device, config.inference)
+    network, device = load_and_report(config.checkpoint, config.device, config.inference)
+    config = replace(config, decoding=resolve_decoding(network, config.decoding))
     return predict(config, files, network, origin_of(network, device, config.device))
 
 
@@ -92,10 +95,13 @@ def predict(config: PredictConfig, files: list[Path], network: FieldNetwork, ori
     identity = _identify(config, files, network, origin | {"batch_size": batch_size})
     if (config.out / PREDICTION).exists():
         return _report_complete(config, identity)
+    predictor = Predictor.of(
+        network, inference=config.inference, decoding=config.decoding, min_score=ALL_PEOPLE, batch_size=batch_size
+    )
     with Unfinished(config.out, identity, network.skeleton.num_joints) as work:
         with new_folder(config.out, last=PREDICTION) as folder:
             names = output_names(files, [is_video(file) for file in files], folder)
-            with Output(folder, config, network, batch_size, work) as output:
+            with Output(folder, config, predictor, work) as output:
                 _add_files(output, list(zip(files, names, strict=True)))
             if not output.num_images:
                 first = "{}: {}".format(*next(iter(output.unreadable.items())))

@@ -12,6 +12,7 @@ from evaluator.inference.clock import Clock
 from evaluator.inference.config import InferConfig
 from evaluator.inference.streaming import MAX_GROUPS_READ_AHEAD, MAX_GROUPS_TO_DECODE, Stream
 from pipeline.images import UnreadableImage
+from pipeline.photos import whole
 
 NUM_IMAGES = 12
 
@@ -37,7 +38,13 @@ class Log:
 
 
 def stream_of(network, read, work, batch_size=1):
-    return Stream(network=AugmentedNetwork(network, InferConfig()), read=read, work=work, batch_size=batch_size, clock=Clock())
+    return Stream(
+        network=AugmentedNetwork(network, InferConfig()),
+        read=lambda item: whole(read(item)),
+        work=work,
+        batch_size=batch_size,
+        clock=Clock(),
+    )
 
 
 def test_reading_and_decoding_overlap_with_the_network():
@@ -60,7 +67,7 @@ def test_reading_and_decoding_overlap_with_the_network():
 
     def work(number, image, fields):
         log.add(("decoded", number))
-        return int(image[0, 0, 0])
+        return int(image.pixels[0, 0, 0])
 
     done = []
     for group in stream_of(Waiting(), read, work).run([number] for number in range(NUM_IMAGES)):

@@ -135,7 +135,7 @@ def test_openpose_json_has_the_layout_of_openpose(tmp_path):
     keypoints[0, COCO18.index("nose")] = 10.5, 20.25, 0.75
     keypoints[0, COCO18.index("left_ear")] = 30, 40, 0.5
     keypoints[1, COCO18.index("right_wrist")] = 1, 2, 0.25
-    openpose_json.write(tmp_path, "a", None, People(keypoints=keypoints, scores=np.array([2, 1], np.float32)))
+    openpose_json.write(tmp_path, "a", None, openpose_json.to_document(keypoints))
     document = read(tmp_path / "a_keypoints.json")
     assert set(document) == {"version", "people"} and document["version"] == 1.3
     first, second = document["people"]

@@ -1,0 +1,143 @@
+"""What a prediction returns: people, their joints, and their conversion to the formats of COCO and OpenPose."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from evaluator.decoding import People
+from evaluator.metrics.results import to_results
+from evaluator.predict import openpose_json
+from pipeline import geometry
+from pipeline.draw import draw_people
+from pipeline.photos import read_photo
+from pipeline.skeleton import Skeleton
+
+PERSON_CATEGORY = 1  # in COCO
+
+
+class Joint(NamedTuple):
+    """A joint that was found: its place in pixels of the image, and the height of its peak, about 1 for a certain one."""
+
+    x: float
+    y: float
+    confidence: float
+
+
+class Box(NamedTuple):
+    """The smallest box around the joints of a person, in pixels of the image. x and y are those of its upper left corner."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Person:
+    """A person in an image.
+
+    keypoints: float32 (J, 3), x and y in pixels of the image and the confidence, in the order of `skeleton.joints`; 0, 0, 0 for a
+    joint that was not found. score: see "score" in evaluator/README.md; only its order is meaningful.
+    """
+
+    keypoints: np.ndarray = field(repr=False)
+    score: float
+    skeleton: Skeleton = field(repr=False)
+
+    @functools.cached_property
+    def joints(self) -> Mapping[str, Joint]:
+        """The joints that were found, by name."""
+        named = zip(self.skeleton.joints, self.keypoints.tolist(), strict=True)
+        return MappingProxyType({name: Joint(*values) for name, values in named if values[2] > 0})
+
+    @functools.cached_property
+    def box(self) -> Box:
+        """The box around the joints that were found."""
+        found = self.keypoints[self.keypoints[:, 2] > 0, :2]
+        (left, top), (right, bottom) = found.min(axis=0).tolist(), found.max(axis=0).tolist()
+        return Box(left, top, right - left, bottom - top)
+
+    def to_coco(self, image_id: int = 1, category_id: int = PERSON_CATEGORY) -> dict[str, Any]:
+        """Return an entry of a COCO results file, whose keypoints are in the order of `skeleton.source_joints`.
+
+        Also has `confidences`, one for each of these keypoints, 0 if it was not found, and `box`: x, y, width, height. (pycocotools
+        would use `bbox` in place of the keypoints to sort people by size.)
+        """
+        people = People(keypoints=self.keypoints[None], scores=np.array([self.score], np.float32))
+        [entry] = to_results(people, image_id=image_id, category_id=category_id, skeleton=self.skeleton)
+        source = self.skeleton.source_indices
+        confidences = np.where(source >= 0, self.keypoints[source, 2], 0)
+        box = [round(value, 2) for value in self.box]
+        return {**entry, "box": box, "confidences": [round(value, 4) for value in confidences.tolist()]}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """The people in one image, best score first.
+
+    size_wh: width and height of the image in pixels, upright. source: the file, None for an array.
+    """
+
+    people: tuple[Person, ...]
+    size_wh: tuple[int, int]
+    skeleton: Skeleton = field(repr=False)
+    source: Path | None = None
+
+    @functools.cached_property
+    def keypoints(self) -> np.ndarray:
+        """float32 (P, J, 3): those of all people, see `Person.keypoints`."""
+        return np.stack([person.keypoints for person in self.people]) if self.people else self._no_keypoints()
+
+    def _no_keypoints(self) -> np.ndarray:
+        return np.zeros((0, self.skeleton.num_joints, 3), np.float32)
+
+    @property
+    def found(self) -> People:
+        """The same people as arrays: keypoints and scores."""
+        return People(keypoints=self.keypoints, scores=np.array([person.score for person in self.people], np.float32))
+
+    def at_least(self, score: float) -> "Prediction":
+        """Return a copy with the people of at least that score."""
+        return dataclasses.replace(self, people=tuple(person for person in self.people if person.score >= score))
+
+    def to_coco(self, image_id: int = 1, category_id: int = PERSON_CATEGORY) -> list[dict[str, Any]]:
+        """Return the entries of a COCO results file, see `Person.to_coco`."""
+        return [person.to_coco(image_id, category_id) for person in self.people]
+
+    def to_openpose(self) -> dict[str, Any]:
+        """Return the document that OpenPose writes for an image (`--write_json`)."""
+        return openpose_json.to_document(self.keypoints)
+
+    def draw(self, image: np.ndarray | None = None, *, thickness_px: int | None = None) -> np.ndarray:
+        """Return a copy of the image, uint8 RGB (H, W, 3), with the people.
+
+        image: the image, or a resized one; None reads `source` again, upright and, if it is huge, reduced.
+        Raises UnreadableImage if that is not possible.
+        """
+        if image is None:
+            if self.source is None:
+                raise ValueError("image must be given: this prediction is that of an array, not of a file")
+            image = read_photo(self.source).pixels
+        keypoints, shown = self.keypoints, (image.shape[1], image.shape[0])
+        if shown != self.size_wh:
+            to_shown = geometry.resizing(*(side / whole for side, whole in zip(shown, self.size_wh, strict=True)))
+            keypoints = geometry.transform_keypoints(to_shown, keypoints)
+        return draw_people(image, keypoints, self.skeleton, thickness_px=thickness_px)
+
+
+def to_prediction(
+    people: People, size_wh: tuple[int, int], skeleton: Skeleton, source: Path | None = None, min_score: float = -np.inf
+) -> Prediction:
+    """Convert decoded people, in pixels of the image, to a prediction with those of at least that score."""
+    kept = tuple(
+        Person(keypoints=keypoints, score=score, skeleton=skeleton)
+        for keypoints, score in zip(people.keypoints, people.scores.tolist(), strict=True)
+        if score >= min_score
+    )
+    return Prediction(people=kept, size_wh=size_wh, skeleton=skeleton, source=source)
