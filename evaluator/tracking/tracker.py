@@ -129,7 +129,7 @@ class Tracker:
         from scipy.optimize import linear_sum_assignment  # which single images do not need
 
         owner: dict[int, _Track] = {}
-        ranked = [(track.identity < 0, track.lost) for track in self._tracks]
+        ranked = [(track.identity < 0, track.lost > 1) for track in self._tracks]
         for rank in sorted(set(ranked)):
             tracks = [track for track, own in zip(self._tracks, ranked, strict=True) if own == rank]
             free = np.array([person for person in range(len(found)) if person not in owner], np.intp)

@@ -15,7 +15,6 @@ from pipeline.synthetic.drawing import PlacedFigure
 from pipeline.synthetic.motion import CAMERA_HEIGHT_M, FARTHEST_M, FOCAL_HEIGHTS, HORIZON, NEAREST_M, Walker, crossing, wandering
 from pipeline.synthetic.scene import Scene, add_object, background, photograph
 
-MAX_WALKERS = 6
 _CLIP = 2  # sets the random numbers of clips apart from those of images
 
 
@@ -36,7 +35,7 @@ class Clip:
     def _walkers(self, rng: np.random.Generator) -> list[Walker]:
         config, clips = self.config, self.config.clips
         width_m = config.width / self.focal_px
-        count = int(min(rng.integers(2, MAX_WALKERS + 1), config.scene.max_people))
+        count = int(rng.integers(min(2, clips.max_walkers), clips.max_walkers + 1))
         walkers: list[Walker] = []
         while len(walkers) + 2 <= count and (not walkers or rng.random() < 0.5):
             walkers += crossing(rng, clips.num_frames, clips.fps, width_m)

@@ -43,11 +43,15 @@ class ClipConfig:
     """With --video: number of frames per clip."""
     fps: float = 25.0
     """With --video: frames per second."""
+    max_walkers: int = 4
+    """With --video: maximum number of people per clip; the minimum is 2. With more people, more of them are hidden."""
 
     def __post_init__(self) -> None:
         for name, most in (("num_clips", MAX_CLIPS), ("num_frames", MAX_FRAMES)):
             if not 1 <= getattr(self, name) < most:
                 raise ValueError(f"{name} must be between 1 and {most - 1}, got {getattr(self, name)}")
+        if not 1 <= self.max_walkers <= 20:
+            raise ValueError(f"max_walkers must be between 1 and 20, got {self.max_walkers}")
         if not 1 <= self.fps <= 1000:
             raise ValueError(f"fps must be between 1 and 1000, got {self.fps}")
 
@@ -89,7 +93,7 @@ class SynthesizeConfig:
         if self.video and self.num_images != SynthesizeConfig.num_images:
             raise ValueError(f"num_images does not go with --video, got {self.num_images}; use num_clips and num_frames")
         if not self.video and self.clips != ClipConfig():
-            raise ValueError("num_clips, num_frames and fps need --video")
+            raise ValueError("num_clips, num_frames, fps and max_walkers need --video")
         if not 1 <= self.num_images < MAX_IMAGES:
             raise ValueError(f"num_images must be between 1 and {MAX_IMAGES - 1}, got {self.num_images}")
         for name in ("width", "height"):
