@@ -41,6 +41,12 @@ COMMANDS = {
         config="evaluator.predict.config:PredictConfig",
         run="evaluator.predict.predict:run",
     ),
+    "bench-predict": Command(
+        help="measure the time of prediction with MindSpore and with ONNX Runtime",
+        config="evaluator.predict.config:BenchPredictConfig",
+        run="evaluator.predict.bench_predict:run",
+        prints=True,
+    ),
     "report": Command(
         help="write an HTML page about evaluations: curves, joints, error analysis, images",
         config="evaluator.report.config:ReportConfig",

@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -47,6 +47,29 @@ def new_folder(out: Path, last: str | None = None) -> Iterator[Path]:
         finally:
             with suppress(OSError):  # never hide why the command failed
                 _discard(temporary, path)
+
+
+@contextmanager
+def extended_folder(out: Path, last: Sequence[str]) -> Iterator[Path]:
+    """Yield a temporary folder; on success its files are moved to the existing folder `out`, one by one, and replace those there.
+
+    last: names of the files that are moved after all others, in this order. Raises UserError if another process is writing there.
+    """
+    path = out.resolve()
+    with locked(path / f"{TEMPORARY}{_INSIDE}.lock", f"output folder {out}: another command is writing to it"):
+        for leftover in leftovers(path, _INSIDE):
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary = temporary_path(path / _INSIDE)
+        temporary.mkdir()
+        try:
+            with space_errors(out):
+                yield temporary
+                names = [file.relative_to(temporary) for file in sorted(temporary.rglob("*")) if not file.is_dir()]
+                for name in sorted(names, key=lambda name: last.index(str(name)) if str(name) in last else -1):
+                    (path / name).parent.mkdir(parents=True, exist_ok=True)
+                    publish(temporary / name, path / name)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _publish(temporary: Path, path: Path, last: str | None) -> None:

@@ -13,6 +13,7 @@ import simplejpeg
 from pipeline.files import read_regular
 
 FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # keypoints refer to the stored pixels, not to the EXIF view
+PADDING_GRAY = 128  # around the image: the middle of 0 and 255, 127.5, rounded to even
 MAX_BYTES = 1 << 30
 MAX_PIXELS = 1 << 30  # OpenCV's limit
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG"

@@ -19,7 +19,7 @@ from evaluator.inference.exported import FORMAT, FORMAT_VERSION, INPUT, OUTPUTS
 from pipeline.errors import UserError
 from pipeline.files import publish, space_errors, temporary_path
 from pipeline.folders import require_writable
-from pipeline.samples.augment import PADDING_GRAY
+from pipeline.images import PADDING_GRAY
 from pipeline.wording import printable
 from trainer.device import choose_device
 

@@ -20,7 +20,7 @@ class Clock:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._lock = threading.Lock()
         self._first_call_end: float | None = None
-        self._first_call_s = 0.0
+        self.first_call_s = 0.0
         self._first_done: float | None = None
         self._num_done = 0
 
@@ -35,7 +35,7 @@ class Clock:
             with self._lock:
                 self.seconds[part] += end - start
                 if part == NETWORK and self._first_call_end is None:
-                    self._first_call_end, self._first_call_s = end, end - start
+                    self._first_call_end, self.first_call_s = end, end - start
 
     def count(self, num_images: int) -> None:
         """Count finished images. The first ones only start the clock."""
@@ -52,7 +52,7 @@ class Clock:
 
     def overhead_share(self) -> float | None:
         """Share of the time since the network's first call in which the network is idle; None if there was only one call."""
-        computed = self.seconds.get(NETWORK, 0.0) - self._first_call_s
+        computed = self.seconds.get(NETWORK, 0.0) - self.first_call_s
         if self._first_call_end is None or not computed:
             return None
         return 1 - computed / (time.perf_counter() - self._first_call_end)
@@ -75,4 +75,4 @@ class Clock:
         speed = f"{rate:.1f} images/s including scoring, excluding start-up"
         if overhead is None:
             return speed
-        return f"{speed}; network idle {overhead:.1%} of the time (first call took {self._first_call_s:.1f} s, excluded)"
+        return f"{speed}; network idle {overhead:.1%} of the time (first call took {self.first_call_s:.1f} s, excluded)"

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from pipeline.samples.augment import PADDING_GRAY
+from pipeline.images import PADDING_GRAY
 
 MAX_ASPECT = 8  # longer images are shrunk further, so that an extreme aspect ratio cannot exhaust the memory
 

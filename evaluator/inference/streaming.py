@@ -24,7 +24,7 @@ Output = TypeVar("Output")
 Loaded = tuple[Photo, list[np.ndarray]]
 """A photo and its network input at each scale."""
 
-NUM_READERS, NUM_DECODERS = 2, 1
+NUM_READERS, NUM_DECODERS = 2, 2
 MAX_GROUPS_READ_AHEAD, MAX_GROUPS_TO_DECODE = 2, 2
 
 

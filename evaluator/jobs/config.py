@@ -50,7 +50,7 @@ class RunConfig:
     out: Path
     """Folder for results.json, metrics.json, evaluation.json, config.yaml and pictures; absent or empty."""
     checkpoint: Path | None = None
-    """Checkpoint file, or run folder, whose newest checkpoint is used."""
+    """Checkpoint file, run folder, whose newest checkpoint is used, or exported network (.onnx), which needs no MindSpore."""
     fields: Path | None = None
     """Stored fields (.npz): arrays image_id, orig_wh, input_wh, and for each image hm_<id> and paf_<id>, at stride 8."""
     skeleton: Path | None = None

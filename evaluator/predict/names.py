@@ -4,8 +4,8 @@ import itertools
 import os
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipeline.errors import UserError
@@ -13,41 +13,80 @@ from pipeline.wording import printable
 
 FRAME_DIGITS = 12  # as OpenPose names the frames of a video: NAME_000000000012_keypoints.json
 WINDOWS_NAME_MAX = 255
+# Files of the output folder itself, and where it has others.
+RESERVED = {"openpose", "results.json", "images.json", "prediction.json", "skipped.json", "config.yaml"}
 LONGEST_SUFFIX = f"_{'0' * FRAME_DIGITS}_keypoints.json"
 _FRAME = re.compile(rf"(.+)_\d{{{FRAME_DIGITS}}}", re.DOTALL)
-_PORTABLE = re.compile(r"[A-Za-z0-9 ._-]+")
+_PORTABLE = re.compile(r"[A-Za-z0-9 ._/-]+")
 
 
-def output_names(files: Sequence[Path], is_video: Sequence[bool], folder: Path) -> list[str]:
+def output_names(
+    files: Sequence[Path],
+    is_video: Sequence[bool],
+    folder: Path,
+    places: Sequence[str] = (),
+    taken: Iterable[tuple[str, bool]] = (),
+) -> list[str]:
     """Return a name without suffix for the outputs of each file in `folder`, in order.
 
     It is the file's own, shortened if the file system requires that, and with a number if another file has the same one: also if
-    they differ only in case, or if it is that of a frame of a video. Raises UserError, naming the file, if the file system of
-    `folder` does not accept a name.
+    they differ only in case, or if it is that of a frame of a video. places: the folder of each file's outputs below `folder`, by
+    which its name begins; default: none. taken: names that `folder` has already, and whether they are those of videos.
+    Raises UserError, naming the file, if the file system of `folder` does not accept a name.
     """
     longest = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else WINDOWS_NAME_MAX
     max_bytes = longest - len(LONGEST_SUFFIX)
+    used: defaultdict[str, _Names] = defaultdict(_Names)
+    for name, video in taken:
+        place, _, stem = name.rpartition("/")
+        used[place].add(stem, video)
     names: list[str] = []
-    taken: set[str] = set()
-    videos: set[str] = set()
-    like_frames: set[str] = set()  # what precedes the number in names that are like those of frames
-    next_number: Counter[str] = Counter()
-    for file, video in zip(files, is_video, strict=True):
-        stem = "".join("_" if unicodedata.category(c).startswith("C") else c for c in file.stem)
-        for number in itertools.count(next_number[_same(stem)] + 1):
-            name = _shortened(stem, "" if number == 1 else f"-{number}", max_bytes)
-            frame = _FRAME.fullmatch(_same(name))
-            if _same(name) not in taken and not (_same(name) in like_frames if video else frame and frame[1] in videos):
-                break
-        next_number[_same(stem)] = number
-        taken.add(_same(name))
-        if video:
-            videos.add(_same(name))
-        elif frame:
-            like_frames.add(frame[1])
-        names.append(name)
+    for file, video, place in zip(files, is_video, places or [""] * len(files), strict=True):
+        shown = "/".join(_printable(part) for part in place.split("/"))
+        if _same(shown.split("/")[0]) in RESERVED:
+            shown = f"_{shown}"
+        name = used[shown].choose(_printable(file.stem), video, max_bytes)
+        names.append(f"{shown}/{name}" if shown else name)
     _require_accepted(files, names, folder)
     return names
+
+
+class _Names:
+    """The names in one folder."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._videos: set[str] = set()
+        self._like_frames: set[str] = set()  # what precedes the number in names that are like those of frames
+        self._next_number: Counter[str] = Counter()
+
+    def choose(self, stem: str, video: bool, max_bytes: int) -> str:
+        """Return a free name, and take it."""
+        for number in itertools.count(self._next_number[_same(stem)] + 1):
+            name = _shortened(stem, "" if number == 1 else f"-{number}", max_bytes)
+            if self._is_free(_same(name), video):
+                break
+        self._next_number[_same(stem)] = number
+        self.add(name, video)
+        return name
+
+    def _is_free(self, same: str, video: bool) -> bool:
+        frame = _FRAME.fullmatch(same)
+        return same not in self._taken and not (same in self._like_frames if video else frame and frame[1] in self._videos)
+
+    def add(self, name: str, video: bool) -> None:
+        """Take a name."""
+        same = _same(name)
+        self._taken.add(same)
+        if video:
+            self._videos.add(same)
+        elif frame := _FRAME.fullmatch(same):
+            self._like_frames.add(frame[1])
+
+
+def _printable(name: str) -> str:
+    """Return a name without control characters and what is not UTF-8."""
+    return "".join("_" if unicodedata.category(c).startswith("C") else c for c in name)
 
 
 def _same(name: str) -> str:
@@ -64,6 +103,7 @@ def _require_accepted(files: Sequence[Path], names: Sequence[str], folder: Path)
         if _PORTABLE.fullmatch(name):
             continue
         try:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / f"{name}{LONGEST_SUFFIX}").touch()
             (folder / f"{name}{LONGEST_SUFFIX}").unlink()
         except OSError as error:

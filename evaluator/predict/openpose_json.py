@@ -5,7 +5,6 @@ https://github.com/CMU-Perceptual-Computing-Lab/openpose/blob/master/doc/02_outp
 the keypoints of OpenPose's COCO model, in the same order; other skeletons keep their own order.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +35,13 @@ def to_document(keypoints: np.ndarray) -> dict[str, Any]:
     }
 
 
-def write(folder: Path, name: str, frame: int | None, document: dict[str, Any]) -> str:
-    """Write the file of an image or video frame, named as OpenPose does, and return its name.
+def write(folder: Path, name: str, frame: int | None, document: str) -> str:
+    """Write the file of an image or video frame, named as OpenPose does, and return its name below `folder`.
 
-    The names are NAME_keypoints.json and, for frame 12, NAME_000000000012_keypoints.json.
+    name: may begin with folders. The names are NAME_keypoints.json and, for frame 12, NAME_000000000012_keypoints.json.
     """
     stem = name if frame is None else f"{name}_{frame:0{FRAME_DIGITS}d}"
     file = folder / f"{stem}_keypoints.json"
-    file.write_text(json.dumps(document))
-    return file.name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(document)
+    return file.relative_to(folder).as_posix()

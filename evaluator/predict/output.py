@@ -10,27 +10,29 @@ from typing import Any
 
 import numpy as np
 
+from evaluator.inference.clock import Clock
 from evaluator.jobs.partial import Unfinished
 from evaluator.predict import openpose_json
 from evaluator.predict.config import PredictConfig
 from evaluator.predict.people import Prediction, to_prediction
 from evaluator.predict.predictor import Predictor
+from evaluator.predict.previous import IMAGES, RESULTS, SKIPPED, Previous, Skipped
 from evaluator.predict.video import VideoWriter
-from pipeline.draw import write_picture
+from pipeline.draw import encode_picture
 from pipeline.files import write_json
 from pipeline.images import UnreadableImage
 from pipeline.photos import Photo, read_photo, whole
 from pipeline.progress import progress_bar
 from pipeline.wording import printable
 
-SKIPPED = "skipped.json"
+DRAWING_SUFFIX, VIDEO_SUFFIX = ".jpg", ".mp4"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
     """An image file, or a frame of a video: its number, counted from 0, and its pixels.
 
-    name: file name of the drawing, without suffix.
+    name: file name of the drawing below the output folder, without suffix.
     """
 
     file: Path
@@ -41,27 +43,45 @@ class Picture:
 
 Item = tuple[int, Picture]
 """A picture and its id in images.json, counted from 1."""
-Drawn = tuple[Prediction, np.ndarray]
-"""The people of a picture, and the drawing, uint8 RGB (H, W, 3), of those who are drawn."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Drawn:
+    """What was found in a picture, as it is written: all that takes time is done in another thread than the network's.
+
+    entries: lines of results.json. drawing: the picture with the people who are drawn, as a JPEG; a frame of a video as uint8 RGB
+    (H, W, 3). drawing_wh: its width and height. document: the file in OpenPose's format, with --openpose-json.
+    """
+
+    prediction: Prediction
+    num_drawn: int
+    entries: list[str]
+    drawing: bytes | np.ndarray
+    drawing_wh: tuple[int, int]
+    document: str | None
 
 
 class Output:
     """Finds people and writes the output folder. Use it as a context manager.
 
-    unreadable: reasons by file name. num_unreadable: number of images and frames that could not be read.
+    unreadable: reasons and numbers of images or frames by file name.
     work: keeps the people that were found until the folder is complete; what is in it already is not computed again.
+    previous: what the output has already.
     """
 
-    def __init__(self, folder: Path, config: PredictConfig, predictor: Predictor, work: Unfinished) -> None:
-        self.folder, self.config, self.predictor, self.work = folder, config, predictor, work
-        self.unreadable: dict[str, str] = {}
-        self.num_images = self.num_people = self.num_drawn = self.num_unreadable = 0
-        self._ids = itertools.count(1)
+    def __init__(
+        self, folder: Path, config: PredictConfig, predictor: Predictor, work: Unfinished, previous: Previous, clock: Clock
+    ) -> None:
+        self.folder, self.config, self.predictor, self.work, self.clock = folder, config, predictor, work, clock
+        self.unreadable: dict[str, Skipped] = {entry["file_name"]: entry for entry in previous.skipped}
+        self.num_images = self.num_people = self.num_drawn = self.num_reduced = 0
+        self._previous = previous
+        self._ids = itertools.count(previous.last_id + 1)
         self._stack = ExitStack()
 
     def __enter__(self) -> "Output":
-        self._results = self._stack.enter_context(JsonList(self.folder / "results.json"))
-        self._images = self._stack.enter_context(JsonList(self.folder / "images.json"))
+        self._results = self._stack.enter_context(JsonList(self.folder / RESULTS, self._previous.results))
+        self._images = self._stack.enter_context(JsonList(self.folder / IMAGES, self._previous.images))
         if self.config.openpose_json:
             (self.folder / "openpose").mkdir()
         if self.work.found.people:
@@ -70,14 +90,23 @@ class Output:
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._stack.close()
-        if self.unreadable and kind is None:
-            skipped = [{"file_name": name, "reason": reason} for name, reason in self.unreadable.items()]
-            write_json(self.folder / SKIPPED, skipped)
+        if (self.unreadable or self._previous.skipped) and kind is None:
+            write_json(self.folder / SKIPPED, list(self.unreadable.values()))
+
+    def retry(self, files: Iterable[Path]) -> None:
+        """Forget that files could not be read, because they are read again."""
+        for file in files:
+            self.unreadable.pop(printable(str(file)), None)
+
+    @property
+    def num_unreadable(self) -> int:
+        """Number of images and frames that could not be read."""
+        return sum(entry.get("num_images", 1) for entry in self.unreadable.values())
 
     def skip(self, file: Path, reason: str, num_images: int = 1) -> None:
         """Note that a file, or a number of frames of a video, cannot be read."""
-        self.unreadable[printable(str(file))] = reason
-        self.num_unreadable += num_images
+        name = printable(str(file))
+        self.unreadable[name] = {"file_name": name, "reason": reason, "num_images": num_images}
 
     def add(self, pictures: Iterable[Picture], total: int | None, writer: VideoWriter | None = None) -> None:
         """Find people in image files, or in the frames of one video, whose annotated frames go to `writer`."""
@@ -88,11 +117,12 @@ class Output:
                     if isinstance(result, UnreadableImage):
                         self.skip(picture.file, str(result))
                         continue
-                    prediction, drawing = result
-                    self._write(image_id, picture, prediction, drawing)
-                    if writer:
-                        writer.write(drawing)
+                    with self.clock.timed("write"):
+                        self._write(image_id, picture, result)
+                        if writer and isinstance(result.drawing, np.ndarray):
+                            writer.write(result.drawing)
                 progress.update(len(group))
+                self.clock.count(len(group))
 
     def _find(self, groups: Iterator[list[Item]]) -> Iterator[list[tuple[Item, Drawn | UnreadableImage]]]:
         """Yield the groups in order. A group is computed as a whole, so that a continued run has the same batches."""
@@ -102,13 +132,25 @@ class Output:
                 for group in several:
                     yield [(item, self._drawn_again(item)) for item in group]
                 continue
-            for computed in self.predictor.run(several, read=_read, work=self._drawn, path_of=lambda item: item[1].file):
-                found = {item[0]: result[0].found for item, result in computed if not isinstance(result, UnreadableImage)}
+            stream = self.predictor.run(
+                several, read=_read, work=self._drawn, path_of=lambda item: item[1].file, clock=self.clock
+            )
+            for computed in stream:
+                found = {item[0]: done.prediction.found for item, done in computed if not isinstance(done, UnreadableImage)}
                 self.work.append(found)
                 yield computed
 
-    def _drawn(self, _item: Item, photo: Photo, prediction: Prediction) -> Drawn:
-        return prediction, prediction.at_least(self.config.draw_min_score).draw(photo.pixels)
+    def _drawn(self, item: Item, photo: Photo, prediction: Prediction) -> Drawn:
+        shown = prediction.at_least(self.config.draw_min_score)
+        drawing = shown.draw(photo.pixels)
+        return Drawn(
+            prediction=prediction,
+            num_drawn=len(shown.people),
+            entries=[json.dumps(entry) for entry in prediction.to_coco(item[0])],
+            drawing=encode_picture(drawing, DRAWING_SUFFIX) if item[1].frame is None else drawing,
+            drawing_wh=(drawing.shape[1], drawing.shape[0]),
+            document=json.dumps(prediction.to_openpose()) if self.config.openpose_json else None,
+        )
 
     def _drawn_again(self, item: Item) -> Drawn | UnreadableImage:
         try:
@@ -118,25 +160,26 @@ class Output:
         found = self.work.found.people[item[0]]
         return self._drawn(item, photo, to_prediction(found, photo.size_wh, self.predictor.skeleton, item[1].file))
 
-    def _write(self, image_id: int, picture: Picture, prediction: Prediction, drawing: np.ndarray) -> None:
-        for entry in prediction.to_coco(image_id):
-            self._results.append(entry)
-        name = f"{picture.name}.jpg" if picture.frame is None else f"{picture.name}.mp4"
+    def _write(self, image_id: int, picture: Picture, done: Drawn) -> None:
+        prediction = done.prediction
+        self._results.extend(done.entries)
+        name = f"{picture.name}{DRAWING_SUFFIX if picture.frame is None else VIDEO_SUFFIX}"
         width, height = prediction.size_wh
-        about = {"id": image_id, "file_name": str(picture.file), "width": width, "height": height}
-        about["drawing"] = name
-        if picture.frame is None:
-            write_picture(self.folder / name, drawing)
-        else:
+        about = {"id": image_id, "file_name": str(picture.file), "width": width, "height": height, "drawing": name}
+        if done.drawing_wh != prediction.size_wh:
+            about |= {"drawing_width": done.drawing_wh[0], "drawing_height": done.drawing_wh[1]}
+            self.num_reduced += 1
+        if picture.frame is not None:
             about["frame"] = picture.frame
-        if self.config.openpose_json:
-            about["openpose_json"] = openpose_json.write(
-                self.folder / "openpose", picture.name, picture.frame, prediction.to_openpose()
-            )
-        self._images.append(about)
+        elif isinstance(done.drawing, bytes):
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / name).write_bytes(done.drawing)
+        if done.document is not None:
+            about["openpose_json"] = openpose_json.write(self.folder / "openpose", picture.name, picture.frame, done.document)
+        self._images.extend([json.dumps(about)])
         self.num_images += 1
         self.num_people += len(prediction.people)
-        self.num_drawn += len(prediction.at_least(self.config.draw_min_score).people)
+        self.num_drawn += done.num_drawn
 
 
 def require_text_name(file: Path) -> None:
@@ -161,14 +204,17 @@ def _groups(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
 class JsonList(AbstractContextManager):
     """A JSON file with a list of objects, one per line, written entry by entry."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, entries: Iterable[Any] = ()) -> None:
+        """entries: those that it begins with."""
         self._file = path.open("w", encoding="utf-8")
         self._separator = "[\n"
+        self.extend(json.dumps(entry) for entry in entries)
 
-    def append(self, entry: Any) -> None:
-        """Write one entry."""
-        self._file.write(self._separator + json.dumps(entry))
-        self._separator = ",\n"
+    def extend(self, entries: Iterable[str]) -> None:
+        """Write entries, each as JSON."""
+        for entry in entries:
+            self._file.write(self._separator + entry)
+            self._separator = ",\n"
 
     def __exit__(self, *error: object) -> None:
         self._file.write("\n]\n" if self._separator != "[\n" else "[]\n")

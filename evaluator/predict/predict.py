@@ -3,122 +3,138 @@
 import hashlib
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
+from evaluator.inference.clock import Clock
 from evaluator.inference.engines import load_and_report, origin_of
 from evaluator.inference.exported import resolve_decoding
 from evaluator.inference.protocols import FieldNetwork
 from evaluator.inference.streaming import prefetch
-from evaluator.jobs.documents import read_identity
-from evaluator.jobs.partial import Unfinished, differences, remove_leftover
+from evaluator.jobs.partial import Unfinished, remove_leftover
 from evaluator.jobs.results_version import RESULTS_VERSION
 from evaluator.options import choose_batch_size
 from evaluator.predict.config import PredictConfig
 from evaluator.predict.names import output_names
-from evaluator.predict.output import SKIPPED, Output, Picture, require_text_name
+from evaluator.predict.output import Output, Picture, require_text_name
 from evaluator.predict.predictor import ALL_PEOPLE, Predictor
-from evaluator.predict.video import SUFFIXES as VIDEO_SUFFIXES
+from evaluator.predict.previous import (
+    LAST,
+    PREDICTION,
+    Previous,
+    discard_other_work,
+    finish,
+    read_prediction,
+    read_previous,
+    read_skipped,
+    require_same,
+)
+from evaluator.predict.sources import Sources, is_video, list_sources
 from evaluator.predict.video import Video, VideoWriter
 from pipeline.cli import flatten, save_config
-from pipeline.documents import Count, convert, read_json
 from pipeline.errors import UserError
 from pipeline.files import write_json
-from pipeline.folders import new_folder, require_usable
+from pipeline.folders import extended_folder, new_folder, require_usable, unfinished_folder
 from pipeline.images import UnreadableImage
 from pipeline.tolerance import report_unreadable
 from pipeline.wording import counted
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 FRAMES_AHEAD = 4
-PREDICTION = "prediction.json"  # written last
-
-
-class Counts(TypedDict):
-    """Numbers of images and frames, in prediction.json."""
-
-    num_images: Count
-    num_unreadable: Count
-
-
-class Skipped(TypedDict):
-    """An entry of skipped.json."""
-
-    file_name: str
-    reason: str
+SCHEMA_VERSION = 2  # of the JSON files, see evaluator/README.md
 
 
 def run(config: PredictConfig) -> int:
     """Run the command. Raises UserError for invalid inputs and for an output folder that is in use."""
     if not (config.out / PREDICTION).exists():
         require_usable(config.out)
-    files = list_files(config.images)
+    sources = list_sources(config.images, exclude=(config.out, unfinished_folder(config.out)))
+    sources.report_ignored()
     network, device = load_and_report(config.checkpoint, config.device, config.inference)
     config = replace(config, decoding=resolve_decoding(network, config.decoding))
-    return predict(config, files, network, origin_of(network, device, config.device))
+    return predict(config, sources, network, origin_of(network, device, config.device))
 
 
-def list_files(paths: Iterable[Path]) -> list[Path]:
-    """Replace folders by the images and videos in them, sorted by name, without subfolders.
+def predict(
+    config: PredictConfig,
+    sources: Sources,
+    network: FieldNetwork,
+    origin: dict[str, Any] | None = None,
+    clock: Clock | None = None,
+) -> int:
+    """Find people in `sources` with `network`, write the output folder, and return the exit code.
 
-    Raises UserError for paths that do not exist and for folders without images and videos.
-    """
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES)
-            if not inside:
-                raise UserError(f"folder {path}: contains no image or video ({', '.join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)})")
-            files += inside
-        elif path.exists():
-            files.append(path)
-        else:
-            raise UserError(f"image {path}: no such file or folder")
-    return files
-
-
-def is_video(file: Path) -> bool:
-    """Whether the suffix is that of a video."""
-    return file.suffix.lower() in VIDEO_SUFFIXES
-
-
-def predict(config: PredictConfig, files: list[Path], network: FieldNetwork, origin: dict[str, Any] | None = None) -> int:
-    """Find people in `files` with `network`, write the output folder, and return the exit code.
-
-    origin: what identifies the network (SHA-256, step), and the device.
+    origin: what identifies the network (SHA-256, step), and the device. clock: measures where the time goes.
     """
     origin = {"device": "CPU", **(origin or {})}
-    batch_size = choose_batch_size(config.batch_size, origin["device"])
-    identity = _identify(config, files, network, origin | {"batch_size": batch_size})
-    if (config.out / PREDICTION).exists():
-        return _report_complete(config, identity)
     predictor = Predictor.of(
-        network, inference=config.inference, decoding=config.decoding, min_score=ALL_PEOPLE, batch_size=batch_size
+        network,
+        inference=config.inference,
+        decoding=config.decoding,
+        min_score=ALL_PEOPLE,
+        batch_size=choose_batch_size(config.batch_size, origin["device"]),
     )
-    with Unfinished(config.out, identity, network.skeleton.num_joints) as work:
-        with new_folder(config.out, last=PREDICTION) as folder:
-            names = output_names(files, [is_video(file) for file in files], folder)
-            with Output(folder, config, predictor, work) as output:
-                _add_files(output, list(zip(files, names, strict=True)))
-            if not output.num_images:
-                first = "{}: {}".format(*next(iter(output.unreadable.items())))
-                raise UserError(first if len(files) == 1 else f"none of the {len(files)} files can be read; the first is {first}")
-            save_config(config, folder / "config.yaml")
-            counts = {"num_images": output.num_images, "num_unreadable": output.num_unreadable}
-            write_json(folder / PREDICTION, {**identity, **counts})
+    origin["batch_size"] = predictor.batch_size
+    identity, previous = _identify(config, sources, network, origin), Previous()
+    work_identity = identity
+    if (config.out / PREDICTION).exists():
+        if not config.skip_existing:
+            return _report_complete(config, identity)
+        require_same(config.out, identity, except_files=True)
+        previous = read_previous(config.out)
+        added = sources.without(previous.file_names)
+        work_identity = _identify(config, added, network, origin) | {"last_id": previous.last_id}
+        discard_other_work(config.out, work_identity)
+        if not added.files:
+            finish(config.out, identity, previous)
+            return _report_complete(config, identity)
+        sources = added
+    with Unfinished(config.out, work_identity, network.skeleton.num_joints) as work:
+        output = _write(config, sources, predictor, work, previous, identity, clock or Clock())
         work.remove()
-    print(
+    about = (
         f"{counted(output.num_people, 'person')} in {counted(output.num_images, 'image')}, {output.num_drawn} drawn "
-        f"(--draw-min-score {config.draw_min_score:g}); wrote drawings, results.json and images.json to {config.out}"
+        f"(--draw-min-score {config.draw_min_score:g}"
     )
-    return _report(config, output.unreadable, **counts)
+    if output.num_reduced:
+        about += f"; {counted(output.num_reduced, 'huge image')} at reduced size"
+    print(f"{about}); wrote drawings, results.json and images.json to {config.out}")
+    return _report(config, output.unreadable, len(previous.images) + output.num_images, output.num_unreadable)
 
 
-def _report(config: PredictConfig, unreadable: dict[str, str], num_images: int, num_unreadable: int) -> int:
-    return report_unreadable(unreadable, "skipped", config.tolerance, num_images + num_unreadable, num_unreadable)
+def _write(
+    config: PredictConfig,
+    sources: Sources,
+    predictor: Predictor,
+    work: Unfinished,
+    previous: Previous,
+    identity: dict[str, Any],
+    clock: Clock,
+) -> Output:
+    """Write the output folder, or add to the finished one of which `previous` has the lists."""
+    is_new = not previous.images
+    with new_folder(config.out, last=PREDICTION) if is_new else extended_folder(config.out, LAST) as folder:
+        videos = [is_video(file) for file in sources.files]
+        names = output_names(sources.files, videos, folder, sources.places, previous.drawings)
+        with Output(folder, config, predictor, work, previous, clock) as output:
+            output.retry(sources.files)
+            _add_files(output, list(zip(sources.files, names, strict=True)))
+        if is_new and not output.num_images:
+            first = next(iter(output.unreadable.values()))
+            what = f"{first['file_name']}: {first['reason']}"
+            num_files = len(sources.files)
+            raise UserError(what if num_files == 1 else f"none of the {num_files} files can be read; the first is {what}")
+        save_config(config, folder / "config.yaml")
+        counts = {"num_images": len(previous.images) + output.num_images, "num_unreadable": output.num_unreadable}
+        write_json(folder / PREDICTION, {**identity, **counts})
+    return output
+
+
+def _report(config: PredictConfig, unreadable: dict[str, Any], num_images: int, num_unreadable: int) -> int:
+    reasons = {name: entry["reason"] for name, entry in unreadable.items()}
+    return report_unreadable(reasons, "skipped", config.tolerance, num_images + num_unreadable, num_unreadable)
 
 
 def _report_complete(config: PredictConfig, identity: dict[str, Any]) -> int:
@@ -126,41 +142,39 @@ def _report_complete(config: PredictConfig, identity: dict[str, Any]) -> int:
 
     Raises UserError if the output is that of other inputs or options, naming the difference.
     """
-    out = config.out
-    about = read_identity(out / PREDICTION, "prediction")
-    counts = convert({name: about.pop(name, None) for name in Counts.__annotations__}, Counts, f"prediction {out / PREDICTION}")
-    if changed := differences(about, identity):
-        raise UserError(
-            f"output folder {out}: contains a finished prediction with other inputs or options ({changed}); use the same ones, or "
-            "choose another --out"
-        )
-    remove_leftover(out, identity, len(identity["skeleton"]["joints"]))
-    print(f"{out}: already complete")
-    skipped = read_json(out / SKIPPED, "skipped files") if (out / SKIPPED).exists() else []
-    entries = convert(skipped, list[Skipped], f"skipped files {out / SKIPPED}")
-    return _report(config, {entry["file_name"]: entry["reason"] for entry in entries}, **counts)
+    require_same(config.out, identity, except_files=False)
+    _, counts = read_prediction(config.out)
+    remove_leftover(config.out, identity, len(identity["skeleton"]["joints"]))
+    print(f"{config.out}: already complete")
+    return _report(config, {entry["file_name"]: entry for entry in read_skipped(config.out)}, **counts)
 
 
-def _identify(config: PredictConfig, files: Sequence[Path], network: FieldNetwork, origin: dict[str, Any]) -> dict[str, Any]:
+def _identify(config: PredictConfig, sources: Sources, network: FieldNetwork, origin: dict[str, Any]) -> dict[str, Any]:
     """Return everything that determines the output. Two predictions with equal identities write the same bytes."""
-    inputs = hashlib.sha256()
-    for file in files:
-        inputs.update(os.fsencode(file.absolute()))
-        with suppress(OSError):  # it cannot be read; that is reported later
-            facts = file.stat()
-            inputs.update(f"\n{facts.st_size}\n{facts.st_mtime_ns}\n".encode())
     return {
         "command": "predict",
-        "num_files": len(files),
+        "schema_version": SCHEMA_VERSION,
+        "num_files": len(sources.files),
         "openpose_json": config.openpose_json,
         "draw_min_score": config.draw_min_score,
-        "files": inputs.hexdigest(),
+        "files": _digest(sources.files),
         "skeleton": network.skeleton.to_dict(),
         **flatten(config.decoding),
         **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config.inference).items()},
         **origin,
         "results_version": RESULTS_VERSION,
     }
+
+
+def _digest(files: Sequence[Path]) -> str:
+    """Return a digest of names, sizes and times of files."""
+    inputs = hashlib.sha256()
+    for file in files:
+        inputs.update(os.fsencode(file.absolute()))
+        with suppress(OSError):  # it cannot be read; that is reported later
+            facts = file.stat()
+            inputs.update(f"\n{facts.st_size}\n{facts.st_mtime_ns}\n".encode())
+    return inputs.hexdigest()
 
 
 def _add_files(output: Output, named: list[tuple[Path, str]]) -> None:

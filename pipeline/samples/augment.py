@@ -10,12 +10,11 @@ import numpy as np
 
 from pipeline import geometry
 from pipeline.datasets.selection import Sample
+from pipeline.images import PADDING_GRAY
 from pipeline.samples import masks
 from pipeline.samples.config import AugmentConfig
 from pipeline.skeleton import Skeleton
 from pipeline.timing import Timed, untimed
-
-PADDING_GRAY = 128  # around the image: the middle of 0 and 255, 127.5, rounded to even
 
 
 @dataclass(frozen=True, kw_only=True)

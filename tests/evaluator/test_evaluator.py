@@ -16,6 +16,7 @@ from evaluator.jobs.config import RunConfig
 from evaluator.jobs.run import evaluate_source
 from evaluator.predict import predict as predict_command
 from evaluator.predict.config import PredictConfig
+from evaluator.predict.sources import list_sources
 from pipeline.cli import main
 from pipeline.errors import UserError
 from pipeline.skeletons import COCO18
@@ -180,8 +181,8 @@ def test_predict_writes_drawings_and_coco_results(tmp_path, coco_set, capsys):
     annotations, images = coco_set
     (images / "notes.txt").write_text("not an image")
     config = PredictConfig(images=(images, images / "a.png"), checkpoint=tmp_path / "c", out=tmp_path / "out")
-    files = predict_command.list_files(config.images)
-    assert [file.name for file in files] == ["a.png", "b.png", "c.png", "a.png"]
+    files = list_sources(config.images)
+    assert [file.name for file in files.files] == ["a.png", "b.png", "c.png", "a.png"]
     assert predict_command.predict(config, files, PerfectNetwork(annotations)) == 0
     listed = json.loads((config.out / "images.json").read_text())
     assert [entry["drawing"] for entry in listed] == ["a.jpg", "b.jpg", "c.jpg", "a-2.jpg"]
@@ -195,11 +196,11 @@ def test_predict_skips_unreadable_images_and_fails(tmp_path, coco_set, capsys):
     annotations, images = coco_set
     (images / "b.png").write_bytes(b"")
     config = PredictConfig(images=(images,), checkpoint=tmp_path / "c", out=tmp_path / "out")
-    assert predict_command.predict(config, predict_command.list_files(config.images), PerfectNetwork(annotations)) == 1
+    assert predict_command.predict(config, list_sources(config.images), PerfectNetwork(annotations)) == 1
     assert "b.png" in capsys.readouterr().err
     assert (config.out / "a.jpg").is_file() and not (config.out / "b.jpg").exists()
     with pytest.raises(UserError, match="no such file or folder"):
-        predict_command.list_files([tmp_path / "absent.jpg"])
+        list_sources([tmp_path / "absent.jpg"])
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

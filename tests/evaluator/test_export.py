@@ -1,21 +1,17 @@
 """Exported networks return the fields of the checkpoint in ONNX Runtime and MindSpore, and contain their metadata."""
 
-import ast
 import dataclasses
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import cv2
 import mindspore as ms
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
+from exported_data import randomize
 from mindspore import nn
 from trainer_data import TINY, make_info
 
@@ -24,11 +20,9 @@ from evaluator.decoding import DecodeConfig
 from evaluator.export import export, operators
 from evaluator.export.comparison import ROUNDED_TOLERANCE, TOLERANCE, Comparison
 from evaluator.export.config import ExportConfig
-from evaluator.inference.augmentation import image_fields
-from evaluator.inference.fields import find_people
 from pipeline.cli import main
 from pipeline.errors import UserError
-from pipeline.samples.augment import PADDING_GRAY
+from pipeline.images import PADDING_GRAY
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import COCO18
 from trainer.networks.config import NetworkConfig
@@ -38,7 +32,6 @@ from trainer.run import checkpoint
 from trainer.run.load import LoadedNetwork, load_network
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "tests" / "onnx_example.py"
 SMALL = {"num_stages": 2, "stage_channels": 8, "stage1_hidden_channels": 8}
 NETWORKS = {
     "plain": TINY,
@@ -59,19 +52,6 @@ NETWORKS = {
 
 def command(*words):
     return main("python -m evaluator", "", COMMANDS, list(map(str, words)))
-
-
-def randomize(network) -> None:
-    """Set weights such that fields are about 1 and batch normalization has an effect, so that differences are visible."""
-    rng = np.random.default_rng(0)
-    for parameter in network.get_parameters():
-        fan_in = max(1, int(np.prod(parameter.shape[1:])))
-        values = (
-            rng.standard_normal(parameter.shape) * np.sqrt(2 / fan_in)
-            if parameter.ndim > 1
-            else rng.uniform(0.1, 0.4, parameter.shape)
-        )
-        parameter.set_data(ms.Tensor(values.astype(np.float32)))
 
 
 @pytest.fixture(scope="module", params=["plain", "residual"])
@@ -272,53 +252,3 @@ def test_a_missing_onnxruntime_is_named_with_the_command_to_install_it(monkeypat
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"onnxruntime: pip install '\.\[export\]'"):
         export._require_onnx()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("saved", ["plain"], indirect=True)
-def test_the_example_finds_the_same_people_as_the_evaluator_without_mindspore(tmp_path, saved):
-    assert len(EXAMPLE.read_text().splitlines()) <= 42
-    blocked = f"import sys, runpy; sys.modules['mindspore'] = None; sys.argv = sys.argv[1:]; runpy.run_path({str(EXAMPLE)!r})"
-    out, picture = tmp_path / "o.onnx", tmp_path / "picture.png"
-    assert command("export", "--checkpoint", saved, "--format", "ONNX", "--out", out) == 0
-    # Fields of random weights are noise, in which the default settings find no peaks. The example uses the settings in the file.
-    decoding, model = DecodeConfig(noise_factor=0), onnx.load(str(out))
-    onnx.helper.set_model_props(model, {**_properties(model), "decoding": json.dumps(dataclasses.asdict(decoding))})
-    onnx.save(model, str(out))
-    image = cv2.resize(images_of(9, 11, 3), (150, 99), interpolation=cv2.INTER_CUBIC)
-    cv2.imwrite(str(picture), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    done = subprocess.run([sys.executable, "-c", blocked, EXAMPLE, out, picture], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    network = load_network(saved)
-    people = find_people(image_fields(network, image), COCO18, decoding)
-    *lines, total = done.stdout.splitlines()
-    assert len(lines) == len(people) > 0 and total == f"people: {len(people)}"
-    for line, person, score in zip(lines, people.keypoints, people.scores, strict=True):
-        text, joints = line.split(" ", 1)
-        assert float(text) == pytest.approx(float(score), abs=2e-3)
-        joints = ast.literal_eval(joints)
-        assert set(joints) == {COCO18.joints[j] for j in np.flatnonzero(person[:, 2])}
-        for name, place in joints.items():
-            # The evaluator clips joints to the image.
-            np.testing.assert_allclose(np.clip(place, 0, (149, 98)), person[COCO18.index(name), :2], atol=0.11)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("saved", ["plain"], indirect=True)
-def test_the_example_names_a_missing_image_and_shows_its_usage(tmp_path, saved):
-    out = tmp_path / "o.onnx"
-    assert command("export", "--checkpoint", saved, "--format", "ONNX", "--out", out) == 0
-    for words, message in (([], "python onnx_example.py openpose.onnx photo.jpg"), ([out, "no.jpg"], "no.jpg: no such file")):
-        done = subprocess.run(
-            [sys.executable, str(EXAMPLE), *map(str, words)], capture_output=True, text=True, cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
-        assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
-
-
-def _properties(model):
-    return {entry.key: entry.value for entry in model.metadata_props}
-
-
-def test_the_readme_shows_the_example():
-    assert EXAMPLE.read_text() in (ROOT / "evaluator" / "README.md").read_text()

@@ -11,7 +11,7 @@ from evaluator.inference.config import InferConfig
 from evaluator.inference.fields import find_people
 from evaluator.inference.sizes import MAX_ASPECT, grid_size, input_size
 from pipeline import geometry
-from pipeline.samples.augment import PADDING_GRAY
+from pipeline.images import PADDING_GRAY
 from pipeline.samples.targets import TargetConfig, render_heatmaps, render_pafs
 from pipeline.skeleton import Skeleton
 

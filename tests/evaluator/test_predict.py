@@ -27,6 +27,7 @@ from evaluator.predict import openpose_json
 from evaluator.predict import predict as predict_command
 from evaluator.predict.config import PredictConfig
 from evaluator.predict.names import output_names
+from evaluator.predict.sources import is_video, list_sources
 from evaluator.predict.video import Video, VideoWriter
 from pipeline.errors import UserError
 from pipeline.images import UnreadableImage
@@ -62,7 +63,7 @@ class SpotNetwork(NoiseNetwork):
 
 def predict(out, files, network=None, **options):
     config = PredictConfig(images=tuple(files), checkpoint=out, out=out, **{"inference": InferConfig(size_step_px=1), **options})
-    return predict_command.predict(config, predict_command.list_files(files), network or SpotNetwork())
+    return predict_command.predict(config, list_sources(files), network or SpotNetwork())
 
 
 def read(path):
@@ -135,7 +136,7 @@ def test_openpose_json_has_the_layout_of_openpose(tmp_path):
     keypoints[0, COCO18.index("nose")] = 10.5, 20.25, 0.75
     keypoints[0, COCO18.index("left_ear")] = 30, 40, 0.5
     keypoints[1, COCO18.index("right_wrist")] = 1, 2, 0.25
-    openpose_json.write(tmp_path, "a", None, openpose_json.to_document(keypoints))
+    openpose_json.write(tmp_path, "a", None, json.dumps(openpose_json.to_document(keypoints)))
     document = read(tmp_path / "a_keypoints.json")
     assert set(document) == {"version", "people"} and document["version"] == 1.3
     first, second = document["people"]
@@ -179,7 +180,7 @@ def test_few_frames_of_a_long_video_are_in_memory():
 
 
 def names_of(*files, folder):
-    return output_names([Path(name) for name in files], [predict_command.is_video(Path(name)) for name in files], folder)
+    return output_names([Path(name) for name in files], [is_video(Path(name)) for name in files], folder)
 
 
 @pytest.mark.parametrize(
@@ -357,8 +358,9 @@ sys.path.insert(0, sys.argv[1])
 from job_data import NoiseNetwork
 from evaluator.predict import predict
 from evaluator.predict.config import PredictConfig
-files = predict.list_files([Path(sys.argv[2])])
-config = PredictConfig(images=tuple(files), checkpoint=Path("c"), out=Path(sys.argv[3]), openpose_json=True)
+from evaluator.predict.sources import list_sources
+files = list_sources([Path(sys.argv[2])])
+config = PredictConfig(images=(Path(sys.argv[2]),), checkpoint=Path("c"), out=Path(sys.argv[3]), openpose_json=True)
 sys.exit(predict.predict(config, files, NoiseNetwork(delay_s=0.02)))
 """
 

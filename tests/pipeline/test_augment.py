@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from pipeline import geometry
 from pipeline.build.config import BuildConfig
 from pipeline.datasets.selection import Sample
+from pipeline.images import PADDING_GRAY
 from pipeline.samples import augment
-from pipeline.samples.augment import PADDING_GRAY, Transform, apply_transform, plan_transform, shift_hsv
+from pipeline.samples.augment import Transform, apply_transform, plan_transform, shift_hsv
 from pipeline.samples.config import AugmentConfig
 from pipeline.skeletons import COCO18
 

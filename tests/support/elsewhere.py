@@ -54,5 +54,7 @@ if __name__ == "__main__":
         for name in names:
             delattr(module, name) if hasattr(module, name) else None
     sys.argv = sys.argv[1:]
+    if "predict" in sys.argv:
+        TRAINING_ONLY.add("pycocotools")  # the metrics
     sys.path.insert(0, os.getcwd())
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -13,8 +13,8 @@ from trainer_data import make_records
 from evaluator.__main__ import COMMANDS as EVALUATOR
 from pipeline.cli import main, parse
 from pipeline.errors import UserError
+from pipeline.images import PADDING_GRAY
 from pipeline.records.manifest import read_manifest
-from pipeline.samples.augment import PADDING_GRAY
 from pipeline.skeleton import Skeleton
 from trainer.__main__ import COMMANDS
 from trainer.config import TrainConfig
