@@ -10,6 +10,7 @@ from evaluator.jobs.config import MergeConfig, RunConfig
 from evaluator.jobs.partial import EVALUATION, Found
 from evaluator.metrics.coco_eval import Evaluation, evaluate_twice, labeled_images
 from evaluator.metrics.results import Results, to_results
+from evaluator.tracking.sequences import Tracks, follow
 from pipeline import draw
 from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile, Image
@@ -26,7 +27,10 @@ UNREADABLE_SCORED = "scored as images without predictions; metrics.json lists al
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The results of `images` and their metrics: `evaluation` over all images, `people_images` over images with people."""
+    """The results of `images` and their metrics: `evaluation` over all images, `people_images` over images with people.
+
+    tracks: identities in videos, if they were asked for.
+    """
 
     document: CocoFile
     skeleton: Skeleton
@@ -35,15 +39,23 @@ class Outcome:
     results: Results
     evaluation: Evaluation
     people_images: Evaluation
+    tracks: Tracks | None
 
 
-def score(document: CocoFile, skeleton: Skeleton, images: list[Image], found: Found) -> Outcome:
+def score(document: CocoFile, skeleton: Skeleton, images: list[Image], found: Found, config: RunConfig | MergeConfig) -> Outcome:
     """Convert people to COCO results and score them. Raises UserError if results and annotations do not match."""
+    tracks = follow(document, found.people, skeleton, config.tracking) if config.video else None
     results = [
         entry
         for image in images
         if image.id in found.people
-        for entry in to_results(found.people[image.id], image_id=image.id, category_id=document.category_id, skeleton=skeleton)
+        for entry in to_results(
+            found.people[image.id],
+            image_id=image.id,
+            category_id=document.category_id,
+            skeleton=skeleton,
+            identities=tracks.identities[image.id] if tracks else None,
+        )
     ]
     ids = {image.id for image in images}
     with_people = [image_id for image_id in labeled_images(document) if image_id in ids]
@@ -56,6 +68,7 @@ def score(document: CocoFile, skeleton: Skeleton, images: list[Image], found: Fo
         results=results,
         evaluation=evaluation,
         people_images=people_images,
+        tracks=tracks,
     )
 
 
@@ -92,6 +105,7 @@ def _metrics(outcome: Outcome, config: RunConfig | MergeConfig, speed: dict[str,
         "num_people_found": len(outcome.results),
         "unreadable_images": _unreadable_names(outcome),
         "speed": speed,
+        **({"tracking": outcome.tracks.figures} if outcome.tracks else {}),
         "settings": flatten(config),
     }
 
@@ -124,6 +138,8 @@ def _print_summary(outcome: Outcome, config: RunConfig | MergeConfig, num_pictur
         print(f"warning: {config.annotations}: no person has labeled joints, so there is nothing to score; -1 means undefined")
         return
     print(f"AP {people_images.figures['AP']:.4f} over images with people only ({len(people_images.image_oks)} of {num_images})")
+    if outcome.tracks:
+        print(outcome.tracks.summary())
     if speed_line:
         print(speed_line)
     print(f"wrote results, metrics and settings to {config.out}")
