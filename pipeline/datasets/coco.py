@@ -28,13 +28,15 @@ Coordinate = Annotated[float, Meta(ge=-MAX_COORDINATE_PX, le=MAX_COORDINATE_PX)]
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """An entry of the list `images`: an image of `width` x `height` pixels."""
+    """An entry of the list `images`: an image of `width` x `height` pixels. Of a video: also the video, and the number of the frame."""
 
     id: Id
     file_name: Annotated[str, Meta(min_length=1, max_length=MAX_PATH)]
     width: Side
     height: Side
     license: LicenseId | None = None
+    video_id: Id | None = None
+    frame_id: Id | None = None
 
     def __post_init__(self) -> None:
         path = PurePosixPath(self.file_name)
@@ -52,7 +54,7 @@ class Annotation:
     """An entry of the list `annotations`: a person, or a crowd (`iscrowd`).
 
     keypoints: float64 (S, 3), x and y in pixels, v in {0, 1, 2}; 0, 0, 0 = unlabeled. bbox: x, y, width, height in pixels.
-    area: area of the segmentation in square pixels. segmentation: None if the file has none.
+    area: area of the segmentation in square pixels. segmentation: None if the file has none. track_id: who it is, in a file of videos.
     """
 
     image_id: int
@@ -61,6 +63,7 @@ class Annotation:
     bbox: tuple[float, float, float, float]
     keypoints: np.ndarray
     segmentation: Segmentation | None
+    track_id: int | None = None
 
     @property
     def labeled(self) -> np.ndarray:
@@ -71,6 +74,14 @@ class Annotation:
     def is_labeled_person(self) -> bool:
         """Whether this is a person, not a crowd, with at least one labeled keypoint."""
         return not self.iscrowd and bool(self.labeled.any())
+
+
+class Video(msgspec.Struct):
+    """An entry of the list `videos`."""
+
+    id: Id
+    name: str | None = None
+    fps: Annotated[float, Meta(ge=0.1, le=1000)] = 25.0
 
 
 class _License(msgspec.Struct):
@@ -89,6 +100,8 @@ class _Entry(msgspec.Struct):
     bbox: Annotated[list[Coordinate], Meta(min_length=4, max_length=4)]
     iscrowd: bool | Annotated[int, Meta(ge=0, le=1)] = 0
     keypoints: list[Coordinate] | None = None
+    track_id: Any = None  # of a file without `videos`, anything
+    instance_id: Any = None
     segmentation: list[Annotated[list[Coordinate], Meta(min_length=6)]] | Rle | None = None
 
 
@@ -97,6 +110,7 @@ class CocoFile:
 
     images: sorted by id. categories: name by id of all categories with the keypoints of the skeleton. category_id: that of the first
     one, for results. annotations: those of `categories`, by image id. licenses: name and URL by id. info: the file's own description.
+    videos: by id, if the images are frames of videos.
     """
 
     def __init__(self, path: Path, skeleton: Skeleton) -> None:
@@ -111,6 +125,7 @@ class CocoFile:
         known_categories = {entry["id"] for entry in document["categories"]}
         self.licenses = self._licenses(document.get("licenses") or [])
         self.info = _info(document.get("info"))
+        self.videos = self._videos(document.get("videos") or [])
         images = [self._image(number, entry) for number, entry in enumerate(document["images"])]
         self.images = sorted(images, key=lambda image: image.id)
         sizes = {image.id: (image.height, image.width) for image in self.images}
@@ -155,9 +170,31 @@ class CocoFile:
         licenses = convert(entries, list[_License], f"annotation file {self.path}: licenses")
         return {entry.id: (entry.name or "", entry.url or "") for entry in licenses}
 
+    def _videos(self, entries: Any) -> dict[int, Video]:
+        videos = convert(entries, list[Video], f"annotation file {self.path}: videos")
+        return {video.id: video for video in videos}
+
     def _image(self, number: int, entry: Any) -> Image:
         name = f"image {entry['id']}" if isinstance(entry, dict) and _is_int(entry.get("id")) else f"images[{number}]"
-        return convert(entry, Image, f"annotation file {self.path}: {name}")
+        if not self.videos and isinstance(entry, dict) and "video_id" in entry:  # it means nothing here
+            entry = {key: value for key, value in entry.items() if key not in ("video_id", "frame_id")}
+        image: Image = convert(entry, Image, f"annotation file {self.path}: {name}")
+        known = image.video_id is None or image.video_id in self.videos
+        self._require(known, f"{name}: video_id", image.video_id, "the id of a video of this file")
+        return image
+
+    def frames(self) -> dict[int, list[Image]]:
+        """Return the images of each video, by its id, in order. Raises UserError unless every image is a frame of a video."""
+        if not self.videos:
+            raise UserError(f"annotation file {self.path}: has no list `videos`; use the annotations of videos, or omit --video")
+        frames: dict[int, dict[int, Image]] = {}
+        for image in self.images:
+            if image.video_id is None or image.frame_id is None:
+                raise UserError(f"annotation file {self.path}: image {image.id}: needs video_id and frame_id, because the file has videos")
+            others = frames.setdefault(image.video_id, {})
+            self._require(image.frame_id not in others, f"image {image.id}: frame_id", image.frame_id, "unique in its video")
+            others[image.frame_id] = image
+        return {video_id: [own[number] for number in sorted(own)] for video_id, own in sorted(frames.items())}
 
     def _annotation(self, entry: dict[str, Any], skeleton: Skeleton, sizes: dict[int, tuple[int, int]]) -> Annotation:
         name = f"annotation {_show(entry.get('id'))}"
@@ -166,6 +203,8 @@ class CocoFile:
         expected = expected_segmentation(fields.segmentation, sizes[fields.image_id])
         self._require(not expected, f"{name}: segmentation", entry.get("segmentation"), expected)
         x, y, width, height = fields.bbox
+        track_id = (fields.instance_id if fields.track_id is None else fields.track_id) if self.videos else None
+        self._require(track_id is None or _is_int(track_id), f"{name}: track_id", track_id, "an integer")
         return Annotation(
             image_id=fields.image_id,
             iscrowd=bool(fields.iscrowd),
@@ -173,6 +212,7 @@ class CocoFile:
             bbox=(x, y, width, height),
             keypoints=self._keypoints(fields, name, len(skeleton.source_joints)),
             segmentation=entry.get("segmentation") or None,
+            track_id=track_id,
         )
 
     def _keypoints(self, fields: _Entry, name: str, num_joints: int) -> np.ndarray:

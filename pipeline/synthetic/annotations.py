@@ -16,6 +16,7 @@ from pipeline.synthetic.scene import Scene
 
 MIN_VISIBLE_AREA_PX = 12
 MIN_LABELED_AREA_PX = 32 * 32  # COCO labels no keypoints of smaller people
+MIN_VISIBLE_JOINTS = 5  # in videos
 MISSING_SHARE = 0.03  # of the larger people, annotated without keypoints as in COCO
 
 CocoEntry = dict[str, Any]
@@ -24,21 +25,8 @@ CocoEntry = dict[str, Any]
 def annotate(scene: Scene, rng: np.random.Generator) -> list[CocoEntry]:
     """Return COCO annotations without ids: all visible people, then the crowd as one region."""
     numbers = figure_numbers(scene.owner)
-    annotations = []
-    for number in range(len(scene.figures)):
-        if number in scene.crowd:
-            continue
-        polygons = mask_to_polygons((numbers == number).astype(np.uint8))
-        if not polygons:
-            continue
-        area = float(coco_masks.area(coco_masks.merge(coco_masks.frPyObjects(polygons, *scene.owner.shape))))
-        if area < MIN_VISIBLE_AREA_PX:
-            continue
-        unlabeled = bool(area < MIN_LABELED_AREA_PX) | bool(rng.random() < MISSING_SHARE)
-        keypoints = _keypoints(scene, number, rng, unlabeled=unlabeled)
-        corners = np.concatenate(polygons).reshape(-1, 2)
-        low, high = corners.min(0), corners.max(0)
-        annotations.append(_annotation(polygons, area, [*low, *(high - low)], keypoints))
+    people = [number for number in range(len(scene.figures)) if number not in scene.crowd]
+    annotations = [entry for number in people if (entry := annotate_person(scene, number, rng))]
     if scene.crowd:
         mask = cv2.morphologyEx(np.isin(numbers, list(scene.crowd)).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8))
         if mask.any():
@@ -46,6 +34,25 @@ def annotate(scene: Scene, rng: np.random.Generator) -> list[CocoEntry]:
             no_keypoints = np.zeros((len(JOINTS), 3))
             annotations.append(_annotation(rle, float(mask.sum()), list(cv2.boundingRect(mask)), no_keypoints, crowd=True))
     return annotations
+
+
+def annotate_person(scene: Scene, number: int, rng: np.random.Generator | None) -> CocoEntry | None:
+    """Return the COCO annotation without ids of a figure, None if too little of it is visible.
+
+    rng: draws which joints an annotator leaves out. None: all joints inside the image are labeled, as in each frame of a video, but
+    none of a person with fewer than MIN_VISIBLE_JOINTS visible ones.
+    """
+    polygons = mask_to_polygons((figure_numbers(scene.owner) == number).astype(np.uint8))
+    if not polygons:
+        return None
+    area = float(coco_masks.area(coco_masks.merge(coco_masks.frPyObjects(polygons, *scene.owner.shape))))
+    if area < MIN_VISIBLE_AREA_PX:
+        return None
+    unlabeled = bool(area < MIN_LABELED_AREA_PX) | bool(rng is not None and rng.random() < MISSING_SHARE)
+    keypoints = _keypoints(scene, number, rng, unlabeled=unlabeled)
+    corners = np.concatenate(polygons).reshape(-1, 2)
+    low, high = corners.min(0), corners.max(0)
+    return _annotation(polygons, area, [*low, *(high - low)], keypoints)
 
 
 def _annotation(
@@ -66,17 +73,20 @@ def _annotation(
     }
 
 
-def _keypoints(scene: Scene, number: int, rng: np.random.Generator, *, unlabeled: bool) -> np.ndarray:
+def _keypoints(scene: Scene, number: int, rng: np.random.Generator | None, *, unlabeled: bool) -> np.ndarray:
     """Return float64 (17, 3): x, y, v.
 
-    v is 0 outside the image. Like a human annotator, it is also 0 for many hidden joints and for a few visible ones.
+    v is 0 outside the image. Like a human annotator, `rng` leaves out many hidden joints and a few visible ones.
     """
     height, width = scene.owner.shape
     placed = scene.figures[number]
     points, visible = placed.joints(), placed.visible(scene.owner, number)
     inside = ((np.rint(points) >= 0) & (np.rint(points) <= (width - 1, height - 1))).all(1)
-    face = np.array([joint.endswith(("nose", "eye", "ear")) for joint in JOINTS])
-    labeled = rng.random(len(JOINTS)) < np.where(visible, 0.98, np.where(face, 0.15, 0.7))
+    if rng is None:
+        labeled = np.full(len(JOINTS), (visible & inside).sum() >= MIN_VISIBLE_JOINTS)
+    else:
+        face = np.array([joint.endswith(("nose", "eye", "ear")) for joint in JOINTS])
+        labeled = rng.random(len(JOINTS)) < np.where(visible, 0.98, np.where(face, 0.15, 0.7))
     labeled &= inside & (not unlabeled)
     return np.column_stack([points, 1 + visible]) * labeled[:, None]
 

@@ -1,20 +1,26 @@
 """Random figures: builds the body from a pose and clothes. Lengths are in body heights."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from pipeline.synthetic.clothes import Clothes, random_clothes
 from pipeline.synthetic.figure import SIDES, Ellipsoid, Figure, ellipsoid, interpolate, turn
-from pipeline.synthetic.pose import ArmAngles, LegAngles, Range, random_arm, random_legs
+from pipeline.synthetic.pose import ArmAngles, LegAngles, Posture, Range, random_arm, random_legs
 
 # Share of the leg that each garment covers.
 _LEGWEAR = {"trousers": 1.0, "shorts": 0.7, "skirt": 0.0}
 
 
-def random_figure(rng: np.random.Generator, *, yaw_degrees: float | None = None, upright: bool = False) -> Figure:
+def random_figure(
+    rng: np.random.Generator, *, yaw_degrees: float | None = None, upright: bool = False, posture: Posture | None = None
+) -> Figure:
     """Draw a random body in a random pose.
 
     yaw_degrees: direction of view (0 front, 90 facing the right of the image, 180 back); None draws one.
     upright: the person stands or walks, and a random yaw shows the front or the back.
+    posture: angles of arms and legs instead of random ones. It needs as many random numbers, so that equal generators give one
+    person in several postures.
     """
     if yaw_degrees is None:
         views = [0.7, 0.0, 0.0, 0.3] if upright else [0.48, 0.13, 0.13, 0.26]
@@ -24,14 +30,16 @@ def random_figure(rng: np.random.Generator, *, yaw_degrees: float | None = None,
     figure = Figure(camera=turn(2, roll) @ turn(0, -rng.normal(5, 6)) @ turn(1, yaw_degrees))
     child, girth = rng.random() < 0.15, rng.uniform(0.85, 1.3)
     clothes = random_clothes(rng)
-    legs = random_legs(rng, upright=upright)
-    chest = turn(1, rng.normal(0, 10)) @ turn(2, rng.normal(0, 4)) @ turn(0, -rng.uniform(*legs.torso_lean))
+    drawn = random_legs(rng, upright=upright)
+    legs = posture.legs if posture else dict.fromkeys(SIDES, drawn)
+    chest = turn(1, rng.normal(0, 10)) @ turn(2, rng.normal(0, 4)) @ turn(0, -rng.uniform(*legs["left"].torso_lean))
     _add_legs(figure, rng, legs, girth, clothes)
     neck = -(0.27 if child else 0.285) * chest[:, 1]
     _add_torso(figure, rng, chest, neck, girth, clothes)
     arms = random_arm(rng)
     for side in SIDES:
-        _add_arm(figure, rng, side, neck, chest, arms if rng.random() < 0.4 else random_arm(rng), girth, clothes)
+        arm = arms if rng.random() < 0.4 else random_arm(rng)
+        _add_arm(figure, rng, side, neck, chest, posture.arms[side] if posture else arm, girth, clothes)
     head = chest @ turn(1, np.clip(rng.normal(0, 20), -60, 60)) @ turn(0, rng.normal(-3, 10)) @ turn(2, rng.normal(0, 7))
     _add_head(figure, rng, neck, chest, head, 0.078 if child else rng.uniform(0.058, 0.066), clothes)
     return figure
@@ -81,11 +89,14 @@ def _add_arm(
     figure.add(f"{side}_hand", clothes.skin, [ellipsoid(wrist, 0.017), ellipsoid(palm, 0.024)], 0.034)
 
 
-def _add_legs(figure: Figure, rng: np.random.Generator, angles: LegAngles, girth: float, clothes: Clothes) -> None:
+def _add_legs(
+    figure: Figure, rng: np.random.Generator, angles: Mapping[str, LegAngles], girth: float, clothes: Clothes
+) -> None:
     leading = rng.choice(list(SIDES))
-    half_stride = rng.uniform(*angles.half_stride)
+    half_stride = rng.uniform(*angles[leading].half_stride)
     thighs = [
-        _add_leg(figure, rng, side, half_stride if side == leading else -half_stride, angles, girth, clothes) for side in SIDES
+        _add_leg(figure, rng, side, half_stride if side == leading else -half_stride, angles[side], girth, clothes)
+        for side in SIDES
     ]
     waist = ellipsoid(np.array([0, -0.07, 0]), (0.088 * girth, 0.03, 0.06 * girth))
     pelvis = ellipsoid(np.array([0, -0.005, 0]), (0.075 + 0.03 * girth, 0.055, 0.068 * girth))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 MAX_IMAGES = 500_000
+MAX_CLIPS, MAX_FRAMES = 500_000, 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,16 +34,40 @@ class SceneConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClipConfig:
+    """Clips of --video."""
+
+    num_clips: int = 10
+    """With --video: number of clips."""
+    num_frames: int = 100
+    """With --video: number of frames per clip."""
+    fps: float = 25.0
+    """With --video: frames per second."""
+
+    def __post_init__(self) -> None:
+        for name, most in (("num_clips", MAX_CLIPS), ("num_frames", MAX_FRAMES)):
+            if not 1 <= getattr(self, name) < most:
+                raise ValueError(f"{name} must be between 1 and {most - 1}, got {getattr(self, name)}")
+        if not 1 <= self.fps <= 1000:
+            raise ValueError(f"fps must be between 1 and 1000, got {self.fps}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SynthesizeConfig:
     """Draw a COCO-format data set of people: OUT/annotations/person_keypoints_train2017.json and OUT/train2017/*.jpg.
+
+    With --video, the images are the frames of clips in which people walk, cross and hide each other, and the annotations tell who is
+    who: `videos`, and `video_id`, `frame_id` and `track_id`.
 
     Example: python -m pipeline synthesize --out people --num-images 1000 --seed 7
     """
 
     out: Path
     """Folder of the data set; must be absent or empty. It is created when all files are complete."""
+    video: bool = False
+    """Draw clips instead of single images."""
     num_images: int = 1000
-    """Number of images. About one in seven shows no people."""
+    """Number of images, without --video. About one in seven shows no people."""
     seed: int = 0
     """Random seed. The same seed draws the same images."""
     width: int = 640
@@ -58,8 +83,13 @@ class SynthesizeConfig:
     jobs: int = -1
     """Number of processes; -1 = one per core. Does not change the images."""
     scene: SceneConfig = field(default_factory=SceneConfig)
+    clips: ClipConfig = field(default_factory=ClipConfig)
 
     def __post_init__(self) -> None:
+        if self.video and self.num_images != SynthesizeConfig.num_images:
+            raise ValueError(f"num_images does not go with --video, got {self.num_images}; use num_clips and num_frames")
+        if not self.video and self.clips != ClipConfig():
+            raise ValueError("num_clips, num_frames and fps need --video")
         if not 1 <= self.num_images < MAX_IMAGES:
             raise ValueError(f"num_images must be between 1 and {MAX_IMAGES - 1}, got {self.num_images}")
         for name in ("width", "height"):
@@ -71,6 +101,10 @@ class SynthesizeConfig:
             raise ValueError(f"jobs must be -1 (one per core) or at least 1, got {self.jobs}")
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {self.seed}")
+
+    def frame_name(self, clip: int, frame: int) -> str:
+        """Return the file name of a frame, in the folder of its clip."""
+        return f"{clip:06d}/{frame:06d}.jpg"
 
     @property
     def image_folder(self) -> str:

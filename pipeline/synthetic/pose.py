@@ -27,6 +27,13 @@ class LegAngles(NamedTuple):
     half_stride: Range
 
 
+class Posture(NamedTuple):
+    """Angles of the legs and arms of each side, "left" and "right"."""
+
+    legs: dict[str, LegAngles]
+    arms: dict[str, ArmAngles]
+
+
 # Relative frequency of each kind of pose.
 _ARMS = (
     (0.34, ArmAngles((-15, 20), (4, 18), (-10, 40), (3, 35))),  # hanging

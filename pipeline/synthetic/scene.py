@@ -35,12 +35,12 @@ def make_scene(rng: np.random.Generator, height: int, width: int, config: SceneC
     config = config or SceneConfig()
     angle = rng.uniform(np.pi, 2 * np.pi)  # the light comes from above
     scene = Scene(
-        image=_background(rng, height, width),
+        image=background(rng, height, width),
         owner=np.zeros((height, width), np.int32),
         light=np.array([np.cos(angle), np.sin(angle)]),
     )
     for _ in range(rng.poisson(config.clutter)):
-        _add_object(scene, rng, rng.uniform((0, 0), (width, height)), height * rng.uniform(0.05, 0.5))
+        add_object(scene, rng, rng.uniform((0, 0), (width, height)), height * rng.uniform(0.05, 0.5))
     people = rng.random() >= SHARE_WITHOUT_PEOPLE
     if people and rng.random() < 0.07:
         _add_crowd(scene, rng)
@@ -53,7 +53,7 @@ def make_scene(rng: np.random.Generator, height: int, width: int, config: SceneC
         _add_figure(scene, rng, height_px, x, upright=upright)
         if rng.random() < 0.13:
             size = height_px * rng.uniform(0.15, 0.4)
-            _add_object(scene, rng, scene.figures[-1].origin + rng.normal(0, 0.2, 2) * height_px, size)
+            add_object(scene, rng, scene.figures[-1].origin + rng.normal(0, 0.2, 2) * height_px, size)
     return scene
 
 
@@ -119,7 +119,9 @@ def _add_crowd(scene: Scene, rng: np.random.Generator) -> None:
         _add_figure(scene, rng, size * rng.uniform(0.9, 1.1), x, bottom=bottom + (0.25 if k >= count // 2 else 0) * size)
 
 
-def _background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Draw a background, uint8 (H, W, 3) RGB."""
+
     def colored_area(color: np.ndarray, num_cells: Iterable[int], spread: float) -> np.ndarray:
         rows, columns = num_cells
         noise = rng.normal(size=(rows, columns, 1)) + 0.5 * rng.normal(size=(rows, columns, 3))
@@ -139,7 +141,7 @@ def _background(rng: np.random.Generator, height: int, width: int) -> np.ndarray
     return image
 
 
-def _add_object(scene: Scene, rng: np.random.Generator, center: np.ndarray, size_px: float) -> None:
+def add_object(scene: Scene, rng: np.random.Generator, center: np.ndarray, size_px: float) -> None:
     """Add a flat or a shaded object in front of everything drawn so far."""
     if rng.random() < 0.55:
         _add_flat_object(scene, rng, center, size_px)
@@ -174,12 +176,15 @@ def _add_shaded_object(scene: Scene, rng: np.random.Generator, center: np.ndarra
     PlacedFigure(thing, center, size_px).draw(scene.image, scene.owner, -1, scene.light)
 
 
-def photograph(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return the image with blur, brightness, contrast, color cast and sensor noise of a camera."""
+def photograph(image: np.ndarray, rng: np.random.Generator, noise_rng: np.random.Generator | None = None) -> np.ndarray:
+    """Return the image with blur, brightness, contrast, color cast and sensor noise of a camera.
+
+    noise_rng: draws the noise, so that frames of one camera, each with an equal `rng`, have different noise.
+    """
     if rng.random() < 0.35:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.1))
     levels = (np.arange(256) / 255)[:, None] ** rng.uniform(0.8, 1.25) * rng.uniform(0.75, 1.15) * rng.uniform(0.9, 1.1, 3)
     image = cv2.LUT(image, np.clip(levels * 255, 0, 255).astype(np.uint8)[None])
-    noise = np.frombuffer(rng.bytes(image.size), np.uint8).reshape(image.shape)
+    noise = np.frombuffer((noise_rng or rng).bytes(image.size), np.uint8).reshape(image.shape)
     strength = rng.uniform(0, 0.12)
     return cv2.addWeighted(image, 1, noise, strength, -127.5 * strength)

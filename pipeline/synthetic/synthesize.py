@@ -1,6 +1,9 @@
 """The command `synthesize`: write a COCO-format data set of drawn people.
 
-Image i is a pure function of (seed, i): the files do not depend on the number of processes.
+Image i is a pure function of (seed, i), and clip i as well: the files do not depend on the number of processes.
+
+The annotations of clips have the fields of a COCO file and those of PoseTrack21 and CocoVID (MMTracking): `videos` with `id`, `name`
+and `fps`; `video_id` and `frame_id`, from 0, of an image; `track_id` and, the same number, `instance_id` of an annotation.
 """
 
 import contextlib
@@ -15,8 +18,9 @@ import numpy as np
 from pipeline.folders import new_folder
 from pipeline.processes import local_workers, num_workers
 from pipeline.progress import progress_bar
-from pipeline.synthetic.annotations import CocoEntry, annotate
-from pipeline.synthetic.config import MAX_IMAGES, SynthesizeConfig
+from pipeline.synthetic.annotations import CocoEntry, annotate, annotate_person
+from pipeline.synthetic.clips import Clip
+from pipeline.synthetic.config import MAX_FRAMES, MAX_IMAGES, SynthesizeConfig
 from pipeline.synthetic.figure import JOINTS
 from pipeline.synthetic.scene import make_scene, photograph
 from pipeline.wording import counted
@@ -47,30 +51,37 @@ _COCO_LIMBS = (
 
 def run(config: SynthesizeConfig) -> None:
     """Write the data set. Raises UserError if `out` is not empty."""
+    count, unit = (config.clips.num_clips, "clip") if config.video else (config.num_images, "image")
+    write = _write_clip if config.video else _write_image
     with new_folder(config.out, last="annotations") as folder:
         (folder / config.image_folder).mkdir()
         (folder / "annotations").mkdir()
-        ids = range(FIRST_IDS[config.split], FIRST_IDS[config.split] + config.num_images)
-        jobs = (joblib.delayed(_write_image)(config, folder / config.image_folder, image_id) for image_id in ids)
-        num_processes = num_workers(config.jobs, len(ids), "image")
+        ids = range(FIRST_IDS[config.split], FIRST_IDS[config.split] + count)
+        jobs = (joblib.delayed(write)(config, folder / config.image_folder, number) for number in ids)
+        num_processes = num_workers(config.jobs, len(ids), unit)
         with local_workers(), contextlib.closing(joblib.Parallel(n_jobs=num_processes, return_as="generator")(jobs)) as work:
             # Closing it stops the workers before the unfinished folder is deleted.
-            entries = list(progress_bar(work, total=len(ids), desc="drawing", unit="image"))
+            parts = list(progress_bar(work, total=len(ids), desc="drawing", unit=unit))
+        images, annotations = ([entry for part in parts for entry in part[place]] for place in (0, 1))
+        document = _document(config, images, annotations)
+        if config.video:
+            document["videos"] = [{"id": number, "name": f"{number:06d}", "fps": config.clips.fps} for number in ids]
         path = folder / "annotations" / f"person_keypoints_{config.image_folder}.json"
-        path.write_text(json.dumps(_document(config, entries)))
-    num_people = sum(annotation["num_keypoints"] > 0 for _, annotations in entries for annotation in annotations)
-    print(f"{config.out}: {counted(len(entries), 'image')}, {counted(num_people, 'person')} with keypoints")
+        path.write_text(json.dumps(document))
+    num_people = sum(annotation["num_keypoints"] > 0 for annotation in annotations)
+    where = f"{counted(count, 'clip')}, " if config.video else ""
+    print(f"{config.out}: {where}{counted(len(images), 'image')}, {counted(num_people, 'person')} with keypoints")
 
 
-def _document(config: SynthesizeConfig, entries: list[tuple[CocoEntry, list[CocoEntry]]]) -> dict[str, Any]:
+def _document(config: SynthesizeConfig, images: list[CocoEntry], annotations: list[CocoEntry]) -> dict[str, Any]:
     return {
         "info": {
             "description": f"Synthetic people, seed {config.seed}",
             **{"url": "", "version": "1.0", "year": int(config.year), "contributor": "", "date_created": f"{config.year}/01/01"},
         },
         "licenses": [{"url": url, "id": i, "name": name} for i, (name, url) in enumerate(LICENSES, 1)],
-        "images": [image for image, _ in entries],
-        "annotations": [annotation for _, annotations in entries for annotation in annotations],
+        "images": images,
+        "annotations": annotations,
         "categories": [
             {
                 **{"supercategory": "person", "id": 1, "name": "person", "keypoints": list(JOINTS)},
@@ -80,16 +91,42 @@ def _document(config: SynthesizeConfig, entries: list[tuple[CocoEntry, list[Coco
     }
 
 
-def _write_image(config: SynthesizeConfig, folder: Path, image_id: int) -> tuple[CocoEntry, list[CocoEntry]]:
+def _write_image(config: SynthesizeConfig, folder: Path, image_id: int) -> tuple[list[CocoEntry], list[CocoEntry]]:
     """Draw and write one image; return its entry and its annotations."""
     rng = np.random.default_rng([config.seed, image_id])
     scene = make_scene(rng, config.height, config.width, config.scene)
     annotations = annotate(scene, rng)
-    picture = cv2.cvtColor(photograph(scene.image, rng), cv2.COLOR_RGB2BGR)
-    name = config.file_name(image_id)
-    (folder / name).write_bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, config.jpeg_quality])[1].tobytes())
-    image: CocoEntry = {"id": image_id, "file_name": name, "width": config.width, "height": config.height}
-    image |= {"license": int(rng.integers(len(LICENSES))) + 1, "date_captured": f"{config.year}-01-01 00:00:00", "coco_url": ""}
+    picture = photograph(scene.image, rng)
+    image = _image(config, folder, image_id, config.file_name(image_id), picture) | _license(config, rng)
     for k, annotation in enumerate(annotations):
         annotation |= {"id": image_id * MAX_PEOPLE + k, "image_id": image_id, "category_id": 1}
-    return image, annotations
+    return [image], annotations
+
+
+def _write_clip(config: SynthesizeConfig, folder: Path, number: int) -> tuple[list[CocoEntry], list[CocoEntry]]:
+    """Draw and write the frames of one clip; return their entries and their annotations."""
+    (folder / config.frame_name(number, 0)).parent.mkdir()
+    about = _license(config, np.random.default_rng([config.seed, number]))
+    images, annotations = [], []
+    for frame, scene in enumerate(Clip(config, number).frames()):
+        image_id = number * MAX_FRAMES + frame
+        image = _image(config, folder, image_id, config.frame_name(number, frame), scene.image)
+        images.append({**image, **about, "video_id": number, "frame_id": frame})
+        for person in range(len(scene.figures)):
+            if entry := annotate_person(scene, person, None):
+                track_id = number * MAX_PEOPLE + person
+                ids = {"id": image_id * MAX_PEOPLE + person, "image_id": image_id, "category_id": 1, "video_id": number}
+                annotations.append({**entry, **ids, "track_id": track_id, "instance_id": track_id})
+    return images, annotations
+
+
+def _image(config: SynthesizeConfig, folder: Path, image_id: int, name: str, picture: np.ndarray) -> CocoEntry:
+    """Write an image file and return its entry."""
+    quality = [cv2.IMWRITE_JPEG_QUALITY, config.jpeg_quality]
+    (folder / name).write_bytes(cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), quality)[1].tobytes())
+    return {"id": image_id, "file_name": name, "width": config.width, "height": config.height}
+
+
+def _license(config: SynthesizeConfig, rng: np.random.Generator) -> CocoEntry:
+    number = int(rng.integers(len(LICENSES))) + 1
+    return {"license": number, "date_captured": f"{config.year}-01-01 00:00:00", "coco_url": ""}

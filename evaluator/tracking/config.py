@@ -1,0 +1,27 @@
+"""Options of tracking. Imports nothing heavy."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackConfig:
+    """How people are followed from frame to frame."""
+
+    min_oks: float = 0.2
+    """Lowest similarity (OKS) of a person to a predicted pose at which they are one identity."""
+    max_lost_s: float = 2.0
+    """Seconds for which an identity is kept while its person is hidden."""
+    confirm_frames: int = 2
+    """Number of consecutive frames after which a new person gets an identity. People of the first frame get theirs at once."""
+    start_score: float = 1.0
+    """Lowest score of a person who starts a new identity. People with lower scores only continue one."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_oks < 1:
+            raise ValueError(f"min_oks must be in (0, 1), got {self.min_oks}")
+        if not 0 <= self.max_lost_s <= 3600:
+            raise ValueError(f"max_lost_s must be from 0 to 3600, got {self.max_lost_s}")
+        if not 1 <= self.confirm_frames <= 1000:
+            raise ValueError(f"confirm_frames must be from 1 to 1000, got {self.confirm_frames}")
+        if not 0 <= self.start_score < float("inf"):
+            raise ValueError(f"start_score must be 0 or more, got {self.start_score}")
