@@ -6,6 +6,7 @@ import tyro
 
 from evaluator.decoding import DecodeConfig
 from evaluator.inference.config import InferConfig
+from evaluator.tracking.config import TrackConfig
 from pipeline.tolerance import Tolerance
 from trainer.device import DeviceConfig
 
@@ -15,6 +16,7 @@ DRAW_MIN_SCORE = 1.0
 Decoding = Annotated[DecodeConfig, tyro.conf.arg(name="")]
 Inference = Annotated[InferConfig, tyro.conf.arg(name="")]
 Device = Annotated[DeviceConfig, tyro.conf.arg(name="")]
+Tracking = Annotated[TrackConfig, tyro.conf.arg(name="")]
 
 BatchSize = Annotated[
     int | None,
@@ -31,6 +33,13 @@ Pictures = Annotated[int, tyro.conf.arg(help="Number of best and of worst images
 DrawMinScore = Annotated[
     float, tyro.conf.arg(help="Draw only predicted people with at least this score. results.json always lists all of them.")
 ]
+VideoScores = Annotated[
+    bool,
+    tyro.conf.arg(
+        help="Also follow the people from frame to frame and score their identities: MOTA, IDF1, switches. The annotations need "
+        "videos and track_id, as `python -m pipeline synthesize --video` writes them."
+    ),
+]
 Unreadable = Annotated[Tolerance, tyro.conf.arg(name="")]
 
 
@@ -43,3 +52,9 @@ def require_batch_size(batch_size: int | None) -> None:
 def choose_batch_size(batch_size: int | None, device: str) -> int:
     """Return the requested batch size, or the default of the device."""
     return batch_size or (1 if device == "CPU" else ACCELERATOR_BATCH_SIZE)
+
+
+def require_video(video: bool, tracking: TrackConfig) -> None:
+    """Raise ValueError for options of tracking without --video."""
+    if not video and tracking != TrackConfig():
+        raise ValueError("min_oks, max_lost_s, confirm_frames and start_score need --video")

@@ -28,7 +28,7 @@ from pipeline.streams import LastingFile, lasting_streams
 from pipeline.wording import printable
 
 CONFIG_HELP = "--config FILE.yaml reads the same options from a file. Options on the command line override the file."
-STDOUT_CLOSED = 128 + signal.SIGPIPE  # as the shell reports a program that ends because its reader has gone
+STDOUT_CLOSED = 141  # as the shell reports a program that SIGPIPE ended, because its reader has gone
 MAX_INTEGER = 2**53  # above it, JSON readers that use floating-point numbers lose digits
 NO_MEMORY = ("failed to map segment", "cannot allocate memory")  # as the dynamic linker reports it
 PRESET_HELP = "--preset NAME --help shows the defaults of that preset."

@@ -6,9 +6,9 @@ which `remove_unfinished` deletes. Imports only `pipeline.errors`.
 """
 
 import errno
-import fcntl
 import glob
 import hashlib
+import importlib
 import json
 import os
 import secrets
@@ -22,6 +22,11 @@ from typing import IO, Any, TypedDict
 
 from pipeline.errors import UserError
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows, where prediction runs, too
+    fcntl = None  # type: ignore[assignment] # a module, or none
+
 TEMPORARY = ".unfinished-"
 _NO_SPACE = {
     errno.ENOSPC: "free space or inodes",
@@ -29,6 +34,8 @@ _NO_SPACE = {
     errno.EFBIG: "raise the limit of the file size",
 }
 _MIN_READ_BYTES = 1 << 16  # the size of some files is stated as 0
+# Names that Windows lacks, and one that only Windows has.
+_READ = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 _LOCK_ATTEMPTS, _LOCK_PAUSE_S = 20, 0.01
 
 
@@ -114,8 +121,10 @@ def publish(temporary: Path, path: Path) -> None:
 
 
 def fsync(path: Path) -> None:
-    """Flush a file, or the entries of a folder, to disk."""
-    handle = os.open(path, os.O_RDONLY)
+    """Flush a file, or the entries of a folder, to disk. Windows flushes files that are open for writing only."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -135,7 +144,7 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
     """
     try:
         require_regular(path)  # opening a device can have effects
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = os.open(path, _READ)
     except ValueError as error:  # a null character in the path
         raise OSError(errno.EINVAL, str(error)) from error
     with open(handle, "rb") as file:
@@ -184,7 +193,8 @@ def locked(path: Path, busy: str) -> Iterator[None]:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(PermissionError):  # Windows keeps files that are open
+                path.unlink(missing_ok=True)
 
 
 def _lock_file(path: Path, busy: str) -> IO[str]:
@@ -192,7 +202,7 @@ def _lock_file(path: Path, busy: str) -> IO[str]:
     while True:
         lock = open(path, "a", encoding="utf-8")  # noqa: SIM115 - the caller closes it, which releases the lock
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _try_lock(lock)
             if _is_file(lock.fileno(), path):
                 return lock
             lock.close()  # the previous holder deleted it between open and flock
@@ -204,11 +214,24 @@ def _lock_file(path: Path, busy: str) -> IO[str]:
             time.sleep(_LOCK_PAUSE_S)
 
 
+def _try_lock(lock: IO[str], *, shared: bool = False) -> None:
+    """Lock an open file. Raises BlockingIOError if another process holds the lock."""
+    if fcntl is not None:
+        fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        return
+    msvcrt = importlib.import_module("msvcrt")  # only Windows has it
+    lock.seek(0)
+    try:
+        msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
+    except OSError as error:
+        raise BlockingIOError(error.errno, error.strerror) from error
+
+
 def is_locked(path: Path) -> bool:
     """Return whether a running process holds `locked(path)`."""
     try:
         with open(path, encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            _try_lock(lock, shared=True)
     except FileNotFoundError:
         return False
     except BlockingIOError:

@@ -10,13 +10,14 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import NoReturn
 
 from pipeline.errors import Terminated
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_UNIX = hasattr(signal, "pthread_sigmask")  # Windows has neither SIGHUP nor masks of signals
+STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if _UNIX else []))
 STOPPED = frozenset(code for number in STOPPING for code in (128 + number, -number))
 """Exit codes of a process that a signal stopped, as `subprocess` reports them."""
 
@@ -40,7 +41,7 @@ def handled(handler: Handler, numbers: tuple[signal.Signals, ...] = STOPPING) ->
 @contextmanager
 def raised_signals() -> Iterator[None]:
     """Within a block, raise signals in the main thread: SIGINT as KeyboardInterrupt, the others as Terminated."""
-    with handled(_raise_terminated, (signal.SIGTERM, signal.SIGHUP)), _delivered_interrupts():
+    with handled(_raise_terminated, STOPPING[1:]), _delivered_interrupts() if _UNIX else nullcontext():
         yield
 
 

@@ -1,11 +1,14 @@
 """How many unreadable images a command accepts: one option, one rule. Imports only `pipeline.errors` and `pipeline.wording`."""
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import UserError
 from pipeline.wording import counted, printable
+
+MAX_LISTED = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,3 +44,25 @@ class Tolerance:
             f"{where}: {num_unreadable:,} of {counted(num_images, 'image')} {verb} unreadable, {rule}; "
             f"first: {name}: {reason}; {advice}"
         )
+
+
+def report_unreadable(
+    unreadable: dict[str, str], consequence: str, tolerance: Tolerance, num_images: int, num_unreadable: int | None = None
+) -> int:
+    """Print the images that could not be read, at most MAX_LISTED, and return the exit code: 1 if they are too many.
+
+    unreadable: reasons by file name. consequence: what happens to these images, such as "skipped". num_images: of all images.
+    num_unreadable: if it is not one per file.
+    """
+    if not unreadable:
+        return 0
+    count = len(unreadable) if num_unreadable is None else num_unreadable
+    for name, reason in list(unreadable.items())[:MAX_LISTED]:
+        print(f"unreadable image {printable(name)}: {printable(reason)}", file=sys.stderr)
+    if len(unreadable) > MAX_LISTED:
+        print(f"… and {len(unreadable) - MAX_LISTED} more", file=sys.stderr)
+    print(f"{counted(count, 'image')} could not be read ({consequence})", file=sys.stderr)
+    if tolerance.allows(count, num_images):
+        return 0
+    print(f"error: {tolerance.explain(count, num_images, next(iter(unreadable.items())), 'images')}", file=sys.stderr)
+    return 1

@@ -73,7 +73,7 @@ limit_instruction_set(os.environ, read_cpu_flags())
 
 def num_cores() -> int:
     """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_device(config: DeviceConfig, *, unfolds: bool = False) -> str:

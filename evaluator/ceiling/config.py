@@ -7,7 +7,8 @@ from typing import Annotated, Literal, get_args
 import tyro
 
 from evaluator.decoding import DecodeConfig
-from evaluator.options import Decoding
+from evaluator.options import Decoding, Tracking, VideoScores, require_video
+from evaluator.tracking.config import TrackConfig
 from pipeline.samples.targets import TargetConfig
 
 Fault = Literal["blur", "weak", "noise", "false", "missing", "reversed"]
@@ -31,8 +32,13 @@ class OracleConfig:
     """Skeleton file for keypoints other than COCO's, the same as for `python -m pipeline build --skeleton`."""
     neck_joint: Literal["both_shoulders", "one_shoulder"] = "one_shoulder"
     """Place the neck only if both shoulders are labeled, or also at a single labeled shoulder."""
+    video: VideoScores = False
     targets: Annotated[TargetConfig, tyro.conf.arg(name="")] = field(default_factory=TargetConfig)
     decoding: Decoding = field(default_factory=DecodeConfig)
+    tracking: Tracking = field(default_factory=TrackConfig)
+
+    def __post_init__(self) -> None:
+        require_video(self.video, self.tracking)
 
 
 @dataclass(frozen=True, kw_only=True)

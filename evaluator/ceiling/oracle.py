@@ -2,14 +2,17 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from evaluator.ceiling.config import OracleConfig
+from evaluator.decoding import People
 from evaluator.inference.fields import Fields, find_people
 from evaluator.inference.sizes import Size, grid_size, input_size
-from evaluator.metrics.coco_eval import Evaluation, evaluate, labeled_images
+from evaluator.metrics.coco_eval import evaluate, labeled_images
 from evaluator.metrics.results import Results, to_results
+from evaluator.tracking.sequences import follow, require_videos
 from pipeline import geometry
 from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile
@@ -36,51 +39,53 @@ def run(config: OracleConfig) -> int:
         require_usable(config.out)
     skeleton = read_skeleton(config.skeleton)
     document = CocoFile(config.annotations, skeleton)
-    results, milliseconds = decode_targets(config, document, skeleton)
+    if config.video:
+        require_videos(document)
+    found, milliseconds = decode_targets(config, document, skeleton)
+    tracks = follow(document, found, skeleton, config.tracking) if config.video else None
+    results = [
+        entry
+        for image_id, people in found.items()
+        for entry in to_results(
+            people,
+            image_id=image_id,
+            category_id=document.category_id,
+            skeleton=skeleton,
+            identities=tracks.identities[image_id] if tracks else None,
+        )
+    ]
     evaluation = evaluate(document, results, skeleton)
     decode_ms = {"median": float(np.median(milliseconds or 0)), "p95": float(np.percentile(milliseconds or 0, 95))}
     num_images = len(document.images)
     print(evaluation.summary())
+    if tracks:
+        print(tracks.summary())
     print(f"images with people: {len(milliseconds)} of {num_images}; median decoding time {decode_ms['median']:.2f} ms per image")
     if config.out:
-        _write(config.out, config, results, evaluation, num_images, len(milliseconds), decode_ms)
+        counts = {"num_images": num_images, "num_images_with_people": len(milliseconds)}
+        tracking = {"tracking": tracks.figures} if tracks else {}
+        _write(config.out, config, results, {"figures": evaluation.figures, **counts, "decode_ms": decode_ms, **tracking})
     return 0
 
 
-def decode_targets(config: OracleConfig, document: CocoFile, skeleton: Skeleton) -> tuple[Results, list[float]]:
-    """Decode the targets of all images with labeled people. Returns the results and each image's decoding time in ms."""
+def decode_targets(config: OracleConfig, document: CocoFile, skeleton: Skeleton) -> tuple[dict[int, People], list[float]]:
+    """Decode the targets of all images with labeled people. Returns the people by image id, and each image's decoding time in ms."""
     sizes = {image.id: image.size_wh for image in document.images}
-    results: Results = []
+    found = {}
     milliseconds = []
     for image_id in progress_bar(labeled_images(document), desc="decoding targets", unit="image"):
         keypoints = true_keypoints(document.annotations[image_id], skeleton, one_is_enough=config.neck_joint == "one_shoulder")
         fields = perfect_fields(keypoints, sizes[image_id], skeleton, config.targets)
         start = time.perf_counter()
-        people = find_people(fields, skeleton, config.decoding)
+        found[image_id] = find_people(fields, skeleton, config.decoding)
         milliseconds.append(1000 * (time.perf_counter() - start))
-        results += to_results(people, image_id=image_id, category_id=document.category_id, skeleton=skeleton)
-    return results, milliseconds
+    return found, milliseconds
 
 
-def _write(
-    out: Path,
-    config: OracleConfig,
-    results: Results,
-    evaluation: Evaluation,
-    num_images: int,
-    num_with_people: int,
-    decode_ms: dict[str, float],
-) -> None:
-    metrics = {
-        "figures": evaluation.figures,
-        "num_images": num_images,
-        "num_images_with_people": num_with_people,
-        "decode_ms": decode_ms,
-        "settings": flatten(config),
-    }
+def _write(out: Path, config: OracleConfig, results: Results, metrics: dict[str, Any]) -> None:
     with new_folder(out, last="metrics.json") as folder:
         write_json(folder / "results.json", results)
-        write_json(folder / "metrics.json", metrics)
+        write_json(folder / "metrics.json", {**metrics, "settings": flatten(config)})
         save_config(config, folder / "config.yaml")
 
 

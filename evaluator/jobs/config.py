@@ -16,9 +16,13 @@ from evaluator.options import (
     Inference,
     MaxImages,
     Pictures,
+    Tracking,
     Unreadable,
+    VideoScores,
     require_batch_size,
+    require_video,
 )
+from evaluator.tracking.config import TrackConfig
 from pipeline.tolerance import Tolerance
 from trainer.device import DeviceConfig
 
@@ -63,8 +67,13 @@ class RunConfig:
     device: Device = field(default_factory=DeviceConfig)
     inference: Inference = field(default_factory=InferConfig)
     decoding: Decoding = field(default_factory=DecodeConfig)
+    video: VideoScores = False
+    tracking: Tracking = field(default_factory=TrackConfig)
 
     def __post_init__(self) -> None:
+        require_video(self.video, self.tracking)
+        if self.video and (self.shard or self.max_images):
+            raise ValueError("--video needs all frames; use `merge --video` after --shard, and omit --max-images")
         if self.checkpoint is None and self.fields is None:
             raise ValueError("give --checkpoint, or --fields to evaluate stored fields")
         if self.checkpoint is not None and self.fields is not None:
@@ -114,8 +123,11 @@ class MergeConfig:
     pictures: Pictures = 8
     draw_min_score: DrawMinScore = 1.0
     tolerance: Unreadable = field(default_factory=Tolerance)
+    video: VideoScores = False
+    tracking: Tracking = field(default_factory=TrackConfig)
 
     def __post_init__(self) -> None:
+        require_video(self.video, self.tracking)
         if not self.parts:
             raise ValueError("parts must be at least one folder, got none")
         if self.pictures < 0:

@@ -49,6 +49,7 @@ class _Metrics(TypedDict, total=False):
     num_images_in_file: Count
     unreadable_images: dict[str, str]
     speed: dict[str, Finite]
+    tracking: dict[str, Figures]
     settings: _Settings
 
 
@@ -86,6 +87,8 @@ def read_metrics(path: Path, needed: Iterable[str] = (), figures: Iterable[str] 
     metrics = _read(path, "metrics", _Metrics)
     _require(needed, metrics, f"metrics {path}")
     _require(figures, metrics["figures"], f"metrics {path}: figures")
+    if "tracking" in needed:
+        _require(("all",), metrics["tracking"], f"metrics {path}: tracking")
     if "settings" in needed:
         _require(_Settings.__annotations__, metrics["settings"], f"metrics {path}: settings")
     return metrics

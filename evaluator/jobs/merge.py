@@ -9,6 +9,7 @@ from evaluator.jobs.config import MergeConfig
 from evaluator.jobs.documents import read_identity
 from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, differences, read_lines
 from evaluator.jobs.run import choose_images
+from evaluator.tracking.sequences import require_videos
 from pipeline.datasets.coco import CocoFile
 from pipeline.errors import UserError
 from pipeline.files import file_facts, require_folder
@@ -32,6 +33,8 @@ def run(config: MergeConfig) -> int:
     if file_facts(config.annotations)["sha256"] != identity["annotations"]:
         raise UserError(f"annotation file {config.annotations}: not the file that {config.parts[0]} was evaluated with")
     document = CocoFile(config.annotations, skeleton)
+    if config.video:
+        require_videos(document)
     images = choose_images(document, identity["max_images"])
     found = Found()
     for part, about in parts.items():
@@ -44,7 +47,7 @@ def run(config: MergeConfig) -> int:
             f"the shards contain image {surplus[0]}, which is not one of the {counted(len(images), 'image')} to evaluate "
             f"({len(surplus)} of {len(surplus) + len(images)} are surplus); max_images in {EVALUATION} was edited; rerun all shards"
         )
-    scored = outcome.score(document, skeleton, images, found)
+    scored = outcome.score(document, skeleton, images, found, config)
     return outcome.publish(scored, config, {**identity, "shard": [1, 1]}, Clock())
 
 

@@ -1,6 +1,5 @@
 """The last part of `run` and `merge`: people to COCO results, metrics, pictures and the printed summary."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from evaluator.jobs.config import MergeConfig, RunConfig
 from evaluator.jobs.partial import EVALUATION, Found
 from evaluator.metrics.coco_eval import Evaluation, evaluate_twice, labeled_images
 from evaluator.metrics.results import Results, to_results
+from evaluator.tracking.sequences import Tracks, follow
 from pipeline import draw
 from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile, Image
@@ -19,16 +19,18 @@ from pipeline.files import write_json
 from pipeline.folders import new_folder
 from pipeline.images import read_image
 from pipeline.skeleton import Skeleton
-from pipeline.tolerance import Tolerance
-from pipeline.wording import counted, printable
+from pipeline.tolerance import report_unreadable
+from pipeline.wording import counted
 
-MAX_LISTED = 20
 UNREADABLE_SCORED = "scored as images without predictions; metrics.json lists all of them"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The results of `images` and their metrics: `evaluation` over all images, `people_images` over images with people."""
+    """The results of `images` and their metrics: `evaluation` over all images, `people_images` over images with people.
+
+    tracks: identities in videos, if they were asked for.
+    """
 
     document: CocoFile
     skeleton: Skeleton
@@ -37,15 +39,23 @@ class Outcome:
     results: Results
     evaluation: Evaluation
     people_images: Evaluation
+    tracks: Tracks | None
 
 
-def score(document: CocoFile, skeleton: Skeleton, images: list[Image], found: Found) -> Outcome:
+def score(document: CocoFile, skeleton: Skeleton, images: list[Image], found: Found, config: RunConfig | MergeConfig) -> Outcome:
     """Convert people to COCO results and score them. Raises UserError if results and annotations do not match."""
+    tracks = follow(document, found.people, skeleton, config.tracking) if config.video else None
     results = [
         entry
         for image in images
         if image.id in found.people
-        for entry in to_results(found.people[image.id], image_id=image.id, category_id=document.category_id, skeleton=skeleton)
+        for entry in to_results(
+            found.people[image.id],
+            image_id=image.id,
+            category_id=document.category_id,
+            skeleton=skeleton,
+            identities=tracks.identities[image.id] if tracks else None,
+        )
     ]
     ids = {image.id for image in images}
     with_people = [image_id for image_id in labeled_images(document) if image_id in ids]
@@ -58,6 +68,7 @@ def score(document: CocoFile, skeleton: Skeleton, images: list[Image], found: Fo
         results=results,
         evaluation=evaluation,
         people_images=people_images,
+        tracks=tracks,
     )
 
 
@@ -93,6 +104,7 @@ def _metrics(outcome: Outcome, config: RunConfig | MergeConfig, speed: dict[str,
         "num_people_found": len(outcome.results),
         "unreadable_images": _unreadable_names(outcome),
         "speed": speed,
+        **({"tracking": outcome.tracks.figures} if outcome.tracks else {}),
         "settings": flatten(config),
     }
 
@@ -122,30 +134,10 @@ def _print_summary(outcome: Outcome, config: RunConfig | MergeConfig, num_pictur
     print(outcome.evaluation.summary())
     people_images = outcome.people_images
     print(f"AP {people_images.figures['AP']:.4f} over images with people only ({len(people_images.image_oks)} of {num_images})")
+    if outcome.tracks:
+        print(outcome.tracks.summary())
     if speed_line:
         print(speed_line)
     print(f"wrote results, metrics and settings to {config.out}")
     if num_pictures:
         print(f"wrote {counted(num_pictures, 'picture')} to {config.out / 'pictures'}: prediction left, ground truth right")
-
-
-def report_unreadable(
-    unreadable: dict[str, str], consequence: str, tolerance: Tolerance, num_images: int, num_unreadable: int | None = None
-) -> int:
-    """Print the images that could not be read, at most MAX_LISTED, and return the exit code: 1 if they are too many.
-
-    unreadable: reasons by file name. consequence: what happens to these images, such as "skipped". num_images: of all images.
-    num_unreadable: if it is not one per file.
-    """
-    if not unreadable:
-        return 0
-    count = len(unreadable) if num_unreadable is None else num_unreadable
-    for name, reason in list(unreadable.items())[:MAX_LISTED]:
-        print(f"unreadable image {printable(name)}: {printable(reason)}", file=sys.stderr)
-    if len(unreadable) > MAX_LISTED:
-        print(f"… and {len(unreadable) - MAX_LISTED} more", file=sys.stderr)
-    print(f"{counted(count, 'image')} could not be read ({consequence})", file=sys.stderr)
-    if tolerance.allows(count, num_images):
-        return 0
-    print(f"error: {tolerance.explain(count, num_images, next(iter(unreadable.items())), 'images')}", file=sys.stderr)
-    return 1

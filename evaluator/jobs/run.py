@@ -24,6 +24,8 @@ from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, Unfinished, differ
 from evaluator.jobs.results_version import RESULTS_VERSION
 from evaluator.metrics.coco_eval import FIGURES, Evaluation
 from evaluator.options import choose_batch_size
+from evaluator.tracking.config import TrackConfig
+from evaluator.tracking.sequences import Tracks, require_videos
 from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile, Image
 from pipeline.errors import UserError
@@ -34,6 +36,7 @@ from pipeline.photos import Photo, whole
 from pipeline.progress import progress_bar
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import read_skeleton
+from pipeline.tolerance import report_unreadable
 from pipeline.wording import counted
 
 Group = Sequence[Image]
@@ -63,6 +66,8 @@ def evaluate_source(config: RunConfig, network: FieldNetwork | None, origin: dic
     """
     skeleton = network.skeleton if network else read_skeleton(config.skeleton)
     document = CocoFile(config.annotations, skeleton)
+    if config.video:
+        require_videos(document)
     images = choose_images(document, config.max_images)
     origin = {"device": "CPU", **(origin or {})}
     augmented = AugmentedNetwork(network, config.inference) if network else None
@@ -89,7 +94,7 @@ def evaluate_source(config: RunConfig, network: FieldNetwork | None, origin: dic
             code = _publish_shard(config, identity, own_groups, found)
         else:
             with clock.timed("score"):
-                scored = outcome.score(document, skeleton, images, found)
+                scored = outcome.score(document, skeleton, images, found, config)
             code = outcome.publish(scored, config, identity, clock)
         work.remove()
     return code
@@ -160,16 +165,17 @@ def _report_complete(config: RunConfig, identity: dict[str, Any], document: Coco
     if not metrics:
         return _report_shard(config, document.images, read_lines(out / PEOPLE, num_joints).found)
     print(Evaluation(figures=metrics["figures"], image_oks={}).summary())
-    return outcome.report_unreadable(
-        metrics["unreadable_images"], outcome.UNREADABLE_SCORED, config.tolerance, metrics["num_images"]
-    )
+    if config.video:
+        print(Tracks(identities={}, figures=read_metrics(out / "metrics.json", ("tracking",))["tracking"]).summary())
+    return report_unreadable(metrics["unreadable_images"], outcome.UNREADABLE_SCORED, config.tolerance, metrics["num_images"])
 
 
 def _drawn(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that decide which pictures an evaluation writes."""
+    """Return the options that decide which pictures an evaluation writes, and whether and how it tracks people."""
+    tracking = {name: options.get(name, value) for name, value in {"video": False, **asdict(TrackConfig())}.items()}
     if options["images"] is None or not options["pictures"]:
-        return {"pictures": 0}
-    return {name: options[name] for name in ("pictures", "draw_min_score")}
+        return {"pictures": 0, **tracking}
+    return {**{name: options[name] for name in ("pictures", "draw_min_score")}, **tracking}
 
 
 def _network_source(config: RunConfig, augmented: AugmentedNetwork, batch_size: int, clock: Clock) -> Source:
@@ -233,4 +239,4 @@ def _publish_shard(config: RunConfig, identity: dict[str, Any], groups: list[Gro
 def _report_shard(config: RunConfig, images: Iterable[Image], found: Found) -> int:
     names = {image.file_name: found.unreadable[image.id] for image in images if image.id in found.unreadable}
     num_images = len(found.people) + len(found.unreadable)
-    return outcome.report_unreadable(names, "merged as images without predictions", config.tolerance, num_images)
+    return report_unreadable(names, "merged as images without predictions", config.tolerance, num_images)

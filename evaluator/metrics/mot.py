@@ -33,12 +33,12 @@ FIGURES = {
 def score_identities(
     document: CocoFile, found: Mapping[int, People], identities: Mapping[int, np.ndarray], skeleton: Skeleton
 ) -> dict[str, dict[str, float]]:
-    """Return the FIGURES and `crossings` of each video by its name, and of all of them as "all".
+    """Return the FIGURES and `crossings` of each video by its name, and of all of them as "all"; -1 for those without people.
 
     found: people by image id, in pixels. identities: of the same people, int (N,); people without one, -1, do not count.
-    Raises UserError if py-motmetrics is not installed, and for annotations without identities.
+    Raises UserError as `require_identities` does.
     """
-    motmetrics = _motmetrics()
+    motmetrics = require_identities(document)
     names, accumulators, crossings = [], [], []
     for video_id, images in document.frames().items():
         accumulator = motmetrics.MOTAccumulator()
@@ -46,8 +46,6 @@ def score_identities(
         for number, image in enumerate(images):
             annotations = document.annotations.get(image.id, [])
             true = [entry for entry in annotations if entry.is_labeled_person]
-            if unknown := [entry for entry in true if entry.track_id is None]:
-                raise UserError(f"annotation file {document.path}: a person of image {unknown[0].image_id} has no track_id")
             keypoints, own = _tracked(found.get(image.id), identities.get(image.id), skeleton)
             oks = _oks(true, keypoints, skeleton)
             ignored = [entry for entry in annotations if not entry.is_labeled_person]
@@ -61,12 +59,19 @@ def score_identities(
     summary = motmetrics.metrics.create().compute_many(
         accumulators, names=names, metrics=list(FIGURES.values()), generate_overall=True
     )
-    figures = [{name: float(row[key]) for name, key in FIGURES.items()} for _, row in summary.iterrows()]
+    figures = [
+        {name: float(row[key]) if np.isfinite(row[key]) else -1.0 for name, key in FIGURES.items()}
+        for _, row in summary.iterrows()
+    ]
     counts_of = [*crossings, sum(crossings)]
     return {name: {**own, "crossings": count} for name, own, count in zip([*names, "all"], figures, counts_of, strict=True)}
 
 
-def _motmetrics() -> Any:
+def require_identities(document: CocoFile) -> Any:
+    """Return the package motmetrics. Raises UserError if it is not installed, and for annotated people without a track_id."""
+    for image_id, annotations in document.annotations.items():
+        if any(entry.is_labeled_person and entry.track_id is None for entry in annotations):
+            raise UserError(f"annotation file {document.path}: a person of image {image_id} has no track_id; --video needs it")
     try:
         import motmetrics
     except ImportError as error:
@@ -90,7 +95,7 @@ def count_crossings(frames: list[dict[int, np.ndarray]]) -> int:
                 apart = x + width / 2 - x2 - width2 / 2
                 common = min(y + height, y2 + height2) - max(y, y2)
                 side_by_side = common >= 0.5 * min(height, height2)
-                crossings += side_by_side and apart * last.get((one, other), 0.0) < 0
+                crossings += bool(side_by_side and apart * last.get((one, other), 0.0) < 0)
                 last[one, other] = apart
     return crossings
 

@@ -1,6 +1,6 @@
 """COCO results: their type, and the conversion of decoded people."""
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -13,19 +13,25 @@ class Result(TypedDict):
     """An entry of a COCO results file, one predicted person.
 
     keypoints: x, y in pixels and v for each joint of the annotation file; v is 1 for found joints, 0 for missing ones.
+    track_id: who it is, in frames of videos; -1 if that is not known.
     """
 
     image_id: int
     category_id: int
     keypoints: list[float]
     score: float
+    track_id: NotRequired[int]
 
 
 Results = list[Result]
 
 
-def to_results(people: People, *, image_id: int, category_id: int, skeleton: Skeleton) -> Results:
+def to_results(
+    people: People, *, image_id: int, category_id: int, skeleton: Skeleton, identities: np.ndarray | None = None
+) -> Results:
     """Convert people, in pixels of the image, to entries of a COCO results file, in the joint order of the annotations.
+
+    identities: int (N,), in frames of videos.
 
     COCO scores all labeled joints and derives the area of a prediction from all of its joints. Missing joints at 0, 0 would
     distort that area, so that they are placed at the nearest found joint along the limbs, with v = 0.
@@ -34,10 +40,14 @@ def to_results(people: People, *, image_id: int, category_id: int, skeleton: Ske
     found = people.keypoints[..., 2:] > 0
     entries = np.concatenate([placed.round(2), found], axis=-1)[:, skeleton.source_indices]
     entries[:, skeleton.source_indices < 0] = 0
-    return [
+    results: Results = [
         {"image_id": image_id, "category_id": category_id, "keypoints": row.ravel().tolist(), "score": float(score)}
         for row, score in zip(entries, people.scores, strict=True)
     ]
+    if identities is not None:
+        for result, identity in zip(results, identities.tolist(), strict=True):
+            result["track_id"] = identity
+    return results
 
 
 def place_missing(keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:

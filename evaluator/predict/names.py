@@ -12,6 +12,7 @@ from pipeline.errors import UserError
 from pipeline.wording import printable
 
 FRAME_DIGITS = 12  # as OpenPose names the frames of a video: NAME_000000000012_keypoints.json
+WINDOWS_NAME_MAX = 255
 LONGEST_SUFFIX = f"_{'0' * FRAME_DIGITS}_keypoints.json"
 _FRAME = re.compile(rf"(.+)_\d{{{FRAME_DIGITS}}}", re.DOTALL)
 _PORTABLE = re.compile(r"[A-Za-z0-9 ._-]+")
@@ -24,7 +25,8 @@ def output_names(files: Sequence[Path], is_video: Sequence[bool], folder: Path) 
     they differ only in case, or if it is that of a frame of a video. Raises UserError, naming the file, if the file system of
     `folder` does not accept a name.
     """
-    max_bytes = os.pathconf(folder, "PC_NAME_MAX") - len(LONGEST_SUFFIX)
+    longest = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else WINDOWS_NAME_MAX
+    max_bytes = longest - len(LONGEST_SUFFIX)
     names: list[str] = []
     taken: set[str] = set()
     videos: set[str] = set()

@@ -14,7 +14,6 @@ from evaluator.inference.exported import resolve_decoding
 from evaluator.inference.protocols import FieldNetwork
 from evaluator.inference.streaming import prefetch
 from evaluator.jobs.documents import read_identity
-from evaluator.jobs.outcome import report_unreadable
 from evaluator.jobs.partial import Unfinished, differences, remove_leftover
 from evaluator.jobs.results_version import RESULTS_VERSION
 from evaluator.options import choose_batch_size
@@ -30,6 +29,7 @@ from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.folders import new_folder, require_usable
 from pipeline.images import UnreadableImage
+from pipeline.tolerance import report_unreadable
 from pipeline.wording import counted
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")

@@ -1,10 +1,12 @@
-"""Identities of the people of an annotation file's videos."""
+"""Identities of the people of an annotation file's videos, and their scores."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from evaluator.decoding import People
+from evaluator.metrics.mot import require_identities, score_identities
 from evaluator.tracking.config import TrackConfig
 from evaluator.tracking.tracker import Tracker
 from pipeline.datasets.coco import CocoFile
@@ -12,6 +14,34 @@ from pipeline.skeleton import Skeleton
 
 Identities = dict[int, np.ndarray]
 """By image id: the identity of each of its people, int64 (N,), -1 for those without one. Unique in the whole file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracks:
+    """Identities of the people of videos, and their scores.
+
+    figures: those of `evaluator.metrics.mot`, by name of the video and of all of them ("all").
+    """
+
+    identities: Identities
+    figures: dict[str, dict[str, float]]
+
+    def summary(self) -> str:
+        """Return the figures of all videos as one line, formatted as a dict."""
+        shown = {name: round(value, 4) if name in ("MOTA", "IDF1") else int(value) for name, value in self.figures["all"].items()}
+        return f"identities, over {len(self.figures) - 1} videos: {shown}"
+
+
+def require_videos(document: CocoFile) -> None:
+    """Raise UserError unless identities in the videos of a file can be scored. Call it before the work starts."""
+    document.frames()
+    require_identities(document)
+
+
+def follow(document: CocoFile, found: Mapping[int, People], skeleton: Skeleton, config: TrackConfig) -> Tracks:
+    """Follow people through videos and score their identities. Raises UserError as `track` and `score_identities` do."""
+    identities = track(document, found, skeleton, config)
+    return Tracks(identities=identities, figures=score_identities(document, found, identities, skeleton))
 
 
 def track(document: CocoFile, found: Mapping[int, People], skeleton: Skeleton, config: TrackConfig) -> Identities:

@@ -12,7 +12,6 @@ people again, gives the same identities.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from evaluator.decoding import People
 from evaluator.decoding.grouping import body_reach
@@ -131,6 +130,8 @@ class Tracker:
 
     def _associate(self, found: np.ndarray, heights: np.ndarray) -> dict[int, _Track]:
         """Pair people and tracks. Returns the track of each person who has one."""
+        from scipy.optimize import linear_sum_assignment  # which single images do not need
+
         owner: dict[int, _Track] = {}
         ranked = [(track.identity < 0, track.lost) for track in self._tracks]
         for rank in sorted(set(ranked)):

@@ -190,7 +190,9 @@ class CocoFile:
         frames: dict[int, dict[int, Image]] = {}
         for image in self.images:
             if image.video_id is None or image.frame_id is None:
-                raise UserError(f"annotation file {self.path}: image {image.id}: needs video_id and frame_id, because the file has videos")
+                raise UserError(
+                    f"annotation file {self.path}: image {image.id}: needs video_id and frame_id, because the file has videos"
+                )
             others = frames.setdefault(image.video_id, {})
             self._require(image.frame_id not in others, f"image {image.id}: frame_id", image.frame_id, "unique in its video")
             others[image.frame_id] = image

@@ -39,8 +39,8 @@ def annotate(scene: Scene, rng: np.random.Generator) -> list[CocoEntry]:
 def annotate_person(scene: Scene, number: int, rng: np.random.Generator | None) -> CocoEntry | None:
     """Return the COCO annotation without ids of a figure, None if too little of it is visible.
 
-    rng: draws which joints an annotator leaves out. None: all joints inside the image are labeled, as in each frame of a video, but
-    none of a person with fewer than MIN_VISIBLE_JOINTS visible ones.
+    rng: draws which joints an annotator leaves out. None, for the frames of a video: all joints are labeled that nothing but the
+    person's own body hides, as in PoseTrack, but none of a person with fewer than MIN_VISIBLE_JOINTS visible ones.
     """
     polygons = mask_to_polygons((figure_numbers(scene.owner) == number).astype(np.uint8))
     if not polygons:
@@ -83,7 +83,9 @@ def _keypoints(scene: Scene, number: int, rng: np.random.Generator | None, *, un
     points, visible = placed.joints(), placed.visible(scene.owner, number)
     inside = ((np.rint(points) >= 0) & (np.rint(points) <= (width - 1, height - 1))).all(1)
     if rng is None:
-        labeled = np.full(len(JOINTS), (visible & inside).sum() >= MIN_VISIBLE_JOINTS)
+        columns, rows = np.clip(np.rint(points).astype(int), 0, (width - 1, height - 1)).T
+        labeled = visible | (figure_numbers(scene.owner[rows, columns]) == number)
+        labeled &= (visible & inside).sum() >= MIN_VISIBLE_JOINTS
     else:
         face = np.array([joint.endswith(("nose", "eye", "ear")) for joint in JOINTS])
         labeled = rng.random(len(JOINTS)) < np.where(visible, 0.98, np.where(face, 0.15, 0.7))

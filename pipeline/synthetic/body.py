@@ -89,9 +89,7 @@ def _add_arm(
     figure.add(f"{side}_hand", clothes.skin, [ellipsoid(wrist, 0.017), ellipsoid(palm, 0.024)], 0.034)
 
 
-def _add_legs(
-    figure: Figure, rng: np.random.Generator, angles: Mapping[str, LegAngles], girth: float, clothes: Clothes
-) -> None:
+def _add_legs(figure: Figure, rng: np.random.Generator, angles: Mapping[str, LegAngles], girth: float, clothes: Clothes) -> None:
     leading = rng.choice(list(SIDES))
     half_stride = rng.uniform(*angles[leading].half_stride)
     thighs = [

@@ -67,7 +67,7 @@ def test_reading_and_decoding_overlap_with_the_network():
 
     def work(number, image, fields):
         log.add(("decoded", number))
-        return int(image[0, 0, 0])
+        return int(image.pixels[0, 0, 0])
 
     done = []
     for group in stream_of(Waiting(), read, work).run([number] for number in range(NUM_IMAGES)):
