@@ -47,6 +47,11 @@ COMMANDS = {
         run="evaluator.predict.bench_predict:run",
         prints=True,
     ),
+    "live": Command(
+        help="show the people in front of a camera, or in a stream or video, on a local web page",
+        config="evaluator.live.config:LiveConfig",
+        run="evaluator.live.live:run",
+    ),
     "report": Command(
         help="write an HTML page about evaluations: curves, joints, error analysis, images",
         config="evaluator.report.config:ReportConfig",

@@ -52,6 +52,7 @@ SMALL = {
     "bench-decode": shlex.split("--num-images 2 --repeats 1"),
     "import": ["--overwrite"],
     "synthesize": shlex.split("--num-images 2"),
+    "live": shlex.split("--port 0"),
 }
 
 

@@ -59,11 +59,15 @@ class Tracker:
         self._tracks: list[_Track] = []
         self._num_identities, self._num_frames = 0, 0
 
-    def update(self, people: People) -> np.ndarray:
-        """Return the identity of each person of the next frame, int64 (N,); UNTRACKED for those without one."""
+    def update(self, people: People, num_frames: int = 1) -> np.ndarray:
+        """Return the identity of each person of the next frame, int64 (N,); UNTRACKED for those without one.
+
+        num_frames: frames since the last call; more than one if frames were left out.
+        """
         found = people.keypoints.astype(np.float64)
         heights = self._heights(found)
-        for track in self._tracks:
+        self._tracks = [track for track in self._tracks if track.lost + num_frames <= self._max_lost + 1]
+        for track in self._tracks * num_frames:
             self._predict(track)
         owner = self._associate(found, heights)
         for person, track in owner.items():

@@ -100,7 +100,8 @@ def _document(images: list[SourceImage], source: Source, chosen: Format, skeleto
     own = bool(source.licenses)
     licenses = list(source.licenses) or [{"id": 1, "name": chosen.license[0], "url": chosen.license[1]}] * bool(chosen.license[0])
     numbered = all(image.id is not None for image in images) and len({image.id for image in images}) == len(images)
-    entries, annotations = [], []
+    entries: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     derived: Counter[str] = Counter()
     for number, image in enumerate(images, 1):
         id, size = image.id if numbered else number, image.size or (0, 0)
