@@ -6,11 +6,16 @@ import pytest
 import yaml
 
 from data_cards import sources
+from pipeline.datasets.formats.registry import FORMATS
 
+TOOLS = ("labelme", "label-studio", "cvat", "yolo-pose")
 SECTIONS = ("Annotation", "Sizes", "Licenses", "Known issues", "Biases and limitations", "Uses", "Citation")
 
 
-@pytest.mark.parametrize("name", ["coco2014", "coco2017", "synthetic"])
+CARDS = sorted(path.stem for path in sources.FOLDER.glob("*.md") if path.stem != "README")
+
+
+@pytest.mark.parametrize("name", CARDS)
 def test_a_source_card_is_complete_and_cites_its_sources(name):
     source = sources.read_card(sources.FOLDER / f"{name}.md")
     assert all(len(source.sections.get(section, "")) > 20 for section in SECTIONS)
@@ -19,6 +24,14 @@ def test_a_source_card_is_complete_and_cites_its_sources(name):
     numbers = {int(number) for part in cited for number in part.split(",")}
     listed = {int(number) for number in re.findall(r"^(\d+)\. ", source.sections["Citation"], re.MULTILINE)}
     assert numbers == listed and bool(numbers) == (name != "synthetic")
+
+
+def test_every_data_set_that_convert_reads_has_a_card():
+    for name, known in FORMATS.items():
+        card = sources.source_card({"description": known.description})
+        assert (card is None) == (name in TOOLS), name
+        if card and known.license[1]:
+            assert card.front["annotation_license_url"] == known.license[1]
 
 
 def test_a_file_without_front_matter_is_not_a_card(tmp_path):
