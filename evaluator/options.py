@@ -5,6 +5,7 @@ from typing import Annotated
 import tyro
 
 from evaluator.decoding import DecodeConfig
+from evaluator.decoding.scores import SelectConfig
 from evaluator.inference.config import InferConfig
 from pipeline.tolerance import Tolerance
 from trainer.device import DeviceConfig
@@ -28,8 +29,12 @@ MaxImages = Annotated[
 ]
 Pictures = Annotated[int, tyro.conf.arg(help="Number of best and of worst images to draw; 0 draws no pictures.")]
 DrawMinScore = Annotated[
-    float, tyro.conf.arg(help="Draw only predicted people with at least this score. results.json always lists all of them.")
+    float,
+    tyro.conf.arg(
+        help="Draw only predicted people with at least this score, from 0 to 1. results.json always lists all of them."
+    ),
 ]
+Select = Annotated[SelectConfig, tyro.conf.arg(name="")]
 Unreadable = Annotated[Tolerance, tyro.conf.arg(name="")]
 
 

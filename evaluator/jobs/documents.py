@@ -28,6 +28,8 @@ class _Identity(TypedDict, total=False):
     annotations: Sha256
     max_images: Annotated[int, Meta(ge=1)] | None
     skeleton: dict[str, Any]
+    checkpoint: Sha256
+    calibration: dict[str, Any]
     results_version: Count
     shard: tuple[ShardNumber, ShardNumber]
     people: _Facts

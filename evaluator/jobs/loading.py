@@ -5,6 +5,7 @@ from typing import Any
 
 from evaluator.inference.config import InferConfig
 from evaluator.inference.protocols import CheckpointNetwork
+from evaluator.inference.scoring import describe_scores, read_calibration
 from pipeline.errors import UserError
 from pipeline.files import file_facts
 from pipeline.wording import printable
@@ -23,12 +24,14 @@ def load_checkpoint(checkpoint: Path, device: DeviceConfig, inference: InferConf
     for note in network.notes:
         print(printable(note), flush=True)
     print(f"checkpoint {network.path}: step {network.info.step:,}, epoch {network.info.epoch}", flush=True)
+    print(describe_scores(read_calibration(network.info.calibration, f"checkpoint {network.path}")), flush=True)
     return network, name
 
 
 def origin_of(network: CheckpointNetwork, device: str, options: DeviceConfig) -> dict[str, Any]:
-    """Return what identifies the arithmetic of a network: its file, and the device. Raises UserError if the file is gone."""
-    origin = {"checkpoint": sha256(network.path, "checkpoint"), "step": network.info.step, "device": device}
+    """Return what identifies a network and its scores: its file, and the device. Raises UserError if the file is gone."""
+    about = {"step": network.info.step, "epoch": network.info.epoch, "calibration": network.info.calibration}
+    origin = {"checkpoint": sha256(network.path, "checkpoint"), **about, "device": device}
     if device == "Ascend":  # HF32 is another arithmetic, which a CPU does not have
         origin["hf32"] = options.hf32
     return origin

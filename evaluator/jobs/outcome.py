@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluator import drawings
+from evaluator.decoding.scores import ScoreMap
 from evaluator.inference.clock import Clock
 from evaluator.jobs.config import MergeConfig, RunConfig
 from evaluator.jobs.partial import EVALUATION, Found
@@ -34,18 +35,21 @@ class Outcome:
     skeleton: Skeleton
     images: list[Image]
     found: Found
+    to_scores: ScoreMap
     results: Results
     evaluation: Evaluation
     people_images: Evaluation
 
 
-def score(document: CocoFile, skeleton: Skeleton, images: list[Image], found: Found) -> Outcome:
+def score(document: CocoFile, skeleton: Skeleton, images: list[Image], found: Found, to_scores: ScoreMap) -> Outcome:
     """Convert people to COCO results and score them. Raises UserError if results and annotations do not match."""
     results = [
         entry
         for image in images
         if image.id in found.people
-        for entry in to_results(found.people[image.id], image_id=image.id, category_id=document.category_id, skeleton=skeleton)
+        for entry in to_results(
+            found.people[image.id], image_id=image.id, category_id=document.category_id, skeleton=skeleton, to_scores=to_scores
+        )
     ]
     ids = {image.id for image in images}
     with_people = [image_id for image_id in labeled_images(document) if image_id in ids]
@@ -55,6 +59,7 @@ def score(document: CocoFile, skeleton: Skeleton, images: list[Image], found: Fo
         skeleton=skeleton,
         images=images,
         found=found,
+        to_scores=to_scores,
         results=results,
         evaluation=evaluation,
         people_images=people_images,
@@ -109,8 +114,9 @@ def _write_pictures(outcome: Outcome, config: RunConfig | MergeConfig, folder: P
     for name, image_id in chosen:
         image = read_image(config.images / files[image_id])
         truth = true_keypoints(outcome.document.annotations[image_id], outcome.skeleton)
-        oks = image_oks[image_id]
-        picture = drawings.compare(image, people[image_id], truth, outcome.skeleton, config.draw_min_score, oks)
+        drawn = people[image_id].keypoints[outcome.to_scores(people[image_id].scores) >= config.draw_min_score]
+        about = f"prediction: {len(drawn)} with score of at least {config.draw_min_score:g}, mean OKS {image_oks[image_id]:.2f}"
+        picture = drawings.compare(image, (drawn, about), truth, outcome.skeleton)
         draw.write_picture(folder / f"{name}.jpg", picture)
     return len(chosen)
 

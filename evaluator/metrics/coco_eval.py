@@ -159,18 +159,26 @@ def compare(
     areas: Mapping[str, tuple[float, float]] = AREA_RANGES,
 ) -> Comparison:
     """Run the evaluation of pycocotools. areas: area ranges by name. Raises UserError as `evaluate` does."""
-    require_fit(document, results, skeleton, image_ids)
     # pycocotools prints its progress.
     with contextlib.redirect_stdout(io.StringIO()):
-        job = KeypointEval(_ground_truth(document, skeleton), _detections(document, results, skeleton), "keypoints")
-        job.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
-        job.params.imgIds = sorted({image.id for image in document.images} if image_ids is None else set(image_ids))
+        job = keypoint_eval(document, results, skeleton, image_ids)
         job.params.areaRngLbl, job.params.areaRng = list(areas), [list(limits) for limits in areas.values()]
         job.evaluate()
         job.accumulate()
         if set(AREA_RANGES) <= set(areas):
             job.summarize()
     return Comparison(job, document.category_id)
+
+
+def keypoint_eval(
+    document: CocoFile, results: Results, skeleton: Skeleton, image_ids: Collection[int] | None = None
+) -> KeypointEval:
+    """Return an evaluation of these images that has not run yet. Raises MismatchError as `require_fit` does."""
+    require_fit(document, results, skeleton, image_ids)
+    job = KeypointEval(_ground_truth(document, skeleton), _detections(document, results, skeleton), "keypoints")
+    job.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
+    job.params.imgIds = sorted({image.id for image in document.images} if image_ids is None else set(image_ids))
+    return job
 
 
 def _ground_truth(document: CocoFile, skeleton: Skeleton) -> COCO:

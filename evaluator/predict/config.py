@@ -7,8 +7,9 @@ from typing import Annotated
 import tyro
 
 from evaluator.decoding import DecodeConfig
+from evaluator.decoding.scores import SelectConfig
 from evaluator.inference.config import InferConfig
-from evaluator.options import BatchSize, Decoding, Device, DrawMinScore, Inference, Unreadable, require_batch_size
+from evaluator.options import BatchSize, Decoding, Device, Inference, Select, Unreadable, require_batch_size
 from pipeline.tolerance import Tolerance
 from trainer.device import DeviceConfig
 
@@ -31,12 +32,12 @@ class PredictConfig:
     """Folder for results.json, images.json, prediction.json, config.yaml and the drawings (for a video, an annotated video); absent or empty."""
     openpose_json: bool = False
     """Also write one file per image or video frame to OUT/openpose, in the format of OpenPose's --write_json."""
-    draw_min_score: DrawMinScore = 1.0
     batch_size: BatchSize = None
     tolerance: Unreadable = field(default_factory=Tolerance)
     device: Device = field(default_factory=DeviceConfig)
     inference: Inference = field(default_factory=InferConfig)
     decoding: Decoding = field(default_factory=DecodeConfig)
+    select: Select = field(default_factory=SelectConfig)
 
     def __post_init__(self) -> None:
         if not self.images:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from evaluator.decoding import People
-from evaluator.drawings import draw_found
+from evaluator.decoding.scores import ScoreMap, select
 from evaluator.inference.augmentation import AugmentedNetwork
 from evaluator.inference.clock import Clock
 from evaluator.inference.fields import Fields, find_people_or_fail
@@ -22,7 +22,7 @@ from evaluator.metrics.results import to_results
 from evaluator.predict import openpose_json
 from evaluator.predict.config import PredictConfig
 from evaluator.predict.video import VideoWriter
-from pipeline.draw import write_picture
+from pipeline.draw import draw_people, write_picture
 from pipeline.files import write_json
 from pipeline.images import UnreadableImage, read_image
 from pipeline.progress import progress_bar
@@ -58,11 +58,13 @@ class Output:
     work: keeps the people that were found until the folder is complete; what is in it already is not computed again.
     """
 
-    def __init__(self, folder: Path, config: PredictConfig, network: FieldNetwork, batch_size: int, work: Unfinished) -> None:
-        self.folder, self.config, self.batch_size, self.work = folder, config, batch_size, work
+    def __init__(
+        self, folder: Path, config: PredictConfig, network: FieldNetwork, batch_size: int, work: Unfinished, to_scores: ScoreMap
+    ) -> None:
+        self.folder, self.config, self.batch_size, self.work, self.to_scores = folder, config, batch_size, work, to_scores
         self.network, self.skeleton = AugmentedNetwork(network, config.inference), network.skeleton
         self.unreadable: dict[str, str] = {}
-        self.num_images = self.num_people = self.num_drawn = self.num_unreadable = 0
+        self.num_images = self.num_people = self.num_unreadable = 0
         self._ids = itertools.count(1)
         self._stack = ExitStack()
 
@@ -116,17 +118,29 @@ class Output:
 
     def _compute(self, item: Item, pixels: np.ndarray, fields: Fields) -> Drawn:
         people = find_people_or_fail(fields, self.skeleton, self.config.decoding, str(item[1].file))
-        return people, draw_found(pixels, people, self.skeleton, self.config.draw_min_score)
+        return people, draw_people(pixels, self._selected(people).keypoints, self.skeleton)
+
+    def _selected(self, people: People) -> People:
+        """Return the people that are drawn and written."""
+        kept = select(people.keypoints, self.to_scores(people.scores), self.config.select)
+        return People(keypoints=people.keypoints[kept], scores=people.scores[kept])
 
     def _drawn_again(self, item: Item) -> Drawn | UnreadableImage:
         people = self.work.found.people[item[0]]
         try:
-            return people, draw_found(_read(item), people, self.skeleton, self.config.draw_min_score)
+            return people, draw_people(_read(item), self._selected(people).keypoints, self.skeleton)
         except UnreadableImage as error:  # its file was changed while the command was running
             return error
 
     def _write(self, image_id: int, picture: Picture, people: People, drawing: np.ndarray) -> None:
-        for entry in to_results(people, image_id=image_id, category_id=PERSON_CATEGORY, skeleton=self.skeleton):
+        people = self._selected(people)
+        facts: Any = {
+            "image_id": image_id,
+            "category_id": PERSON_CATEGORY,
+            "skeleton": self.skeleton,
+            "to_scores": self.to_scores,
+        }
+        for entry in to_results(people, **facts):
             self._results.append(entry)
         name = f"{picture.name}.jpg" if picture.frame is None else f"{picture.name}.mp4"
         about = {"id": image_id, "file_name": str(picture.file), "width": drawing.shape[1], "height": drawing.shape[0]}
@@ -140,7 +154,6 @@ class Output:
         self._images.append(about)
         self.num_images += 1
         self.num_people += len(people)
-        self.num_drawn += int((people.scores >= self.config.draw_min_score).sum())
 
 
 def require_text_name(file: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from evaluator.inference.protocols import FieldNetwork
+from evaluator.inference.scoring import map_of, read_calibration, settings_of, warn_of_other_settings
 from evaluator.inference.streaming import prefetch
 from evaluator.jobs.documents import read_identity
 from evaluator.jobs.loading import load_checkpoint, origin_of
@@ -87,15 +88,18 @@ def predict(config: PredictConfig, files: list[Path], network: FieldNetwork, ori
 
     origin: what identifies the network (SHA-256, step), and the device.
     """
-    origin = {"device": "CPU", **(origin or {})}
+    origin = {"device": "CPU", "calibration": {}, **(origin or {})}
     batch_size = choose_batch_size(config.batch_size, origin["device"])
     identity = _identify(config, files, network, origin | {"batch_size": batch_size})
     if (config.out / PREDICTION).exists():
         return _report_complete(config, identity)
+    calibration = read_calibration(identity["calibration"], f"checkpoint {config.checkpoint}")
+    warn_of_other_settings(calibration, settings_of(config.inference, config.inference.insize or network.insize, config.decoding))
+    to_scores = map_of(calibration, network.skeleton)
     with Unfinished(config.out, identity, network.skeleton.num_joints) as work:
         with new_folder(config.out, last=PREDICTION) as folder:
             names = output_names(files, [is_video(file) for file in files], folder)
-            with Output(folder, config, network, batch_size, work) as output:
+            with Output(folder, config, network, batch_size, work, to_scores) as output:
                 _add_files(output, list(zip(files, names, strict=True)))
             if not output.num_images:
                 first = "{}: {}".format(*next(iter(output.unreadable.items())))
@@ -105,8 +109,8 @@ def predict(config: PredictConfig, files: list[Path], network: FieldNetwork, ori
             write_json(folder / PREDICTION, {**identity, **counts})
         work.remove()
     print(
-        f"{counted(output.num_people, 'person')} in {counted(output.num_images, 'image')}, {output.num_drawn} drawn "
-        f"(--draw-min-score {config.draw_min_score:g}); wrote drawings, results.json and images.json to {config.out}"
+        f"{counted(output.num_people, 'person')} with a score of at least {config.select.min_score:g} (--min-score) in "
+        f"{counted(output.num_images, 'image')}; wrote drawings, results.json and images.json to {config.out}"
     )
     return _report(config, output.unreadable, **counts)
 
@@ -147,9 +151,9 @@ def _identify(config: PredictConfig, files: Sequence[Path], network: FieldNetwor
         "command": "predict",
         "num_files": len(files),
         "openpose_json": config.openpose_json,
-        "draw_min_score": config.draw_min_score,
         "files": inputs.hexdigest(),
         "skeleton": network.skeleton.to_dict(),
+        **flatten(config.select),
         **flatten(config.decoding),
         **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config.inference).items()},
         **origin,

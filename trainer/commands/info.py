@@ -109,6 +109,8 @@ def describe(path: Path, info: CheckpointInfo, tensors: Tensors | None, fault: s
     yield f"normalization: {_fields(info.normalization)}"
     if info.records_digest:
         yield f"records: {info.config.get('records', 'unknown')}, digest {info.records_digest}"
+    if info.calibration:
+        yield f"scores calibrated on {printable(str(info.calibration.get('num_images', 'unknown')))} images"
     if info.origin:
         yield f"weights imported: {', '.join(f'{name} {value}' for name, value in info.origin.items())}"
     yield from _settings("network", info.network, info.config)

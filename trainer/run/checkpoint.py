@@ -61,6 +61,8 @@ class CheckpointInfo:
     origin: dict[str, str] = field(default_factory=dict)
     """Where imported weights come from (source, url, license, published, file, sha256), also after further training; empty if all
     weights were trained here."""
+    calibration: dict[str, Any] = field(default_factory=dict)
+    """Map from raw scores to probabilities, written by `python -m evaluator calibrate`, which defines it; empty after training."""
 
 
 class FoundCheckpoint(NamedTuple):
