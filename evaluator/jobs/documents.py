@@ -28,7 +28,7 @@ class _Identity(TypedDict, total=False):
     annotations: Sha256
     max_images: Annotated[int, Meta(ge=1)] | None
     skeleton: dict[str, Any]
-    checkpoint: Sha256
+    checkpoint: str
     calibration: dict[str, Any]
     results_version: Count
     shard: tuple[ShardNumber, ShardNumber]
@@ -51,6 +51,8 @@ class _Metrics(TypedDict, total=False):
     num_images_in_file: Count
     unreadable_images: dict[str, str]
     speed: dict[str, Finite]
+    evaluated: str
+    version: str
     settings: _Settings
 
 

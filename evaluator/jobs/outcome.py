@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pipeline.folders import new_folder
 from pipeline.images import read_image
 from pipeline.skeleton import Skeleton
 from pipeline.tolerance import Tolerance
+from pipeline.version import package_version
 from pipeline.wording import counted, printable
 
 MAX_LISTED = 20
@@ -98,6 +100,8 @@ def _metrics(outcome: Outcome, config: RunConfig | MergeConfig, speed: dict[str,
         "num_people_found": len(outcome.results),
         "unreadable_images": _unreadable_names(outcome),
         "speed": speed,
+        "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": package_version(),
         "settings": flatten(config),
     }
 

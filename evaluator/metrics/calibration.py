@@ -37,18 +37,15 @@ Knots = list[tuple[float, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """N predicted people that are right or wrong: raw scores float64 (N,), is_right bool (N,), image_ids int64 (N,)."""
+    """N predicted people that are right or wrong: raw scores and scores float64 (N,), is_right bool (N,), image_ids int64 (N,)."""
 
     raw: np.ndarray
+    scores: np.ndarray
     is_right: np.ndarray
     image_ids: np.ndarray
 
     def __len__(self) -> int:
         return len(self.raw)
-
-    def part(self, chosen: np.ndarray) -> "Judged":
-        """Return some of the people. chosen: bool (N,)."""
-        return Judged(raw=self.raw[chosen], is_right=self.is_right[chosen], image_ids=self.image_ids[chosen])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +73,7 @@ def judge(document: CocoFile, results: Results, skeleton: Skeleton) -> Judged:
     chosen = [results[place] for place in places]
     return Judged(
         raw=np.array([entry.get("raw_score", entry["score"]) for entry in chosen], np.float64),
+        scores=np.array([entry["score"] for entry in chosen], np.float64),
         is_right=is_right,
         image_ids=np.array([entry["image_id"] for entry in chosen], np.int64),
     )
@@ -150,8 +148,8 @@ def cross_fit(judged: Judged, folds: int = 2) -> np.ndarray:
     part = np.random.default_rng(0).permutation(len(ids))[np.searchsorted(ids, judged.image_ids)] % folds
     probability = np.zeros(len(judged))
     for number in range(folds):
-        others = judged.part(part != number)
-        probability[part == number] = ScoreMap(half=1, knots=fit(others.raw, others.is_right))(judged.raw[part == number])
+        own = part == number
+        probability[own] = ScoreMap(half=1, knots=fit(judged.raw[~own], judged.is_right[~own]))(judged.raw[own])
     return probability
 
 

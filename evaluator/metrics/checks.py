@@ -28,7 +28,7 @@ class _Fields(msgspec.Struct):
     keypoints: list[Number] = []
     score: Number = 0
     raw_score: Number = 0
-    joint_scores: list[Number] = []
+    confidences: list[Number] = []
 
 
 FIELDS = ("image_id", "category_id", "keypoints", "score")

@@ -40,16 +40,10 @@ class Evaluation:
 
     def rows(self) -> list[str]:
         """Return the ten rows that pycocotools prints."""
-        rows = []
-        for name, value in self.figures.items():
-            kind, _, part = name.partition(" ")
-            title = {"AP": "Average Precision", "AR": "Average Recall"}[kind]
-            threshold = f"{float(part):.2f}" if part.startswith(".") else "0.50:0.95"
-            area = {"(M)": "medium", "(L)": "large"}.get(part, "all")
-            rows.append(
-                f" {title:<18} ({kind}) @[ IoU={threshold:<9} | area={area:>6} | maxDets={MAX_PEOPLE:>3} ] = {value:0.3f}"
-            )
-        return rows
+        return [
+            f" {title:<18} ({name.split()[0]}) @[ IoU={threshold:<9} | area={area:>6} | maxDets={MAX_PEOPLE:>3} ] = {value:0.3f}"
+            for name, (title, threshold, area, value) in rows_of(self.figures).items()
+        ]
 
     def summary(self) -> str:
         """Return `rows` and, for scripts, `line`."""
@@ -58,6 +52,17 @@ class Evaluation:
     def line(self) -> str:
         """Return the metrics as one line, formatted as a dict."""
         return str({name: round(value, 4) for name, value in self.figures.items()})
+
+
+def rows_of(figures: Mapping[str, float]) -> dict[str, tuple[str, str, str, float]]:
+    """Return COCO's ten rows by name: title, OKS threshold, area range, value."""
+    rows = {}
+    for name, value in figures.items():
+        kind, _, part = name.partition(" ")
+        title = {"AP": "Average Precision", "AR": "Average Recall"}[kind]
+        threshold = f"{float(part):.2f}" if part.startswith(".") else "0.50:0.95"
+        rows[name] = title, threshold, {"(M)": "medium", "(L)": "large"}.get(part, "all"), value
+    return rows
 
 
 @dataclass(frozen=True, kw_only=True)

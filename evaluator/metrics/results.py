@@ -14,7 +14,7 @@ class Result(TypedDict):
     """An entry of a COCO results file, one predicted person.
 
     keypoints: x, y in pixels and v for each joint of the annotation file; v is 1 for found joints, 0 for missing ones.
-    score: from 0 to 1. raw_score: sum of the decoder. joint_scores: height of each joint's peak, 0 for missing ones. Results of other
+    score: from 0 to 1. raw_score: sum of the decoder. confidences: height of each joint's peak, 0 for missing ones. Results of other
     programs lack the last two.
     """
 
@@ -23,7 +23,7 @@ class Result(TypedDict):
     keypoints: list[float]
     score: float
     raw_score: NotRequired[float]
-    joint_scores: NotRequired[list[float]]
+    confidences: NotRequired[list[float]]
 
 
 Results = list[Result]
@@ -51,7 +51,7 @@ def to_results(
             "keypoints": row[:, :3].ravel().tolist(),
             "score": score,
             "raw_score": raw,
-            "joint_scores": row[:, 3].tolist(),
+            "confidences": row[:, 3].tolist(),
         }
         for row, score, raw in zip(entries, scores.tolist(), people.scores.tolist(), strict=True)
     ]

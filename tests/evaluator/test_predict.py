@@ -351,7 +351,7 @@ def test_a_finished_prediction_is_not_repeated_and_others_are_refused(tmp_path, 
     said = capsys.readouterr()
     assert "already complete" in said.out and said.err.count("bad.png: the file is empty") >= 3
     assert tree(tmp_path / "out") == before and not work.exists() and not unused.shapes
-    with pytest.raises(UserError, match=r"finished prediction with other inputs or options .*min_score: 0.0 before, 0.5 now"):
+    with pytest.raises(UserError, match=r"finished prediction with other inputs or options .*min_score: 0 before, 0.5 now"):
         predict(tmp_path / "out", [images], unused, select=SelectConfig())
 
 
