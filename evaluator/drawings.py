@@ -1,9 +1,12 @@
-"""Pictures of an evaluation: predictions beside ground truth. Images are uint8 RGB."""
+"""Pictures of evaluations: predictions beside ground truth, metrics by step. Images are uint8 RGB."""
+
+from typing import Any
 
 import numpy as np
 
 from pipeline.draw import draw_people, label, sheet
 from pipeline.skeleton import Skeleton
+from trainer.run.curves import draw_metrics
 
 
 def best_and_worst(image_oks: dict[int, float], count: int) -> list[tuple[str, int]]:
@@ -22,3 +25,11 @@ def compare(image: np.ndarray, prediction: tuple[np.ndarray, str], ground_truth:
     predicted = label(draw_people(image, keypoints, skeleton), caption)
     true = label(draw_people(image, ground_truth, skeleton), f"ground truth: {len(ground_truth)}")
     return sheet([predicted, true], 2)
+
+
+def draw_board(entries: list[dict[str, Any]], metric: str) -> bytes:
+    """Return a PNG of metrics, `metric` among them, by step. entries: of a leaderboard, in any order; failed ones are left out."""
+    done = {entry["step"]: entry["figures"] for entry in entries if "figures" in entry}
+    steps = sorted(done)
+    names = [metric, *(name for name in ("AP", "AP .5", "AP .75", "AR") if name != metric)]
+    return draw_metrics({name: (steps, [done[step].get(name, 0.0) for step in steps]) for name in names})

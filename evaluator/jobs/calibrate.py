@@ -16,6 +16,7 @@ from evaluator.jobs.run import choose_images
 from evaluator.metrics.calibration import Judged, Reliability, cross_fit, fit, judge, reliability
 from evaluator.metrics.checks import read_results
 from pipeline.datasets.coco import CocoFile
+from pipeline.documents import convert
 from pipeline.errors import UserError
 from pipeline.folders import require_writable
 from pipeline.skeleton import Skeleton
@@ -23,6 +24,7 @@ from pipeline.wording import counted
 from trainer.run import layout
 from trainer.run.checkpoint import read_checkpoint, save_checkpoint
 
+INFERENCE = ("scales", "mirror", "raw_weights")  # and the size of the input, which an evaluation states in pixels
 MIN_IMAGES, MIN_PEOPLE, MIN_RIGHT = 10, 50, 10  # for a fit that means anything
 
 
@@ -30,6 +32,7 @@ def run(config: CalibrateConfig) -> int:
     """Run the command. Raises UserError if files do not belong together, and for too few people."""
     _require_new(config.out)
     identity = _read_identity(config.evaluation)
+    settings = _settings(config.evaluation, identity)
     if sha256(config.annotations, "annotation file") != identity["annotations"]:
         raise UserError(f"annotation file {config.annotations}: not the file that {config.evaluation} was evaluated with")
     checkpoint = _find_checkpoint(config, identity["checkpoint"])
@@ -43,15 +46,18 @@ def run(config: CalibrateConfig) -> int:
             f"evaluation {config.evaluation}: calibration needs at least {MIN_PEOPLE} predicted people in {MIN_IMAGES} images, "
             f"{MIN_RIGHT} of them right, got {counts[1]} in {counts[0]}, {counts[2]} right; evaluate more images, or train longer"
         )
-    calibration = calibrate(judged, skeleton, len(document.images), identity)
+    calibration = calibrate(judged, skeleton, len(document.images), identity, settings)
     info, tensors = read_checkpoint(checkpoint)
+    config.out.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(config.out, dataclasses.replace(info, calibration=_plain(calibration)), tensors)
     print(f"wrote {config.out}: {checkpoint} with calibrated scores")
     return 0
 
 
-def calibrate(judged: Judged, skeleton: Skeleton, num_images: int, identity: dict[str, Any]) -> Calibration:
-    """Fit the calibration of an evaluation with this identity, and print how reliable the scores become."""
+def calibrate(
+    judged: Judged, skeleton: Skeleton, num_images: int, identity: dict[str, Any], settings: dict[str, Any]
+) -> Calibration:
+    """Fit the calibration of an evaluation with this identity and these settings, and print how reliable the scores become."""
     before = reliability(score_map(skeleton)(judged.raw), judged.is_right)
     crossed = cross_fit(judged)
     after = reliability(crossed, judged.is_right)
@@ -61,11 +67,9 @@ def calibrate(judged: Judged, skeleton: Skeleton, num_images: int, identity: dic
         f"{counted(len(judged), 'predicted person')} in {counted(num_images, 'image')}, {int(judged.is_right.sum())} of them right"
     )
     print(f"expected calibration error: {before.ece:.4f} before, {after.ece:.4f} after, on images that were not used for fitting")
-    options = {name: identity[name] for name in DecodeConfig.__dataclass_fields__}
-    inference = InferConfig(scales=tuple(identity["scales"]), mirror=identity["mirror"], raw_weights=identity["raw_weights"])
     return Calibration(
         knots=tuple(fit(judged.raw, judged.is_right)),
-        settings=settings_of(inference, identity["insize"], DecodeConfig(**options)),
+        settings=settings,
         annotations=identity["annotations"],
         checkpoint=identity["checkpoint"],
         num_images=num_images,
@@ -83,6 +87,8 @@ def table(measured: Reliability) -> list[str]:
 
 
 def _require_new(out: Path) -> None:
+    if out.suffix != layout.CHECKPOINT_SUFFIX:
+        raise UserError(f"output file {out}: the name of a checkpoint ends in {layout.CHECKPOINT_SUFFIX}; choose another --out")
     if out.exists():
         raise UserError(f"output file {out}: already exists; choose another --out")
     if (out.parent / layout.CONFIG).exists() and (out.parent / layout.LOG).exists():
@@ -98,14 +104,22 @@ def _read_identity(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"evaluation {folder}: is a shard; combine all shards with `python -m evaluator merge`, and give its --out"
         )
-    decisive = ("annotations", "skeleton", "max_images", "insize", "scales", "mirror", "raw_weights")
-    if missing := [name for name in (*decisive, *DecodeConfig.__dataclass_fields__) if name not in identity]:
+    decisive = ("annotations", "skeleton", "max_images", "insize", *INFERENCE, *DecodeConfig.__dataclass_fields__)
+    if missing := [name for name in decisive if name not in identity]:
         raise UserError(f"evaluation {path}: missing required field `{missing[0]}`; repeat the evaluation with this version")
     if "checkpoint" not in identity:
         raise UserError(
             f"evaluation {folder}: of stored fields, not of a checkpoint; give the --out folder of `run --checkpoint`"
         )
     return identity
+
+
+def _settings(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of the evaluation that change raw scores."""
+    where = f"evaluation {folder / EVALUATION}"
+    inference = convert({name: identity[name] for name in INFERENCE}, InferConfig, where)
+    decoding = convert({name: identity[name] for name in DecodeConfig.__dataclass_fields__}, DecodeConfig, where)
+    return settings_of(inference, identity["insize"], decoding)
 
 
 def _find_checkpoint(config: CalibrateConfig, wanted: str) -> Path:

@@ -21,7 +21,6 @@ from evaluator.options import (
 )
 from pipeline.tolerance import Tolerance
 from trainer.device import DeviceConfig
-from trainer.run.layout import CHECKPOINT_SUFFIX
 
 MAX_SHARDS = 1_000_000
 
@@ -203,7 +202,3 @@ class CalibrateConfig:
     """Checkpoint file, or run folder, whose checkpoint of this evaluation is used."""
     out: Path
     """Checkpoint file to write, with the suffix .safetensors, outside of the run folder; must not exist."""
-
-    def __post_init__(self) -> None:
-        if self.out.suffix != CHECKPOINT_SUFFIX:
-            raise ValueError(f"out must have the suffix {CHECKPOINT_SUFFIX}, got {self.out}")

@@ -28,6 +28,7 @@ class _Identity(TypedDict, total=False):
     annotations: Sha256
     max_images: Annotated[int, Meta(ge=1)] | None
     skeleton: dict[str, Any]
+    insize: Count | None
     checkpoint: str
     calibration: dict[str, Any]
     results_version: Count

@@ -56,8 +56,8 @@ def run(config: ReportConfig) -> int:
     document = document.only(choose_images(document, common_max_images(evaluated)))
     analyses = [analyze_evaluation(each, document, skeleton) for each in evaluated]
     groups = [choose(analysis.images, config.gallery) for analysis in analyses]
-    shown = {image_id: None for chosen in (*groups, *(analysis.images for analysis in analyses)) for image_id in chosen}
-    pictures = _pictures(config, document, set(itertools.islice(shown, config.pictures)))
+    in_order = itertools.chain(*groups, *(analysis.images for analysis in analyses))
+    pictures = _pictures(config, document, set(itertools.islice(dict.fromkeys(in_order), config.pictures)))
     runs = [
         _describe_run(each, analysis, chosen, document, skeleton)
         for each, analysis, chosen in zip(evaluated, analyses, groups, strict=True)

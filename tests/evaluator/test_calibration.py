@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from calibration_data import write_calibratable
 from evaluator_data import person, write_annotations
 from job_data import NoiseNetwork, write_images
 from trainer_data import make_info, small_tensors
@@ -21,7 +22,7 @@ from evaluator.metrics.calibration import Judged, cross_fit, fit, judge, reliabi
 from evaluator.metrics.coco_eval import evaluate
 from pipeline.cli import main
 from pipeline.datasets.coco import CocoFile
-from pipeline.files import file_facts
+from pipeline.files import file_facts, write_json
 from pipeline.skeletons import COCO18
 from trainer.run.checkpoint import read_checkpoint, save_checkpoint
 
@@ -167,8 +168,9 @@ def test_a_calibrated_checkpoint_has_the_same_ap_and_scores_that_are_probabiliti
     assert "calibrated with other settings (mirror: False then, True now)" in capsys.readouterr().err
 
 
-def test_files_that_do_not_belong_together_are_named(evaluated, tmp_path, capsys):
-    folder, checkpoint, options = evaluated
+def test_files_that_do_not_belong_together_are_named(tmp_path, capsys):
+    folder = write_calibratable(tmp_path / "set")
+    [checkpoint] = (folder / "run").iterdir()
 
     def error_of(*args, **more):
         assert calibrate(*args, **more) == 1
@@ -181,18 +183,30 @@ def test_files_that_do_not_belong_together_are_named(evaluated, tmp_path, capsys
     save_checkpoint(other, make_info(step=8), small_tensors())
     assert "not the checkpoint of evaluation" in error_of(folder, other, out)
     assert "contains no checkpoint of evaluation" in error_of(folder, tmp_path, out)
-    assert "not the file that" in error_of(folder, checkpoint, out, evaluation="first")
+    (folder / "other.json").write_text((folder / "annotations.json").read_text() + " ")
+    assert "not the file that" in error_of(folder, checkpoint, out, annotations="other.json")
     assert "already exists" in error_of(folder, checkpoint, other)
     (tmp_path / "config.yaml").touch()
     (tmp_path / "log.jsonl").touch()
     assert "in a run folder" in error_of(folder, checkpoint, out)
     out = tmp_path / "new" / "out.safetensors"
-    few = RunConfig(checkpoint=checkpoint, out=folder / "few", max_images=3, **options)
-    origin = {"checkpoint": file_facts(checkpoint)["sha256"], "step": 7, "epoch": 1}
-    assert evaluate_source(few, NoiseNetwork(), origin) == 0
-    capsys.readouterr()
-    assert "calibration needs at least 50 predicted people in 10 images" in error_of(folder, checkpoint, out, evaluation="few")
+    results = json.loads((folder / "ap" / "results.json").read_text())
+    identity = json.loads((folder / "ap" / "evaluation.json").read_text())
+    for name, change, message in (
+        ("results", results[:20], "needs at least 50 predicted people in 10 images, 10 of them right, got 20 in 10, 10 right"),
+        ("results", [{**results[0], "raw_score": -1}], "raw_score must not be negative"),
+        ("results", [{key: results[0][key] for key in results[0] if key != "raw_score"}], "of an earlier version"),
+        ("evaluation", {**identity, "people": {"bytes": 1, "sha256": "0" * 64}}, "is a shard; combine"),
+        ("evaluation", {key: identity[key] for key in identity if key != "checkpoint"}, "of stored fields"),
+        ("evaluation", {key: identity[key] for key in identity if key != "mirror"}, "missing required field `mirror`"),
+    ):
+        file = folder / "ap" / f"{name}.json"
+        before = file.read_text()
+        write_json(file, change)
+        assert message in error_of(folder, checkpoint, out)
+        file.write_text(before)
     assert not out.parent.exists()
+    assert calibrate(folder, checkpoint, out) == 0
 
 
 def test_evaluation_does_not_change_with_any_increasing_map(evaluated):

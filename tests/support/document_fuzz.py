@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from trainer_data import make_info, small_tensors
 
+from evaluator.inference.scoring import read_calibration
 from evaluator.jobs.documents import read_board, read_identity, read_metrics
 from evaluator.jobs.partial import _with_crc32, read_lines
 from evaluator.metrics.checks import read_results, require_fit
@@ -26,6 +27,7 @@ from pipeline.build.growth import unfinished_growth
 from pipeline.cli import parse
 from pipeline.commands.info import _settings
 from pipeline.datasets.coco import CocoFile
+from pipeline.documents import read_json
 from pipeline.errors import UserError
 from pipeline.records import manifest as manifests
 from pipeline.skeletons import COCO18, read_skeleton
@@ -263,12 +265,16 @@ PLAN = {
 }  # fmt: skip
 SHA = "0" * 64
 IDENTITY = {
-    "annotations": SHA, "max_images": None, "skeleton": COCO18.to_dict(), "results_version": 3, "shard": [1, 2], "precision": "O0",
+    "annotations": SHA, "max_images": None, "skeleton": COCO18.to_dict(), "results_version": 3, "shard": [1, 2], "insize": 64, "calibration": {}, "precision": "O0",
     "people": {"bytes": 3, "sha256": SHA},
 }  # fmt: skip
 METRICS = {
     "figures": dict.fromkeys(FIGURES, 0.5), "num_images": 3, "num_images_in_file": 3, "unreadable_images": {"a.jpg": "empty"},
     "speed": {"network_s": 1.5}, "settings": {"images": "photos", "pictures": 2, "draw_min_score": 0.1, "seed": 1},
+}  # fmt: skip
+CALIBRATION = {
+    "knots": [[0.0, 0.1], [2.5, 0.5], [9.0, 0.9]], "settings": {"scales": [1.0], "mirror": False}, "annotations": SHA, "checkpoint": SHA,
+    "num_images": 3, "num_people": 9, "num_right": 4, "ece_before": 0.2, "ece_after": 0.1,
 }  # fmt: skip
 BOARD = {
     "run": "run", "metric": "AP", "best": 5, "settings": {"insize": 64},
@@ -318,6 +324,11 @@ def readers(folder: Path, records: Path | None = None) -> dict[str, Reader]:
             document=METRICS,
             write=_json("metrics.json"),
             read=lambda p: read_metrics(p, ("settings", "unreadable_images"), FIGURES),
+        ),
+        "calibration": Reader(
+            document=CALIBRATION,
+            write=_json("calibration.json"),
+            read=lambda path: read_calibration(read_json(path, "calibration", dict[str, Any]), str(path)),
         ),
         "leaderboard": Reader(document=BOARD, write=_json("leaderboard.json"), read=read_board),
         "settings": Reader(document={"checkpoint": "gone", "skeleton": None}, write=_write_settings, read=_read_report),
