@@ -13,7 +13,7 @@ from evaluator.jobs.documents import read_identity
 from evaluator.jobs.loading import sha256
 from evaluator.jobs.partial import EVALUATION
 from evaluator.jobs.run import choose_images
-from evaluator.metrics.calibration import Judged, Reliability, cross_fit, fit, judge, reliability
+from evaluator.metrics.calibration import MIN_PROBABILITY, Judged, Reliability, cross_fit, fit, judge, reliability
 from evaluator.metrics.checks import read_results
 from pipeline.datasets.coco import CocoFile
 from pipeline.documents import convert
@@ -58,14 +58,14 @@ def calibrate(
     judged: Judged, skeleton: Skeleton, num_images: int, identity: dict[str, Any], settings: dict[str, Any]
 ) -> Calibration:
     """Fit the calibration of an evaluation with this identity and these settings, and print how reliable the scores become."""
-    before = reliability(score_map(skeleton)(judged.raw), judged.is_right)
     crossed = cross_fit(judged)
-    after = reliability(crossed, judged.is_right)
-    print("people in groups of equal size, by scores that were fitted to the other half of the images:")
+    possible = crossed >= MIN_PROBABILITY
+    before = reliability(score_map(skeleton)(judged.raw[possible]), judged.is_right[possible])
+    after = reliability(crossed[possible], judged.is_right[possible])
+    num_right, num_possible = int(judged.is_right.sum()), counted(int(possible.sum()), "person")
+    print(f"{counted(len(judged), 'predicted person')} in {counted(num_images, 'image')}, {num_right} of them right")
+    print(f"{num_possible} with a probability of at least {MIN_PROBABILITY:g}, fitted to the other half of the images:")
     print("\n".join(table(after)))
-    print(
-        f"{counted(len(judged), 'predicted person')} in {counted(num_images, 'image')}, {int(judged.is_right.sum())} of them right"
-    )
     print(f"expected calibration error: {before.ece:.4f} before, {after.ece:.4f} after, on images that were not used for fitting")
     return Calibration(
         knots=tuple(fit(judged.raw, judged.is_right)),
@@ -74,7 +74,7 @@ def calibrate(
         checkpoint=identity["checkpoint"],
         num_images=num_images,
         num_people=len(judged),
-        num_right=int(judged.is_right.sum()),
+        num_right=num_right,
         ece_before=before.ece,
         ece_after=after.ece,
     )

@@ -3,9 +3,8 @@
 A person is right if COCO matches it with a person of the ground truth at an OKS of RIGHT_OKS or more.
 
 The map is fitted by isotonic regression (Zadrozny and Elkan, "Transforming classifier scores into accurate multiclass probability
-estimates", KDD 2002). It is linear between the centers of the blocks instead of constant within each block, as in centered isotonic
-regression (Oron and Flournoy, "Centered isotonic regression", Statistics in Biopharmaceutical Research, 2017): it is strictly
-increasing, so that calibrated scores have no ties that raw scores do not have.
+estimates", KDD 2002), which yields blocks of people with equal probability; it is linear from one block to the next. Within a block it
+rises by an insignificant amount, so that it is strictly increasing: calibrated scores have no ties that raw scores do not have.
 """
 
 import contextlib
@@ -24,11 +23,15 @@ from pipeline.skeleton import Skeleton
 
 RIGHT_OKS = 0.5
 NUM_BINS = 15
+# Most predictions are certainly wrong: fragments with tiny scores, which would hide the error of all others. Those below this
+# probability are left out of the calibration error.
+MIN_PROBABILITY = 0.05
 MIN_BLOCK = 10  # people: the average of fewer says little
-MAX_BLOCKS = 40
+MAX_BLOCKS = 30
 PRIOR_WEIGHT = 1.0  # people with the average precision, added to each block, so that a block of right people does not get 1
 LIMIT = 1e-3  # probabilities are from LIMIT to 1 - LIMIT
 MIN_STEP = 1e-4  # of the probability between two blocks
+RISE = 1e-5  # of the probability within a block
 TAIL = 1e-3  # share of the way to 0 and 1 that is left to raw scores outside the blocks
 REACH = 100.0  # the last knot, in multiples of the last block's raw score; no person has as high a score
 
@@ -106,21 +109,23 @@ def fit(raw: np.ndarray, is_right: np.ndarray) -> Knots:
     values, at, counts = np.unique(raw, return_inverse=True, return_counts=True)
     rights = np.bincount(at, is_right)
     starts = isotonic_regression(rights / counts, weights=counts).blocks[:-1]
-    # Number of people, number of right people and sum of raw scores of each block.
-    blocks = np.stack([np.add.reduceat(column, starts) for column in (counts, rights, values * counts)]).astype(np.float64)
+    # Number of people, number of right people, lowest and highest raw score of each block.
+    sums = [np.add.reduceat(column, starts) for column in (counts, rights)]
+    blocks = np.stack([*sums, values[starts], values[np.append(starts[1:], len(values)) - 1]]).astype(np.float64)
     prior = (blocks[1].sum() + 1) / (blocks[0].sum() + 2)
     while (pair := _pair_to_merge(blocks[0], _probabilities(blocks, prior))) is not None:
-        merged = blocks[:, pair] + blocks[:, pair + 1]
-        blocks = np.concatenate([blocks[:, :pair], merged[:, None], blocks[:, pair + 2 :]], axis=1)
-    at_raw, probability = blocks[2] / blocks[0], _probabilities(blocks, prior)
-    first, last = probability[0], probability[-1]
-    knots = list(zip(at_raw.tolist(), probability.tolist(), strict=True))
-    lowest = [(0.0, float(first * (1 - TAIL)))] if at_raw[0] > 0 else []
-    return [*lowest, *knots, (float(REACH * max(at_raw[-1], 1.0)), float(last + TAIL * (1 - last)))]
+        merged = [*blocks[:2, pair] + blocks[:2, pair + 1], blocks[2, pair], blocks[3, pair + 1]]
+        blocks = np.concatenate([blocks[:, :pair], np.transpose([merged]), blocks[:, pair + 2 :]], axis=1)
+    knots: Knots = []
+    for low, high, probability in zip(*blocks[2:].tolist(), _probabilities(blocks, prior).tolist(), strict=True):
+        knots += [(low, probability), (high, probability + RISE)] if low < high else [(low, probability)]
+    (lowest, first), (highest, last) = knots[0], knots[-1]
+    start = [(0.0, first * (1 - TAIL))] if lowest > 0 else []
+    return [*start, *knots, (REACH * max(highest, 1.0), last + TAIL * (1 - last))]
 
 
 def _probabilities(blocks: np.ndarray, prior: float) -> np.ndarray:
-    count, right, _ = blocks
+    count, right = blocks[:2]
     return np.clip((right + PRIOR_WEIGHT * prior) / (count + PRIOR_WEIGHT), LIMIT, 1 - LIMIT)
 
 

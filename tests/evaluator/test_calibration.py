@@ -14,7 +14,7 @@ from trainer_data import make_info, small_tensors
 from evaluator.__main__ import COMMANDS
 from evaluator.decoding.scores import ScoreMap, score_map
 from evaluator.inference.config import InferConfig
-from evaluator.inference.scoring import read_calibration
+from evaluator.inference.scoring import MAX_KNOTS, read_calibration
 from evaluator.jobs.config import MergeConfig, RunConfig
 from evaluator.jobs.merge import run as merge
 from evaluator.jobs.run import evaluate_source
@@ -71,7 +71,7 @@ def test_the_fit_approaches_the_true_probability_with_more_people(count, error):
     scores = ScoreMap(half=1, knots=knots)(unseen.raw)
     assert np.abs(scores - logistic(unseen.raw)).mean() < error
     assert reliability(scores, unseen.is_right).ece < error < reliability(score_map(COCO18)(unseen.raw), unseen.is_right).ece
-    assert len(knots) <= 42
+    assert len(knots) <= MAX_KNOTS
 
 
 def test_cross_fitting_measures_the_error_on_other_images():
@@ -97,7 +97,7 @@ def test_the_calibration_error_is_that_of_a_hand_made_example():
 def evaluated(tmp_path_factory):
     """A checkpoint, and the evaluation of a network of that name whose people are right where the images are annotated so."""
     folder = tmp_path_factory.mktemp("calibrate")
-    annotations, images = write_images(folder, count=40)
+    annotations, images = write_images(folder, count=24)
     checkpoint = folder / "run" / "step-00000007.safetensors"
     checkpoint.parent.mkdir()
     save_checkpoint(checkpoint, make_info(), small_tensors())
@@ -142,7 +142,7 @@ def test_a_calibrated_checkpoint_has_the_same_ap_and_scores_that_are_probabiliti
     assert before.calibration == {} and dataclasses.replace(before, calibration=info.calibration) == info
     assert tensors.keys() == old.keys() and all((tensors[name] == old[name]).all() for name in old)
     calibration = read_calibration(info.calibration, "checkpoint")
-    assert calibration.ece_after < calibration.ece_before and calibration.num_images == 40
+    assert calibration.ece_after < calibration.ece_before and calibration.num_images == 24
 
     origin = {"checkpoint": file_facts(out)["sha256"], "step": 7, "epoch": 1, "calibration": info.calibration}
     config = RunConfig(checkpoint=out, out=tmp_path / "ap", **options)
@@ -163,7 +163,7 @@ def test_a_calibrated_checkpoint_has_the_same_ap_and_scores_that_are_probabiliti
     assert (tmp_path / "merged" / "results.json").read_bytes() == (tmp_path / "ap" / "results.json").read_bytes()
 
     capsys.readouterr()
-    other = RunConfig(checkpoint=out, out=tmp_path / "mirror", inference=InferConfig(mirror=True), **options)
+    other = RunConfig(checkpoint=out, out=tmp_path / "mirror", max_images=1, inference=InferConfig(mirror=True), **options)
     assert evaluate_source(other, NoiseNetwork(), origin) == 0
     assert "calibrated with other settings (mirror: False then, True now)" in capsys.readouterr().err
 

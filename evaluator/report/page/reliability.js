@@ -5,8 +5,10 @@ function drawReliability(run) {
   const found = run.reliability;
   $("scores").hidden = !found;
   if (!found) return;
-  const curves = [["scores of this evaluation", "written", "accent"]];
-  if (found.fitted) curves.push(["scores fitted to the other half of the images", "fitted", "good"]);
+  const curves = [
+    ["scores of this evaluation", "written", "accent"],
+    ["scores fitted to the other half of the images", "fitted", "good"],
+  ];
   const summary = curves.map(([name, key]) => `${name}: expected calibration error ${figure(found[key].ece)}`);
   const svg = diagram(`reliability of the scores; ${summary.join("; ")}`, "score", "share of right people");
   svg.append(shape("line", { class: "ideal", x1: atX(0), x2: atX(1), y1: atY(0), y2: atY(1) }));
@@ -24,7 +26,14 @@ function drawReliability(run) {
     [left(""), left("scores"), "expected calibration error"],
     curves.map(([name, key, paint]) => [dot(paint), left(name), figure(found[key].ece)]),
   );
-  $("about-scores").textContent = found.fittedHere
+  const [others, right] = found.leftOut;
+  $("about-scores").textContent =
+    `${count(others, "person", "people")} with a fitted score below ${found.minProbability}, ${right} of them right, are left ` +
+    `out, because certainly wrong ones would hide the error of the others. ${aboutCalibration(found)}`;
+}
+
+function aboutCalibration(found) {
+  return found.fittedHere
     ? "The network was calibrated on these images, so the error of its scores is larger on others."
     : found.isCalibrated
       ? "The network is calibrated, on other images than these."
