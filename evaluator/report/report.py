@@ -65,8 +65,13 @@ def run(config: ReportConfig) -> int:
     links = _links(config.images, out.parent)
     text = page(describe(document, skeleton, pictures, runs) | {"images": links})
     write_atomic(out, text)
-    for each, analysis in zip(evaluated, analyses, strict=True):
+    for each, analysis, described in zip(evaluated, analyses, runs, strict=True):
         print(f"{each.folder}\n{table(analysis)}")
+        if reliability := described["reliability"]:
+            written, fitted = (reliability[name]["ece"] for name in ("written", "fitted"))
+            print(
+                f"expected calibration error of the scores: {written:.4f}; {fitted:.4f} if fitted to the other half of the images"
+            )
     print(f"wrote {out} ({len(text.encode()) / 1e6:.1f} MB); open it in a browser")
     return 0
 

@@ -4,12 +4,12 @@
 function drawFigures(run) {
   table(
     $("coco"),
-    ["metric", left("OKS"), left("area"), "value"],
+    ["metric", "value", left("OKS"), left("area")],
     Object.entries(run.rows).map(([name, [title, threshold, area, value]]) => [
       `${title} (${name.slice(0, 2)})`,
+      figure(value),
       left(threshold),
       left(area),
-      figure(value),
     ]),
   );
   table(

@@ -51,7 +51,7 @@ function track(parts) {
   return element("div", { class: "track", role: "img", "aria-label": label.join(", ") }, ...parts.map(bar));
 }
 
-const frame = { left: 48, top: 12, width: 560, height: 340 };
+const frame = { left: 58, top: 12, width: 560, height: 340 };
 const atX = (value) => frame.left + frame.width * value;
 const atY = (value) => frame.top + frame.height * (1 - value);
 

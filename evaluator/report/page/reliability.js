@@ -23,8 +23,8 @@ function drawReliability(run) {
   $("reliability").replaceChildren(svg);
   table(
     $("errors-of-scores"),
-    [left(""), left("scores"), "expected calibration error"],
-    curves.map(([name, key, paint]) => [dot(paint), left(name), figure(found[key].ece)]),
+    ["", "calibration error", left("scores")],
+    curves.map(([name, key, paint]) => [dot(paint), figure(found[key].ece), left(name)]),
   );
   const [others, right] = found.leftOut;
   $("about-scores").textContent =

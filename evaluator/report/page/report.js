@@ -21,7 +21,7 @@ function compareRuns() {
   rows.forEach(([, value, , , best], i) => {
     const cells = $("compare").tBodies[0].rows[i].cells;
     const values = data.runs.map(value);
-    if (best)
+    if (best && new Set(values).size > 1)
       values.forEach((each, k) => each === best(...values) && cells[k ? 2 * k : 1].classList.add("best"));
   });
 }
