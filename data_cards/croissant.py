@@ -10,9 +10,9 @@ from data_cards.sources import SourceCard
 from pipeline.build.worker import SAMPLES_SCHEMA
 from pipeline.records.codec import COLUMNS
 from pipeline.records.manifest import MANIFEST, SAMPLES, SHARD_FILE, SHARD_ROWS, SHARDS, Manifest
+from pipeline.version import PACKAGE
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
-PACKAGE = "openpose-mindspore"
 # The specification requires a date of publication; this one is used if the source has none. Today's date would make cards of equal record
 # sets differ.
 UNKNOWN_DATE = "1970-01-01"

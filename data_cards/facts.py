@@ -1,7 +1,6 @@
 """The data from which a card is written, and its front matter: the fields of a Hugging Face data set card."""
 
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -67,14 +66,6 @@ class Facts:
         ids = map(str, np.unique(self.index.license).tolist())
         of_images = [urls.get(id) or self.manifest.licenses.get(id) or "not stated by the source" for id in ids]
         return list(dict.fromkeys([*own, *of_images]))
-
-
-def package_version() -> str:
-    """Return the version of this package as installed (from setup.cfg)."""
-    try:
-        return metadata.version(croissant.PACKAGE)
-    except metadata.PackageNotFoundError:
-        return "unknown (not installed)"
 
 
 def front_matter(facts: Facts) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 import numpy as np
 
 from data_cards import croissant
-from data_cards.facts import Facts, front_matter, package_version
+from data_cards.facts import Facts, front_matter
 from data_cards.statistics import Histogram
 from pipeline.markdown import code, front_matter_text, plain, table
 from pipeline.records.codec import SOURCE_SHIFT
 from pipeline.records.manifest import count_rules
+from pipeline.version import PACKAGE, package_version
 from pipeline.wording import counted
 
 CONTACT_SHEET = "contact_sheet.jpg"
@@ -75,7 +76,7 @@ def _creation(facts: Facts) -> str:
         "content digest": f"`{m.digest}`, SHA-256 over all rows",
         "row schema version": f"{m.schema_version}",
         "builder version": f"{m.builder_version}, of `python -m pipeline build`",
-        "package version": f"{croissant.PACKAGE} {package_version()}, which wrote this card",
+        "package version": f"{PACKAGE} {package_version()}, which wrote this card",
     }
     if categories := source.get("categories"):
         named = ", ".join(f"{id} ({name})" for id, name in categories.items())

@@ -18,6 +18,11 @@ COMMANDS = {
         config="evaluator.jobs.config:WatchConfig",
         run="evaluator.jobs.watch:run",
     ),
+    "calibrate": Command(
+        help="make the scores of a checkpoint the probability that a person is right",
+        config="evaluator.jobs.config:CalibrateConfig",
+        run="evaluator.jobs.calibrate:run",
+    ),
     "oracle": Command(
         help="decode and score the targets of the ground truth: the upper bound of encoding and decoding",
         config="evaluator.ceiling.config:OracleConfig",

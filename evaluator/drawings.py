@@ -1,10 +1,12 @@
-"""Pictures of an evaluation: predictions beside ground truth. Images are uint8 RGB."""
+"""Pictures of evaluations: predictions beside ground truth, metrics by step. Images are uint8 RGB."""
+
+from typing import Any
 
 import numpy as np
 
-from evaluator.decoding import People
 from pipeline.draw import draw_people, label, sheet
 from pipeline.skeleton import Skeleton
+from trainer.run.curves import draw_metrics
 
 
 def best_and_worst(image_oks: dict[int, float], count: int) -> list[tuple[str, int]]:
@@ -17,22 +19,17 @@ def best_and_worst(image_oks: dict[int, float], count: int) -> list[tuple[str, i
     return best + worst
 
 
-def draw_found(image: np.ndarray, people: People, skeleton: Skeleton, min_score: float) -> np.ndarray:
-    """Return a copy of the image with all people of at least that score."""
-    return draw_people(image, people.keypoints[people.scores >= min_score], skeleton)
-
-
-def compare(
-    image: np.ndarray, people: People, ground_truth: np.ndarray, skeleton: Skeleton, min_score: float, oks: float
-) -> np.ndarray:
-    """Draw the prediction on the left and the ground truth on the right.
-
-    ground_truth: keypoints float32 (P, J, 3). oks: mean OKS of the image, for the caption.
-    """
-    num_drawn = int((people.scores >= min_score).sum())
-    predicted = label(
-        draw_found(image, people, skeleton, min_score),
-        f"prediction: {num_drawn} with score of at least {min_score:g}, mean OKS {oks:.2f}",
-    )
+def compare(image: np.ndarray, prediction: tuple[np.ndarray, str], ground_truth: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """Draw the prediction, keypoints float32 (N, J, 3) with a caption, on the left and the ground truth, (P, J, 3), on the right."""
+    keypoints, caption = prediction
+    predicted = label(draw_people(image, keypoints, skeleton), caption)
     true = label(draw_people(image, ground_truth, skeleton), f"ground truth: {len(ground_truth)}")
     return sheet([predicted, true], 2)
+
+
+def draw_board(entries: list[dict[str, Any]], metric: str) -> bytes:
+    """Return a PNG of metrics, `metric` among them, by step. entries: of a leaderboard, in any order; failed ones are left out."""
+    done = {entry["step"]: entry["figures"] for entry in entries if "figures" in entry}
+    steps = sorted(done)
+    names = [metric, *(name for name in ("AP", "AP .5", "AP .75", "AR") if name != metric)]
+    return draw_metrics({name: (steps, [done[step].get(name, 0.0) for step in steps]) for name in names})

@@ -5,13 +5,13 @@ from typing import Annotated
 import tyro
 
 from evaluator.decoding import DecodeConfig
+from evaluator.decoding.scores import SelectConfig
 from evaluator.inference.config import InferConfig
 from evaluator.tracking.config import TrackConfig
 from pipeline.tolerance import Tolerance
 from trainer.device import DeviceConfig
 
 ACCELERATOR_BATCH_SIZE = 8
-DRAW_MIN_SCORE = 1.0
 
 Decoding = Annotated[DecodeConfig, tyro.conf.arg(name="")]
 Inference = Annotated[InferConfig, tyro.conf.arg(name="")]
@@ -31,7 +31,10 @@ MaxImages = Annotated[
 ]
 Pictures = Annotated[int, tyro.conf.arg(help="Number of best and of worst images to draw; 0 draws no pictures.")]
 DrawMinScore = Annotated[
-    float, tyro.conf.arg(help="Draw only predicted people with at least this score. results.json always lists all of them.")
+    float,
+    tyro.conf.arg(
+        help="Draw only predicted people with at least this score, from 0 to 1. results.json always lists all of them."
+    ),
 ]
 VideoScores = Annotated[
     bool,
@@ -40,6 +43,7 @@ VideoScores = Annotated[
         "videos and track_id, as `python -m pipeline synthesize --video` writes them."
     ),
 ]
+Select = Annotated[SelectConfig, tyro.conf.arg(name="")]
 Unreadable = Annotated[Tolerance, tyro.conf.arg(name="")]
 
 

@@ -10,7 +10,7 @@ NUM_EXAMPLES = 60  # tests/studies/document_campaign.py tries more
 SLOW = {"config": 15}  # examples of readers that take long
 MAX_MEMORY_BYTES = 1 << 30
 NAMES = (
-    "annotations", "build plan", "checkpoint", "config", "evaluation", "host status", "leaderboard", "log", "manifest", "metrics", "people",
+    "annotations", "build plan", "calibration", "checkpoint", "config", "evaluation", "host status", "leaderboard", "log", "manifest", "metrics", "people",
     "rank table", "results", "settings", "shard header", "skeleton", "skipped images",
 )  # fmt: skip
 

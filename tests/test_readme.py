@@ -13,6 +13,7 @@ import numpy as np
 import option_tables
 import original_networks
 import pytest
+from calibration_data import write_calibratable
 from safetensors.numpy import save_file
 
 from pipeline.__main__ import COMMANDS
@@ -51,6 +52,8 @@ SMALL = {
     "check-device": shlex.split("--only versions"),
     "bench-decode": shlex.split("--num-images 2 --repeats 1"),
     "import": ["--overwrite"],
+    # A network of two steps finds nobody.
+    "calibrate": shlex.split("--evaluation scored/ap --annotations scored/annotations.json --checkpoint scored/run"),
     "synthesize": shlex.split("--num-images 2"),
     "live": shlex.split("--port 0"),
 }
@@ -94,6 +97,7 @@ def workspace(tmp_path_factory) -> Path:
     original.stages(np.zeros((8, 8, 3), np.uint8))
     save_file(original.tensors, folder / "checkpoint_iter_370000.pth")
     _build_others(folder)
+    write_calibratable(folder / "scored")
     return folder
 
 

@@ -106,6 +106,7 @@ def describe(network: "LoadedNetwork", config: ExportConfig) -> dict[str, Any]:
         "precision": config.precision,
         "targets": network.info.targets,
         "decoding": dataclasses.asdict(config.decoding),
+        "calibration": network.info.calibration,
         "checkpoint": {"step": network.info.step, "epoch": network.info.epoch, "records_digest": network.info.records_digest},
     }
 

@@ -14,10 +14,11 @@ import numpy as np
 import onnxruntime
 
 from evaluator.decoding import DecodeConfig, People, decode
+from evaluator.decoding.scores import score_map
 from pipeline.draw import draw_people, write_picture
 from pipeline.skeleton import Skeleton
 
-DRAW_MIN_SCORE = 1.0  # people with lower scores are printed, not drawn
+MIN_SCORE = 0.5  # people with lower scores are printed, not drawn
 
 
 class Model:
@@ -28,6 +29,7 @@ class Model:
         about = self.session.get_modelmeta().custom_metadata_map
         self.skeleton = Skeleton(**{name: _tuples(value) for name, value in json.loads(about["skeleton"]).items()})
         self.decoding = DecodeConfig(**json.loads(about["decoding"]))
+        self.to_scores = score_map(self.skeleton, json.loads(about.get("calibration", "{}")).get("knots", ()))
         self.insize, self.stride_px, self.gray = (int(about[name]) for name in ("insize", "stride_px", "padding_gray"))
 
     def find(self, image: np.ndarray) -> People:
@@ -59,12 +61,13 @@ def main(words: list[str]) -> None:
             sys.exit(f"{word}: no such file, or not an image")
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         people = model.find(image)
-        for score, person in zip(people.scores, people.keypoints, strict=True):
+        scores = model.to_scores(people.scores)
+        for score, person in zip(scores, people.keypoints, strict=True):
             named = zip(model.skeleton.joints, person, strict=True)
             print(f"{score:.3f}", {name: [round(float(value), 1) for value in (x, y)] for name, (x, y, seen) in named if seen})
         out = Path(f"{Path(word).stem}-people.jpg")
-        write_picture(out, draw_people(image, people.keypoints[people.scores >= DRAW_MIN_SCORE], model.skeleton))
-        print(f"people: {len(people.scores)}; {out}")
+        write_picture(out, draw_people(image, people.keypoints[scores >= MIN_SCORE], model.skeleton))
+        print(f"people: {len(scores)}; {out}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 
 from evaluator.inference.config import InferConfig
 from evaluator.inference.protocols import CheckpointNetwork
+from evaluator.inference.scoring import calibration_of, describe_scores
 from pipeline.errors import UserError
 from pipeline.files import file_facts
 from pipeline.wording import printable
@@ -40,6 +41,7 @@ def load_and_report(path: Path, device: DeviceConfig, inference: InferConfig) ->
     for note in network.notes:
         print(printable(note), flush=True)
     print(f"checkpoint {network.path}: step {network.info.step:,}, epoch {network.info.epoch}", flush=True)
+    print(describe_scores(calibration_of(network)), flush=True)
     return network, name
 
 
@@ -67,8 +69,9 @@ def _require_mindspore(path: Path) -> None:
 
 
 def origin_of(network: CheckpointNetwork, device: str, options: DeviceConfig) -> dict[str, Any]:
-    """Return what identifies the arithmetic of a network: its file, and the device. Raises UserError if the file is gone."""
-    origin = {"checkpoint": sha256(network.path, "checkpoint"), "step": network.info.step, "device": device}
+    """Return what identifies a network and its scores: its file, and the device. Raises UserError if the file is gone."""
+    about = {"step": network.info.step, "epoch": network.info.epoch, "calibration": network.info.calibration}
+    origin = {"checkpoint": sha256(network.path, "checkpoint"), **about, "device": device}
     if device == "Ascend":  # HF32 is another arithmetic, which a CPU does not have
         origin["hf32"] = options.hf32
     return origin

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import numpy as np
 from msgspec import Meta
@@ -40,14 +40,16 @@ class _Metadata(TypedDict):
     decoding: dict[str, Any]
     input: _Input
     checkpoint: _Checkpoint
+    calibration: NotRequired[dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Step and epoch of the checkpoint from which a network was exported."""
+    """Step and epoch of the checkpoint from which a network was exported, and the calibration of its scores."""
 
     step: int
     epoch: int
+    calibration: dict[str, Any]
 
 
 class ExportedNetwork:
@@ -65,7 +67,7 @@ class ExportedNetwork:
         self.stride_px, self.insize = metadata["stride_px"], metadata["insize"]
         self.skeleton = Skeleton.from_dict(metadata["skeleton"], f"network {path}: skeleton")
         self.decoding: DecodeConfig = convert(metadata["decoding"], DecodeConfig, f"network {path}: decoding")
-        self.info = Progress(**metadata["checkpoint"])
+        self.info = Progress(**metadata["checkpoint"], calibration=metadata.get("calibration", {}))
         self._batch_size, height, width, _ = metadata["input"]["shape"]
         self.fixed_wh: tuple[int | None, int | None] = (width, height)
         self._check_graph()

@@ -1,7 +1,7 @@
 """The interfaces through which the evaluator uses a network."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -40,6 +40,10 @@ class Progress(Protocol):
     @property
     def epoch(self) -> int:
         """Current epoch, counted from 0."""
+
+    @property
+    def calibration(self) -> dict[str, Any]:
+        """The calibration of the scores, see `evaluator.inference.scoring`; empty if there is none."""
 
 
 class CheckpointNetwork(FieldNetwork, Protocol):

@@ -62,7 +62,7 @@ class RunConfig:
     """i/n: process only the i-th of n shards of the images, 1/n to n/n. `merge` combines the shards and computes the metrics."""
     batch_size: BatchSize = None
     pictures: Pictures = 8
-    draw_min_score: DrawMinScore = 1.0
+    draw_min_score: DrawMinScore = 0.5
     tolerance: Unreadable = field(default_factory=Tolerance)
     device: Device = field(default_factory=DeviceConfig)
     inference: Inference = field(default_factory=InferConfig)
@@ -121,7 +121,7 @@ class MergeConfig:
     images: Path | None = None
     """Folder of the images; only needed to draw pictures."""
     pictures: Pictures = 8
-    draw_min_score: DrawMinScore = 1.0
+    draw_min_score: DrawMinScore = 0.5
     tolerance: Unreadable = field(default_factory=Tolerance)
     video: VideoScores = False
     tracking: Tracking = field(default_factory=TrackConfig)
@@ -193,3 +193,24 @@ class WatchConfig:
             inference=self.inference,
             decoding=self.decoding,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateConfig:
+    """Calibrate the scores of a checkpoint: make them the probability that a predicted person is right.
+
+    A person is right if its OKS with a person of the ground truth is at least 0.5. The probabilities are fitted to an evaluation of
+    the checkpoint, and kept in a new checkpoint. COCO metrics do not change. Use images that the network was not trained on, and as
+    many as you have: some hundred people are enough.
+
+    Example: python -m evaluator calibrate --evaluation ap --annotations person_keypoints_val2017.json --checkpoint runs/first --out calibrated.safetensors
+    """
+
+    evaluation: Path
+    """Output folder of `run` for this checkpoint."""
+    annotations: Path
+    """COCO keypoint annotation file of this evaluation."""
+    checkpoint: Path
+    """Checkpoint file, or run folder, whose checkpoint of this evaluation is used."""
+    out: Path
+    """Checkpoint file to write, with the suffix .safetensors, outside of the run folder; must not exist."""

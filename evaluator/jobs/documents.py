@@ -31,6 +31,9 @@ class _Identity(TypedDict, total=False):
     annotations: Sha256
     max_images: Annotated[int, Meta(ge=1)] | None
     skeleton: dict[str, Any]
+    insize: Count | None
+    checkpoint: str
+    calibration: dict[str, Any]
     results_version: Count
     shard: tuple[ShardNumber, ShardNumber]
     people: _Facts
@@ -55,6 +58,8 @@ class _Metrics(TypedDict, total=False):
     unreadable_images: dict[str, str]
     speed: dict[str, Finite]
     tracking: dict[str, Figures]
+    evaluated: str
+    version: str
     settings: _Settings
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.inference.clock import Clock
+from evaluator.inference.scoring import map_of, read_calibration
 from evaluator.jobs import outcome
 from evaluator.jobs.config import MergeConfig
 from evaluator.jobs.documents import read_identity
@@ -47,7 +48,8 @@ def run(config: MergeConfig) -> int:
             f"the shards contain image {surplus[0]}, which is not one of the {counted(len(images), 'image')} to evaluate "
             f"({len(surplus)} of {len(surplus) + len(images)} are surplus); max_images in {EVALUATION} was edited; rerun all shards"
         )
-    scored = outcome.score(document, skeleton, images, found, config)
+    calibration = read_calibration(identity.get("calibration", {}), f"evaluation {config.parts[0] / EVALUATION}")
+    scored = outcome.score(document, skeleton, images, found, config, map_of(calibration, skeleton))
     return outcome.publish(scored, config, {**identity, "shard": [1, 1]}, Clock())
 
 

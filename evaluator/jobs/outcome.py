@@ -1,10 +1,12 @@
 """The last part of `run` and `merge`: people to COCO results, metrics, pictures and the printed summary."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from evaluator import drawings
+from evaluator.decoding.scores import ScoreMap
 from evaluator.inference.clock import Clock
 from evaluator.jobs.config import MergeConfig, RunConfig
 from evaluator.jobs.partial import EVALUATION, Found
@@ -20,6 +22,7 @@ from pipeline.folders import new_folder
 from pipeline.images import read_image
 from pipeline.skeleton import Skeleton
 from pipeline.tolerance import report_unreadable
+from pipeline.version import package_version
 from pipeline.wording import counted
 
 UNREADABLE_SCORED = "scored as images without predictions; metrics.json lists all of them"
@@ -36,13 +39,21 @@ class Outcome:
     skeleton: Skeleton
     images: list[Image]
     found: Found
+    to_scores: ScoreMap
     results: Results
     evaluation: Evaluation
     people_images: Evaluation
     tracks: Tracks | None
 
 
-def score(document: CocoFile, skeleton: Skeleton, images: list[Image], found: Found, config: RunConfig | MergeConfig) -> Outcome:
+def score(
+    document: CocoFile,
+    skeleton: Skeleton,
+    images: list[Image],
+    found: Found,
+    config: RunConfig | MergeConfig,
+    to_scores: ScoreMap,
+) -> Outcome:
     """Convert people to COCO results and score them. Raises UserError if results and annotations do not match."""
     tracks = follow(document, found.people, skeleton, config.tracking) if config.video else None
     results = [
@@ -54,6 +65,7 @@ def score(document: CocoFile, skeleton: Skeleton, images: list[Image], found: Fo
             image_id=image.id,
             category_id=document.category_id,
             skeleton=skeleton,
+            to_scores=to_scores,
             identities=tracks.identities[image.id] if tracks else None,
         )
     ]
@@ -65,6 +77,7 @@ def score(document: CocoFile, skeleton: Skeleton, images: list[Image], found: Fo
         skeleton=skeleton,
         images=images,
         found=found,
+        to_scores=to_scores,
         results=results,
         evaluation=evaluation,
         people_images=people_images,
@@ -105,6 +118,8 @@ def _metrics(outcome: Outcome, config: RunConfig | MergeConfig, speed: dict[str,
         "num_people_found": len(outcome.results),
         "unreadable_images": _unreadable_names(outcome),
         "speed": speed,
+        "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": package_version(),
         **({"tracking": outcome.tracks.figures} if outcome.tracks else {}),
         "settings": flatten(config),
     }
@@ -122,8 +137,9 @@ def _write_pictures(outcome: Outcome, config: RunConfig | MergeConfig, folder: P
     for name, image_id in chosen:
         image = read_image(config.images / files[image_id])
         truth = true_keypoints(outcome.document.annotations[image_id], outcome.skeleton)
-        oks = image_oks[image_id]
-        picture = drawings.compare(image, people[image_id], truth, outcome.skeleton, config.draw_min_score, oks)
+        drawn = people[image_id].keypoints[outcome.to_scores(people[image_id].scores) >= config.draw_min_score]
+        about = f"prediction: {len(drawn)} with score of at least {config.draw_min_score:g}, mean OKS {image_oks[image_id]:.2f}"
+        picture = drawings.compare(image, (drawn, about), truth, outcome.skeleton)
         draw.write_picture(folder / f"{name}.jpg", picture)
     return len(chosen)
 

@@ -14,6 +14,7 @@ from evaluator.inference.engines import load_and_report, origin_of, sha256
 from evaluator.inference.exported import resolve_decoding
 from evaluator.inference.fields import Fields, find_people_or_fail
 from evaluator.inference.protocols import FieldNetwork
+from evaluator.inference.scoring import map_of, read_calibration, settings_of, warn_of_other_settings
 from evaluator.inference.sizes import Size
 from evaluator.inference.stored_fields import StoredFields, decode_stored
 from evaluator.inference.streaming import Stream
@@ -69,12 +70,14 @@ def evaluate_source(config: RunConfig, network: FieldNetwork | None, origin: dic
     if config.video:
         require_videos(document)
     images = choose_images(document, config.max_images)
-    origin = {"device": "CPU", **(origin or {})}
+    origin = {"device": "CPU", "calibration": {}, **(origin or {})}
     augmented = AugmentedNetwork(network, config.inference) if network else None
     batch_size = choose_batch_size(config.batch_size, origin["device"])
     groups = plan_groups(images, augmented.padded_sizes if augmented else None, batch_size)
     insize = augmented.insize if augmented else None
     identity = identify(config, document, skeleton, origin | {"batch_size": batch_size, "insize": insize})
+    calibration = read_calibration(identity["calibration"], f"checkpoint {config.checkpoint}")
+    warn_of_other_settings(calibration, settings_of(config.inference, insize, config.decoding))
     if (config.out / EVALUATION).exists():
         return _report_complete(config, identity, document)
     number, count = config.part
@@ -94,7 +97,7 @@ def evaluate_source(config: RunConfig, network: FieldNetwork | None, origin: dic
             code = _publish_shard(config, identity, own_groups, found)
         else:
             with clock.timed("score"):
-                scored = outcome.score(document, skeleton, images, found, config)
+                scored = outcome.score(document, skeleton, images, found, config, map_of(calibration, skeleton))
             code = outcome.publish(scored, config, identity, clock)
         work.remove()
     return code

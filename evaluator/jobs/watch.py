@@ -2,6 +2,7 @@
 
     OUT/step-00005000/      output of `run` for that checkpoint
     OUT/leaderboard.json    all evaluated checkpoints, best first
+    OUT/curves.png          metrics of the checkpoints by step
     OUT/best.safetensors    hard link to (or copy of) the best checkpoint; the training run may delete its own
     OUT/held/               checkpoints to be evaluated, linked or copied so that the training run cannot delete them
 
@@ -19,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from evaluator.drawings import draw_board
 from evaluator.jobs.config import RunConfig, WatchConfig
 from evaluator.jobs.documents import output_folder, read_board, read_metrics, require_outputs
 from evaluator.jobs.partial import differences
@@ -30,6 +32,7 @@ from pipeline.processes import run_process
 from pipeline.wording import printable
 from trainer.run import layout
 from trainer.run.checkpoint import CheckpointInfo, list_checkpoints, read_checkpoint, read_info
+from trainer.run.curves import write_picture
 
 LEADERBOARD, BEST, HELD, LOCK = "leaderboard.json", f"best{layout.CHECKPOINT_SUFFIX}", "held", "watch.lock"
 FAILED_METRIC = -2.0  # ranks failed evaluations last; a metric is -1 if no annotated person has the size it covers
@@ -234,6 +237,7 @@ class Watch:
         if best["step"] == step and cause is None:
             link_or_copy(held, self.config.out / BEST)
         self._write_board()
+        write_picture(self.config.out / layout.CURVES, lambda: draw_board([*self.entries.values()], self.config.metric))
         result = f"{self.config.metric} {entry['figures'][self.config.metric]:.4f}" if cause is None else f"failed: {cause}"
         print(f"step {step:,}: {result}" + (f"; best so far: step {best['step']:,}" if "figures" in best else ""), flush=True)
 

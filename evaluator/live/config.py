@@ -1,6 +1,5 @@
 """Options of the command `live`. Imports nothing heavy."""
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -8,8 +7,9 @@ from typing import Annotated
 import tyro
 
 from evaluator.decoding import DecodeConfig
+from evaluator.decoding.scores import SelectConfig
 from evaluator.inference.config import InferConfig
-from evaluator.options import DRAW_MIN_SCORE, Decoding, Device, Inference
+from evaluator.options import Decoding, Device, Inference
 from evaluator.tracking.config import TrackConfig
 from trainer.device import DeviceConfig
 
@@ -37,8 +37,8 @@ class LiveConfig:
     """Show pictures only to those who have the address that the command prints, which contains a random token."""
     loop: bool = False
     """Begin a video file again at its end."""
-    min_score: float = DRAW_MIN_SCORE
-    """Draw people with at least this score. The page can change it."""
+    min_score: float = SelectConfig.min_score
+    """Draw people with at least this score, from 0 to 1. The page can change it."""
     track: bool = True
     """Follow people from frame to frame and show their identities."""
     tracking: Annotated[TrackConfig, tyro.conf.arg(name="")] = field(default_factory=TrackConfig)
@@ -53,5 +53,5 @@ class LiveConfig:
             raise ValueError("host must be an address, such as 127.0.0.1, got an empty text")
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port must be from 0 to 65535, got {self.port}")
-        if not 0 <= self.min_score < math.inf:
-            raise ValueError(f"min_score must be 0 or more, got {self.min_score}")
+        if not 0 <= self.min_score <= 1:
+            raise ValueError(f"min_score must be from 0 to 1, got {self.min_score}")

@@ -36,7 +36,7 @@ MAX_VIEWERS, MAX_BODY_BYTES = 16, 1000
 class Threshold(TypedDict):
     """The body of POST /threshold."""
 
-    min_score: Annotated[float, Meta(ge=0, le=1e6)]
+    min_score: Annotated[float, Meta(ge=0, le=1)]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -62,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.NOT_FOUND, "no such address")
 
     def do_POST(self) -> None:
-        """Answer POST /threshold, {"min_score": 1.5}."""
+        """Answer POST /threshold, {"min_score": 0.6}."""
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdecimal() and int(length) <= MAX_BODY_BYTES):
             self.close_connection = True  # the body is not read

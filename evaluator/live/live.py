@@ -8,13 +8,14 @@ import numpy as np
 
 from evaluator.inference.engines import load_and_report
 from evaluator.inference.exported import resolve_decoding
+from evaluator.inference.scoring import calibration_of
 from evaluator.live.capture import Capture, Frame
 from evaluator.live.config import LiveConfig
 from evaluator.live.inputs import parse_source
 from evaluator.live.server import LiveServer
 from evaluator.live.view import View
 from evaluator.predict.people import Prediction
-from evaluator.predict.predictor import ALL_PEOPLE, Predictor
+from evaluator.predict.predictor import EVERYBODY, Predictor
 from evaluator.tracking.tracker import UNTRACKED, Tracker
 from pipeline.errors import Terminated, UserError, stop_error
 from pipeline.interrupts import STOPPING
@@ -30,7 +31,11 @@ def run(config: LiveConfig) -> int:
     with LiveServer(config.host, config.port, token=config.token) as server, Capture(source, loop=config.loop) as capture:
         network, _ = load_and_report(config.checkpoint, config.device, config.inference)
         predictor = Predictor.of(
-            network, inference=config.inference, decoding=resolve_decoding(network, config.decoding), min_score=ALL_PEOPLE
+            network,
+            inference=config.inference,
+            decoding=resolve_decoding(network, config.decoding),
+            calibration=calibration_of(network),
+            select=EVERYBODY,
         )
         _warn(config, server)
         serve(config, predictor, network.skeleton, capture, server)
@@ -46,7 +51,7 @@ def serve(
 ) -> None:
     """Show the source until it ends. find_people: returns all people of an image, uint8 RGB (H, W, 3)."""
     view, follow = View(config.min_score), _Follower(skeleton, capture.fps, config)
-    server.start(view, lambda: _facts(capture, view, skeleton))
+    server.start(view, lambda: _facts(capture, view))
     print(f"{printable(capture.source.name)}: open {server.page_address()} in a browser; Ctrl-C stops", flush=True)
     try:
         while frame := capture.take():
@@ -73,14 +78,13 @@ class _Follower:
         return self._tracker.update(prediction.found, num_frames)
 
 
-def _facts(capture: Capture, view: View, skeleton: Skeleton) -> dict[str, Any]:
+def _facts(capture: Capture, view: View) -> dict[str, Any]:
     return {
         "source": printable(capture.source.name),
         "state": capture.state,
         "source_fps": round(capture.rate.per_s(), 2),
         "num_captured": capture.num_captured,
         "num_dropped": capture.num_dropped,
-        "max_score": skeleton.num_joints + skeleton.num_limbs,  # a perfect person, see "score" in evaluator/README.md
         **view.facts(),
     }
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from evaluator.decoding.scores import SelectConfig
 from evaluator.live.capture import Frame
 from evaluator.live.rates import Rate
 from evaluator.predict.people import Prediction
@@ -130,7 +131,7 @@ class View:
     def _draw(self) -> None:
         assert self._shown is not None, "nothing to draw"
         frame, prediction, identities = self._shown
-        drawing = prediction.at_least(self._min_score).draw(frame.pixels)
+        drawing = prediction.selected(SelectConfig(min_score=self._min_score)).draw(frame.pixels)
         scale = frame.pixels.shape[1] / prediction.size_wh[0]
         for person, identity in zip(prediction.people, identities.tolist(), strict=True):
             if person.score >= self._min_score and identity != UNTRACKED:

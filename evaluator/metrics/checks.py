@@ -27,6 +27,8 @@ class _Fields(msgspec.Struct):
     category_id: Id | None = None
     keypoints: list[Number] = []
     score: Number = 0
+    raw_score: Number = 0
+    confidences: list[Number] = []
 
 
 FIELDS = ("image_id", "category_id", "keypoints", "score")

@@ -40,16 +40,10 @@ class Evaluation:
 
     def rows(self) -> list[str]:
         """Return the ten rows that pycocotools prints."""
-        rows = []
-        for name, value in self.figures.items():
-            kind, _, part = name.partition(" ")
-            title = {"AP": "Average Precision", "AR": "Average Recall"}[kind]
-            threshold = f"{float(part):.2f}" if part.startswith(".") else "0.50:0.95"
-            area = {"(M)": "medium", "(L)": "large"}.get(part, "all")
-            rows.append(
-                f" {title:<18} ({kind}) @[ IoU={threshold:<9} | area={area:>6} | maxDets={MAX_PEOPLE:>3} ] = {value:0.3f}"
-            )
-        return rows
+        return [
+            f" {title:<18} ({name.split()[0]}) @[ IoU={threshold:<9} | area={area:>6} | maxDets={MAX_PEOPLE:>3} ] = {value:0.3f}"
+            for name, (title, threshold, area, value) in rows_of(self.figures).items()
+        ]
 
     def summary(self) -> str:
         """Return `rows` and, for scripts, `line`."""
@@ -58,6 +52,17 @@ class Evaluation:
     def line(self) -> str:
         """Return the metrics as one line, formatted as a dict."""
         return str({name: round(value, 4) for name, value in self.figures.items()})
+
+
+def rows_of(figures: Mapping[str, float]) -> dict[str, tuple[str, str, str, float]]:
+    """Return COCO's ten rows by name: title, OKS threshold, area range, value."""
+    rows = {}
+    for name, value in figures.items():
+        kind, _, part = name.partition(" ")
+        title = {"AP": "Average Precision", "AR": "Average Recall"}[kind]
+        threshold = f"{float(part):.2f}" if part.startswith(".") else "0.50:0.95"
+        rows[name] = title, threshold, {"(M)": "medium", "(L)": "large"}.get(part, "all"), value
+    return rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,18 +164,26 @@ def compare(
     areas: Mapping[str, tuple[float, float]] = AREA_RANGES,
 ) -> Comparison:
     """Run the evaluation of pycocotools. areas: area ranges by name. Raises UserError as `evaluate` does."""
-    require_fit(document, results, skeleton, image_ids)
     # pycocotools prints its progress.
     with contextlib.redirect_stdout(io.StringIO()):
-        job = KeypointEval(_ground_truth(document, skeleton), _detections(document, results, skeleton), "keypoints")
-        job.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
-        job.params.imgIds = sorted({image.id for image in document.images} if image_ids is None else set(image_ids))
+        job = keypoint_eval(document, results, skeleton, image_ids)
         job.params.areaRngLbl, job.params.areaRng = list(areas), [list(limits) for limits in areas.values()]
         job.evaluate()
         job.accumulate()
         if set(AREA_RANGES) <= set(areas):
             job.summarize()
     return Comparison(job, document.category_id)
+
+
+def keypoint_eval(
+    document: CocoFile, results: Results, skeleton: Skeleton, image_ids: Collection[int] | None = None
+) -> KeypointEval:
+    """Return an evaluation of these images that has not run yet. Raises MismatchError as `require_fit` does."""
+    require_fit(document, results, skeleton, image_ids)
+    job = KeypointEval(_ground_truth(document, skeleton), _detections(document, results, skeleton), "keypoints")
+    job.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
+    job.params.imgIds = sorted({image.id for image in document.images} if image_ids is None else set(image_ids))
+    return job
 
 
 def _ground_truth(document: CocoFile, skeleton: Skeleton) -> COCO:

@@ -6,6 +6,7 @@ import numpy as np
 
 from evaluator.decoding import People
 from evaluator.decoding.grouping import body_reach
+from evaluator.decoding.scores import ScoreMap, score_map
 from pipeline.skeleton import Skeleton
 
 
@@ -13,7 +14,8 @@ class Result(TypedDict):
     """An entry of a COCO results file, one predicted person.
 
     keypoints: x, y in pixels and v for each joint of the annotation file; v is 1 for found joints, 0 for missing ones.
-    track_id: who it is, in frames of videos; -1 if that is not known.
+    score: from 0 to 1. raw_score: sum of the decoder. confidences: height of each joint's peak, 0 for missing ones. Results of other
+    programs lack the last two. track_id: who it is, in frames of videos; -1 if that is not known.
     """
 
     image_id: int
@@ -21,28 +23,46 @@ class Result(TypedDict):
     keypoints: list[float]
     score: float
     track_id: NotRequired[int]
+    raw_score: NotRequired[float]
+    confidences: NotRequired[list[float]]
 
 
 Results = list[Result]
 
 
 def to_results(
-    people: People, *, image_id: int, category_id: int, skeleton: Skeleton, identities: np.ndarray | None = None
+    people: People,
+    *,
+    image_id: int,
+    category_id: int,
+    skeleton: Skeleton,
+    to_scores: ScoreMap | None = None,
+    identities: np.ndarray | None = None,
 ) -> Results:
     """Convert people, in pixels of the image, to entries of a COCO results file, in the joint order of the annotations.
 
-    identities: int (N,), in frames of videos.
+    to_scores: the map from raw scores to scores; by default that of an uncalibrated network. identities: int (N,), in frames of
+    videos.
 
     COCO scores all labeled joints and derives the area of a prediction from all of its joints. Missing joints at 0, 0 would
     distort that area, so that they are placed at the nearest found joint along the limbs, with v = 0.
     """
     placed = place_missing(people.keypoints, skeleton)
-    found = people.keypoints[..., 2:] > 0
-    entries = np.concatenate([placed.round(2), found], axis=-1)[:, skeleton.source_indices]
+    peaks = people.keypoints[..., 2:].astype(np.float64)
+    # x, y, v and the height of the peak, which is not part of COCO's `keypoints`.
+    entries = np.concatenate([placed.round(2), peaks > 0, peaks.round(4)], axis=-1)[:, skeleton.source_indices]
     entries[:, skeleton.source_indices < 0] = 0
+    scores = (to_scores or score_map(skeleton))(people.scores)
     results: Results = [
-        {"image_id": image_id, "category_id": category_id, "keypoints": row.ravel().tolist(), "score": float(score)}
-        for row, score in zip(entries, people.scores, strict=True)
+        {
+            "image_id": image_id,
+            "category_id": category_id,
+            "keypoints": row[:, :3].ravel().tolist(),
+            "score": score,
+            "raw_score": raw,
+            "confidences": row[:, 3].tolist(),
+        }
+        for row, score, raw in zip(entries, scores.tolist(), people.scores.tolist(), strict=True)
     ]
     if identities is not None:
         for result, identity in zip(results, identities.tolist(), strict=True):

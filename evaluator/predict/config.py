@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 import tyro
 
 from evaluator.decoding import DecodeConfig
+from evaluator.decoding.scores import SelectConfig
 from evaluator.inference.config import InferConfig
-from evaluator.options import DRAW_MIN_SCORE, BatchSize, Decoding, Device, DrawMinScore, Inference, Unreadable, require_batch_size
+from evaluator.options import BatchSize, Decoding, Device, Inference, Select, Unreadable, require_batch_size
 from pipeline.tolerance import Tolerance
 from trainer.device import DeviceConfig
 
@@ -34,12 +35,12 @@ class PredictConfig:
     """Add to a finished --out the files that it does not list, such as new ones in a folder. All other options must be the same."""
     openpose_json: bool = False
     """Also write one file per image or video frame to OUT/openpose, in the format of OpenPose's --write_json."""
-    draw_min_score: DrawMinScore = DRAW_MIN_SCORE
     batch_size: BatchSize = None
     tolerance: Unreadable = field(default_factory=Tolerance)
     device: Device = field(default_factory=DeviceConfig)
     inference: Inference = field(default_factory=InferConfig)
     decoding: Decoding = field(default_factory=DecodeConfig)
+    select: Select = field(default_factory=SelectConfig)
 
     def __post_init__(self) -> None:
         if not self.images:

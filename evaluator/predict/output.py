@@ -49,12 +49,12 @@ Item = tuple[int, Picture]
 class Drawn:
     """What was found in a picture, as it is written: all that takes time is done in another thread than the network's.
 
-    entries: lines of results.json. drawing: the picture with the people who are drawn, as a JPEG; a frame of a video as uint8 RGB
+    prediction: everybody. num_shown: people that are drawn and written. entries: lines of results.json. drawing: the picture, as a JPEG; a frame of a video as uint8 RGB
     (H, W, 3). drawing_wh: its width and height. document: the file in OpenPose's format, with --openpose-json.
     """
 
     prediction: Prediction
-    num_drawn: int
+    num_shown: int
     entries: list[str]
     drawing: bytes | np.ndarray
     drawing_wh: tuple[int, int]
@@ -74,7 +74,7 @@ class Output:
     ) -> None:
         self.folder, self.config, self.predictor, self.work, self.clock = folder, config, predictor, work, clock
         self.unreadable: dict[str, Skipped] = {entry["file_name"]: entry for entry in previous.skipped}
-        self.num_images = self.num_people = self.num_drawn = self.num_reduced = 0
+        self.num_images = self.num_people = self.num_reduced = 0
         self._previous = previous
         self._ids = itertools.count(previous.last_id + 1)
         self._stack = ExitStack()
@@ -141,15 +141,15 @@ class Output:
                 yield computed
 
     def _drawn(self, item: Item, photo: Photo, prediction: Prediction) -> Drawn:
-        shown = prediction.at_least(self.config.draw_min_score)
+        shown = prediction.selected(self.config.select)
         drawing = shown.draw(photo.pixels)
         return Drawn(
             prediction=prediction,
-            num_drawn=len(shown.people),
-            entries=[json.dumps(entry) for entry in prediction.to_coco(item[0])],
+            num_shown=len(shown.people),
+            entries=[json.dumps(entry) for entry in shown.to_coco(item[0])],
             drawing=encode_picture(drawing, DRAWING_SUFFIX) if item[1].frame is None else drawing,
             drawing_wh=(drawing.shape[1], drawing.shape[0]),
-            document=json.dumps(prediction.to_openpose()) if self.config.openpose_json else None,
+            document=json.dumps(shown.to_openpose()) if self.config.openpose_json else None,
         )
 
     def _drawn_again(self, item: Item) -> Drawn | UnreadableImage:
@@ -158,7 +158,9 @@ class Output:
         except UnreadableImage as error:  # its file was changed while the command was running
             return error
         found = self.work.found.people[item[0]]
-        return self._drawn(item, photo, to_prediction(found, photo.size_wh, self.predictor.skeleton, item[1].file))
+        return self._drawn(
+            item, photo, to_prediction(found, photo.size_wh, self.predictor.skeleton, self.predictor.to_scores, item[1].file)
+        )
 
     def _write(self, image_id: int, picture: Picture, done: Drawn) -> None:
         prediction = done.prediction
@@ -178,8 +180,7 @@ class Output:
             about["openpose_json"] = openpose_json.write(self.folder / "openpose", picture.name, picture.frame, done.document)
         self._images.extend([json.dumps(about)])
         self.num_images += 1
-        self.num_people += len(prediction.people)
-        self.num_drawn += done.num_drawn
+        self.num_people += done.num_shown
 
 
 def require_text_name(file: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from evaluator.decoding import People
+from evaluator.decoding.scores import ScoreMap, SelectConfig, select
 from evaluator.metrics.results import to_results
 from evaluator.predict import openpose_json
 from pipeline import geometry
@@ -43,11 +44,13 @@ class Person:
     """A person in an image.
 
     keypoints: float32 (J, 3), x and y in pixels of the image and the confidence, in the order of `skeleton.joints`; 0, 0, 0 for a
-    joint that was not found. score: see "score" in evaluator/README.md; only its order is meaningful.
+    joint that was not found. score: from 0 to 1, the probability that the person is right if the network is calibrated. raw_score:
+    the sum of the decoder, from which it is computed.
     """
 
     keypoints: np.ndarray = field(repr=False)
     score: float
+    raw_score: float
     skeleton: Skeleton = field(repr=False)
 
     @functools.cached_property
@@ -66,15 +69,12 @@ class Person:
     def to_coco(self, image_id: int = 1, category_id: int = PERSON_CATEGORY) -> dict[str, Any]:
         """Return an entry of a COCO results file, whose keypoints are in the order of `skeleton.source_joints`.
 
-        Also has `confidences`, one for each of these keypoints, 0 if it was not found, and `box`: x, y, width, height. (pycocotools
-        would use `bbox` in place of the keypoints to sort people by size.)
+        Also has `raw_score`, `confidences`, one for each of these keypoints, 0 if it was not found, and `box`: x, y, width, height.
+        (pycocotools would use `bbox` in place of the keypoints to sort people by size.)
         """
-        people = People(keypoints=self.keypoints[None], scores=np.array([self.score], np.float32))
+        people = People(keypoints=self.keypoints[None], scores=np.array([self.raw_score], np.float32))
         [entry] = to_results(people, image_id=image_id, category_id=category_id, skeleton=self.skeleton)
-        source = self.skeleton.source_indices
-        confidences = np.where(source >= 0, self.keypoints[source, 2], 0)
-        box = [round(value, 2) for value in self.box]
-        return {**entry, "box": box, "confidences": [round(value, 4) for value in confidences.tolist()]}
+        return {**entry, "score": self.score, "box": [round(value, 2) for value in self.box]}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,12 +99,13 @@ class Prediction:
 
     @property
     def found(self) -> People:
-        """The same people as arrays: keypoints and scores."""
-        return People(keypoints=self.keypoints, scores=np.array([person.score for person in self.people], np.float32))
+        """The same people as arrays, as the decoder returned them: keypoints and raw scores."""
+        return People(keypoints=self.keypoints, scores=np.array([person.raw_score for person in self.people], np.float32))
 
-    def at_least(self, score: float) -> "Prediction":
-        """Return a copy with the people of at least that score."""
-        return dataclasses.replace(self, people=tuple(person for person in self.people if person.score >= score))
+    def selected(self, config: SelectConfig) -> "Prediction":
+        """Return a copy with the people of at least a score and a number of joints, and at most so many."""
+        kept = select(self.keypoints, np.array([person.score for person in self.people]), config)
+        return dataclasses.replace(self, people=tuple(self.people[i] for i in kept))
 
     def to_coco(self, image_id: int = 1, category_id: int = PERSON_CATEGORY) -> list[dict[str, Any]]:
         """Return the entries of a COCO results file, see `Person.to_coco`."""
@@ -132,12 +133,12 @@ class Prediction:
 
 
 def to_prediction(
-    people: People, size_wh: tuple[int, int], skeleton: Skeleton, source: Path | None = None, min_score: float = -np.inf
+    people: People, size_wh: tuple[int, int], skeleton: Skeleton, to_scores: ScoreMap, source: Path | None = None
 ) -> Prediction:
-    """Convert decoded people, in pixels of the image, to a prediction with those of at least that score."""
-    kept = tuple(
-        Person(keypoints=keypoints, score=score, skeleton=skeleton)
-        for keypoints, score in zip(people.keypoints, people.scores.tolist(), strict=True)
-        if score >= min_score
+    """Convert all decoded people, in pixels of the image, to a prediction. to_scores: the map from raw scores to scores."""
+    scores = to_scores(people.scores).tolist()
+    found = tuple(
+        Person(keypoints=keypoints, score=score, raw_score=raw, skeleton=skeleton)
+        for keypoints, score, raw in zip(people.keypoints, scores, people.scores.tolist(), strict=True)
     )
-    return Prediction(people=kept, size_wh=size_wh, skeleton=skeleton, source=source)
+    return Prediction(people=found, size_wh=size_wh, skeleton=skeleton, source=source)

@@ -13,6 +13,7 @@ from evaluator.inference.clock import Clock
 from evaluator.inference.engines import load_and_report, origin_of
 from evaluator.inference.exported import resolve_decoding
 from evaluator.inference.protocols import FieldNetwork
+from evaluator.inference.scoring import read_calibration
 from evaluator.inference.streaming import prefetch
 from evaluator.jobs.partial import Unfinished, remove_leftover
 from evaluator.jobs.results_version import RESULTS_VERSION
@@ -20,7 +21,7 @@ from evaluator.options import choose_batch_size
 from evaluator.predict.config import PredictConfig
 from evaluator.predict.names import output_names
 from evaluator.predict.output import Output, Picture, require_text_name
-from evaluator.predict.predictor import ALL_PEOPLE, Predictor
+from evaluator.predict.predictor import EVERYBODY, Predictor
 from evaluator.predict.previous import (
     LAST,
     PREDICTION,
@@ -68,12 +69,13 @@ def predict(
 
     origin: what identifies the network (SHA-256, step), and the device. clock: measures where the time goes.
     """
-    origin = {"device": "CPU", **(origin or {})}
+    origin = {"device": "CPU", "calibration": {}, **(origin or {})}
     predictor = Predictor.of(
         network,
         inference=config.inference,
         decoding=config.decoding,
-        min_score=ALL_PEOPLE,
+        calibration=read_calibration(origin["calibration"], f"checkpoint {config.checkpoint}"),
+        select=EVERYBODY,
         batch_size=choose_batch_size(config.batch_size, origin["device"]),
     )
     origin["batch_size"] = predictor.batch_size
@@ -95,12 +97,12 @@ def predict(
         output = _write(config, sources, predictor, work, previous, identity, clock or Clock())
         work.remove()
     about = (
-        f"{counted(output.num_people, 'person')} in {counted(output.num_images, 'image')}, {output.num_drawn} drawn "
-        f"(--draw-min-score {config.draw_min_score:g}"
+        f"{counted(output.num_people, 'person')} with a score of at least {config.select.min_score:g} (--min-score) in "
+        f"{counted(output.num_images, 'image')}"
     )
     if output.num_reduced:
-        about += f"; {counted(output.num_reduced, 'huge image')} at reduced size"
-    print(f"{about}); wrote drawings, results.json and images.json to {config.out}")
+        about += f"; {counted(output.num_reduced, 'huge image')} drawn at reduced size"
+    print(f"{about}; wrote drawings, results.json and images.json to {config.out}")
     return _report(config, output.unreadable, len(previous.images) + output.num_images, output.num_unreadable)
 
 
@@ -156,9 +158,9 @@ def _identify(config: PredictConfig, sources: Sources, network: FieldNetwork, or
         "schema_version": SCHEMA_VERSION,
         "num_files": len(sources.files),
         "openpose_json": config.openpose_json,
-        "draw_min_score": config.draw_min_score,
         "files": _digest(sources.files),
         "skeleton": network.skeleton.to_dict(),
+        **flatten(config.select),
         **flatten(config.decoding),
         **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config.inference).items()},
         **origin,

@@ -9,6 +9,7 @@ from typing import Literal, TypeVar, overload
 import numpy as np
 
 from evaluator.decoding import DecodeConfig
+from evaluator.decoding.scores import SelectConfig
 from evaluator.inference.augmentation import AugmentedNetwork
 from evaluator.inference.clock import Clock
 from evaluator.inference.config import InferConfig
@@ -16,8 +17,9 @@ from evaluator.inference.engines import load_engine
 from evaluator.inference.exported import resolve_decoding
 from evaluator.inference.fields import Fields, find_people_or_fail
 from evaluator.inference.protocols import FieldNetwork
+from evaluator.inference.scoring import Calibration, calibration_of, map_of, settings_of, warn_of_other_settings
 from evaluator.inference.streaming import Stream
-from evaluator.options import DRAW_MIN_SCORE, choose_batch_size, require_batch_size
+from evaluator.options import choose_batch_size, require_batch_size
 from evaluator.predict.people import Prediction, to_prediction
 from pipeline.images import UnreadableImage
 from pipeline.photos import Photo, read_photo, whole
@@ -25,7 +27,7 @@ from trainer.device import DeviceConfig
 
 Source = str | os.PathLike[str] | np.ndarray
 """An image: a file, or an array uint8 RGB (H, W, 3)."""
-ALL_PEOPLE = float("-inf")  # a min_score
+EVERYBODY = SelectConfig(min_score=0)
 Item = TypeVar("Item")
 Output = TypeVar("Output")
 
@@ -37,7 +39,8 @@ class Predictor:
         for person in predictor("photo.jpg").people:
             print(person.score, person.joints["nose"])
 
-    network: what computes the fields. skeleton: the joints that it finds. min_score: see `__init__`.
+    network: what computes the fields. skeleton: the joints that it finds. calibration: of the scores, None if
+    the network has none. to_scores: the map from raw scores to scores.
     """
 
     def __init__(
@@ -49,22 +52,24 @@ class Predictor:
         mirror: bool = False,
         insize: int | None = None,
         decoding: DecodeConfig | None = None,
-        min_score: float = DRAW_MIN_SCORE,
+        min_score: float = SelectConfig.min_score,
+        min_joints: int = SelectConfig.min_joints,
+        max_people: int | None = SelectConfig.max_people,
         batch_size: int | None = None,
         precision: Literal["O0", "O2", "O3"] = "O0",
     ) -> None:
         """Load a network.
 
         model: an exported network (.onnx), which needs no MindSpore, a checkpoint, or a run folder.
-        scales, mirror, insize, precision, decoding, batch_size: as the options of `python -m evaluator predict`.
-        min_score: people with lower scores are left out; 0 keeps all.
+        All others: as the options of `python -m evaluator predict`. People with scores below `min_score` are left out; 0 keeps all.
         Raises UserError for a file that cannot be used, ValueError for other values that cannot.
         """
         inference = InferConfig(scales=tuple(scales), mirror=mirror, insize=insize, precision=precision)
         require_batch_size(batch_size)
         network, name = load_engine(Path(model), DeviceConfig(device_target=device), inference)
         decoding = decoding or resolve_decoding(network, DecodeConfig())
-        self._set(network, inference, decoding, min_score, choose_batch_size(batch_size, name))
+        select = SelectConfig(min_score=min_score, min_joints=min_joints, max_people=max_people)
+        self._set(network, inference, decoding, calibration_of(network), select, choose_batch_size(batch_size, name))
 
     @classmethod
     def of(
@@ -73,20 +78,30 @@ class Predictor:
         *,
         inference: InferConfig | None = None,
         decoding: DecodeConfig | None = None,
-        min_score: float = DRAW_MIN_SCORE,
+        calibration: Calibration | None = None,
+        select: SelectConfig | None = None,
         batch_size: int = 1,
     ) -> "Predictor":
         """Return the predictor of a network that is loaded already, or of your own."""
         predictor = cls.__new__(cls)
-        predictor._set(network, inference or InferConfig(), decoding or DecodeConfig(), min_score, batch_size)
+        chosen = inference or InferConfig(), decoding or DecodeConfig(), calibration, select or SelectConfig()
+        predictor._set(network, *chosen, batch_size)
         return predictor
 
     def _set(
-        self, network: FieldNetwork, inference: InferConfig, decoding: DecodeConfig, min_score: float, batch_size: int
+        self,
+        network: FieldNetwork,
+        inference: InferConfig,
+        decoding: DecodeConfig,
+        calibration: Calibration | None,
+        select: SelectConfig,
+        batch_size: int,
     ) -> None:
-        self.network, self.decoding, self.min_score, self.batch_size = network, decoding, min_score, batch_size
-        self.skeleton = network.skeleton
+        self.network, self.decoding, self.select, self.batch_size = network, decoding, select, batch_size
+        self.skeleton, self.calibration = network.skeleton, calibration
+        self.to_scores = map_of(calibration, network.skeleton)
         self._augmented = AugmentedNetwork(network, inference)
+        warn_of_other_settings(calibration, settings_of(inference, self._augmented.insize, decoding))
 
     # A str is an iterable of str, too, and an iterator is an iterable: the first signature that fits is the right one.
     @overload
@@ -151,7 +166,7 @@ class Predictor:
 
     def _decode(self, fields: Fields, path: Path | None) -> Prediction:
         people = find_people_or_fail(fields, self.skeleton, self.decoding, "array" if path is None else str(path))
-        return to_prediction(people, fields.size_wh, self.skeleton, path, self.min_score)
+        return to_prediction(people, fields.size_wh, self.skeleton, self.to_scores, path).selected(self.select)
 
 
 def _path(source: Source) -> Path | None:

@@ -10,6 +10,7 @@ MODULES = (
     "evaluator/decoding/__init__.py",
     "evaluator/decoding/decoder.py",
     "evaluator/decoding/grouping.py",
+    "evaluator/decoding/scores.py",
     "pipeline/draw.py",
     "pipeline/errors.py",
     "pipeline/geometry.py",

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from evaluator.drawings import draw_found
+from evaluator.decoding.scores import SelectConfig, select
 from evaluator.export import export
 from evaluator.export.comparison import Comparison
 from evaluator.export.config import ExportConfig
 from evaluator.inference.augmentation import image_fields
 from evaluator.inference.fields import find_people_or_fail
+from evaluator.inference.scoring import calibration_of, map_of
 from evaluator.publish.card_data import CardData
 from evaluator.publish.card_text import CHECKPOINT, MINDIR, ONNX, card_text
 from evaluator.publish.config import PublishConfig
@@ -21,7 +22,7 @@ from evaluator.publish.example import FOLDER, write_example
 from evaluator.publish.measurement import PICTURES, Measurement, read_measurements
 from evaluator.publish.terms import Terms, choose_terms
 from pipeline.cli import option_types
-from pipeline.draw import write_picture
+from pipeline.draw import draw_people, write_picture
 from pipeline.errors import UserError
 from pipeline.files import file_facts
 from pipeline.folders import new_folder, require_usable
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 CARD, SUMS = "README.md", "SHA256SUMS"
 RUNNING_AVERAGES = (".moving_mean", ".moving_variance")
 OF_THE_RUN = ("resume", "dry_run", "profile")
-DRAW_MIN_SCORE = 1.0  # the default of `run` and `predict`
+SHOWN = SelectConfig()  # as `predict` draws by default
 
 
 def run(config: PublishConfig) -> int:
@@ -135,9 +136,10 @@ def _draw(folder: Path, config: PublishConfig, measurement: Measurement, network
         fields = image_fields(network, image, measurement.inference)
         people = find_people_or_fail(fields, network.skeleton, measurement.decoding, str(path))
         name = f"{PICTURES}/photo-{number}.jpg"
-        write_picture(folder / name, draw_found(image, people, network.skeleton, DRAW_MIN_SCORE))
-        num_drawn = int((people.scores >= DRAW_MIN_SCORE).sum())
-        captions[name] = f"{counted(num_drawn, 'person')} found with a score of at least {DRAW_MIN_SCORE:g}"
+        scores = map_of(calibration_of(network), network.skeleton)(people.scores)
+        shown = people.keypoints[select(people.keypoints, scores, SHOWN)]
+        write_picture(folder / name, draw_people(image, shown, network.skeleton))
+        captions[name] = f"{counted(len(shown), 'person')} found with a score of at least {SHOWN.min_score:g}"
     return captions
 
 

@@ -25,9 +25,10 @@ EXPECTED_FOLDER = "give the --out folder of `python -m evaluator run`"
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated:
-    """The contents of the output folder of an evaluation."""
+    """The contents of the output folder of an evaluation. identity: evaluation.json, empty for an output of `oracle`."""
 
     folder: Path
+    identity: dict[str, Any]
     results: Results
     metrics: dict[str, Any]
     settings: dict[str, Any]
@@ -39,9 +40,11 @@ def read_evaluation(folder: Path) -> Evaluated:
         raise UserError(f"evaluation {folder}: no such folder; {EXPECTED_FOLDER}")
     if not (folder / "metrics.json").exists():
         raise UserError(f"evaluation {folder}: contains no metrics.json; {EXPECTED_FOLDER}")
+    path = folder / EVALUATION
     try:
         return Evaluated(
             folder=folder,
+            identity=read_identity(path, "evaluation") if path.is_file() else {},
             results=read_results(folder / "results.json"),
             metrics=read_metrics(folder / "metrics.json"),
             settings=read_yaml(folder / "config.yaml", "settings", dict[str, Any]),
@@ -50,10 +53,20 @@ def read_evaluation(folder: Path) -> Evaluated:
         raise UserError(f"{error}; restore the file, or repeat the evaluation") from error
 
 
-def _identity(evaluated: Evaluated) -> dict[str, Any]:
-    """Return the contents of evaluation.json; empty if the evaluation has none."""
-    path = evaluated.folder / EVALUATION
-    return read_identity(path, "evaluation") if path.is_file() else {}
+def facts_of(evaluated: Evaluated) -> dict[str, str]:
+    """Return what the header of the page says about an evaluation, by name, as far as it is known."""
+    identity, metrics = evaluated.identity, evaluated.metrics
+    facts = {
+        "checkpoint": evaluated.settings.get("checkpoint"),
+        "step": f"{identity['step']:,}" if isinstance(identity.get("step"), int) else None,
+        "epoch": identity.get("epoch"),
+        "SHA-256": identity.get("checkpoint", "")[:12],
+        "device": identity.get("device"),
+        "evaluated": metrics.get("evaluated", "").replace("T", " ").replace("+00:00", " UTC"),
+        "version": metrics.get("version"),
+        "scores": ("calibrated" if identity.get("calibration") else "not calibrated") if identity else None,
+    }
+    return {name: str(value) for name, value in facts.items() if value not in (None, "")}
 
 
 def skeleton_of(evaluated: Evaluated) -> Skeleton:
@@ -62,8 +75,8 @@ def skeleton_of(evaluated: Evaluated) -> Skeleton:
     It is taken from evaluation.json, else from the checkpoint or the skeleton in the settings, as far as they exist. If
     none of them does, the skeleton is COCO's; annotations with other keypoints are then rejected.
     """
-    if "skeleton" in (identity := _identity(evaluated)):
-        return Skeleton.from_dict(identity["skeleton"], f"evaluation {evaluated.folder / EVALUATION}: skeleton")
+    if "skeleton" in evaluated.identity:
+        return Skeleton.from_dict(evaluated.identity["skeleton"], f"evaluation {evaluated.folder / EVALUATION}: skeleton")
     checkpoint, file = (evaluated.settings.get(name) for name in ("checkpoint", "skeleton"))
     convert([checkpoint, file], list[str | None], f"settings {evaluated.folder / 'config.yaml'}: checkpoint and skeleton")
     if checkpoint and os.path.isdir(checkpoint):  # False for names that no file can have
@@ -89,7 +102,7 @@ def common_skeleton(evaluated: list[Evaluated], file: Path | None) -> Skeleton:
 
 def common_max_images(evaluated: list[Evaluated]) -> int | None:
     """Return --max-images of all evaluations; None for all images. Raises UserError if they differ."""
-    values = {each.folder: _identity(each).get("max_images") for each in evaluated}
+    values = {each.folder: each.identity.get("max_images") for each in evaluated}
     if len(set(values.values())) > 1:
         listed = ", ".join(f"{folder}: {number or 'all'}" for folder, number in values.items())
         raise UserError(f"evaluations of different images cannot be compared (--max-images: {listed}); write a report for each")
@@ -102,7 +115,7 @@ def analyze_evaluation(evaluated: Evaluated, document: CocoFile, skeleton: Skele
         analysis = analyze(document, evaluated.results, skeleton)
         _require_same_figures(evaluated, analysis, document)
     except MismatchError as error:
-        is_same = _identity(evaluated).get("annotations") == file_facts(document.path)["sha256"]
+        is_same = evaluated.identity.get("annotations") == file_facts(document.path)["sha256"]
         if not is_same or skeleton_of(evaluated) != skeleton:
             raise
         raise UserError(

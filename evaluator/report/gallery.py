@@ -13,14 +13,16 @@ from evaluator.metrics.results import Results
 from pipeline.datasets.coco import Image
 from pipeline.datasets.selection import add_derived_joints
 from pipeline.images import UnreadableImage, read_image
+from pipeline.progress import progress_bar
 from pipeline.skeleton import Skeleton
 
 PICTURE_PX = 640  # longer side of a picture in the page
 JPEG_QUALITY = 80
+MIN_SHOWN = 0.05  # score of unmatched predictions in pictures; the counts of an image include those below
 
 
 def choose(images: Mapping[int, ImageErrors], count: int) -> dict[int, list[str]]:
-    """Choose the images to show; return the names of the groups they are in, by image id.
+    """Choose the images to look at first; return the names of the groups they are in, by image id.
 
     The groups are the best, median and worst `count` images by the mean OKS of their people and, for each kind of error, the
     `count` / 4 images with most errors of that kind.
@@ -49,7 +51,7 @@ def pictures_of(images: Sequence[Image], folder: Path) -> tuple[dict[str, str], 
     The longer side of a picture is at most PICTURE_PX.
     """
     pictures, unreadable = {}, {}
-    for image in images:
+    for image in progress_bar(images, desc="reading pictures", unit="image"):
         try:
             pixels = read_image(folder / image.file_name, image.size_wh)
         except UnreadableImage as error:
@@ -72,6 +74,8 @@ def describe_image(
     person_of = {int(row): person for person, row in enumerate(image.found_by) if row >= 0}
     predicted = []
     for row, (place, fate) in enumerate(zip(image.places, image.fates, strict=True)):
+        if fate in ("false", "ignored") and results[place]["score"] < MIN_SHOWN:
+            continue
         points = np.reshape(results[place]["keypoints"], (-1, 3))
         predicted.append(
             {"fate": fate, "score": round(results[place]["score"], 3), "oks": round(float(image.best_oks[row]), 3)}

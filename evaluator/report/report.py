@@ -1,11 +1,14 @@
 """The command `report`: evaluations of one annotation file as one HTML page without external files.
 
-The page consists of the files in evaluator/report/page/ and the data as JSON; the browser draws it. Its size depends on the
-number of pictures in the gallery, not on the number of images.
+The page consists of the files in evaluator/report/page/ and the data as JSON; the browser draws it. Most of its size is that of the
+pictures, whose number is limited.
 """
 
+import itertools
 import json
+import os
 import sys
+import urllib.parse
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import resources
@@ -16,6 +19,7 @@ import numpy as np
 
 from evaluator.jobs.run import choose_images
 from evaluator.metrics.analysis import Analysis
+from evaluator.metrics.coco_eval import rows_of
 from evaluator.metrics.diagnosis import ERRORS
 from evaluator.report.config import ReportConfig
 from evaluator.report.evaluations import (
@@ -23,9 +27,11 @@ from evaluator.report.evaluations import (
     analyze_evaluation,
     common_max_images,
     common_skeleton,
+    facts_of,
     read_evaluation,
 )
 from evaluator.report.gallery import choose, describe_image, pictures_of
+from evaluator.report.reliability import describe_reliability
 from pipeline.datasets.coco import CocoFile
 from pipeline.errors import UserError
 from pipeline.files import require_folder, write_atomic
@@ -51,16 +57,23 @@ def run(config: ReportConfig) -> int:
     document = CocoFile(config.annotations, skeleton)
     document = document.only(choose_images(document, common_max_images(evaluated)))
     analyses = [analyze_evaluation(each, document, skeleton) for each in evaluated]
-    galleries = [choose(analysis.images, config.gallery) for analysis in analyses]
-    pictures = _pictures(config, document, {image_id for gallery in galleries for image_id in gallery})
+    groups = [choose(analysis.images, config.gallery) for analysis in analyses]
+    in_order = itertools.chain(*groups, *(analysis.images for analysis in analyses))
+    pictures = _pictures(config, document, set(itertools.islice(dict.fromkeys(in_order), config.pictures)))
     runs = [
-        _describe_run(each, analysis, gallery, document, skeleton)
-        for each, analysis, gallery in zip(evaluated, analyses, galleries, strict=True)
+        _describe_run(each, analysis, chosen, document, skeleton)
+        for each, analysis, chosen in zip(evaluated, analyses, groups, strict=True)
     ]
-    text = page(describe(document, skeleton, pictures, runs))
+    links = _links(config.images, out.parent)
+    text = page(describe(document, skeleton, pictures, runs) | {"images": links})
     write_atomic(out, text)
-    for each, analysis in zip(evaluated, analyses, strict=True):
+    for each, analysis, described in zip(evaluated, analyses, runs, strict=True):
         print(f"{each.folder}\n{table(analysis)}")
+        if reliability := described["reliability"]:
+            written, fitted = (reliability[name]["ece"] for name in ("written", "fitted"))
+            print(
+                f"expected calibration error of the scores: {written:.4f}; {fitted:.4f} if fitted to the other half of the images"
+            )
     print(f"wrote {out} ({len(text.encode()) / 1e6:.1f} MB); open it in a browser")
     return 0
 
@@ -95,6 +108,13 @@ def _pictures(config: ReportConfig, document: CocoFile, wanted: set[int]) -> dic
     return pictures
 
 
+def _links(images: Path | None, folder: Path) -> str | None:
+    """Return the URL of the image folder, relative to the page in `folder`."""
+    if images is None:
+        return None
+    return urllib.parse.quote(os.path.relpath(images.resolve(), folder.resolve()))
+
+
 def describe(document: CocoFile, skeleton: Skeleton, pictures: Mapping[str, str], runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the data of the page as plain values."""
     return {
@@ -114,12 +134,17 @@ def describe(document: CocoFile, skeleton: Skeleton, pictures: Mapping[str, str]
 
 
 def _describe_run(
-    evaluated: Evaluated, analysis: Analysis, gallery: dict[int, list[str]], document: CocoFile, skeleton: Skeleton
+    evaluated: Evaluated, analysis: Analysis, groups: dict[int, list[str]], document: CocoFile, skeleton: Skeleton
 ) -> dict[str, Any]:
     entries = {image.id: image for image in document.images}
     return {
         "name": str(evaluated.folder),
+        "facts": facts_of(evaluated),
         "figures": analysis.figures,
+        "rows": rows_of(analysis.figures),
+        "reliability": describe_reliability(
+            document, evaluated.results, skeleton, evaluated.identity, f"evaluation {evaluated.folder}"
+        ),
         "areas": {name: asdict(area) for name, area in analysis.areas.items()},
         "curves": {
             f"{threshold:.2f}": np.maximum(precision, 0).round(4).tolist()
@@ -135,8 +160,8 @@ def _describe_run(
         "numUnreadable": len(evaluated.metrics.get("unreadable_images", {})),
         "settings": {name: str(value) for name, value in evaluated.settings.items() if value is not None},
         "gallery": [
-            describe_image(analysis.images[image_id], groups, entries[image_id], evaluated.results, skeleton)
-            for image_id, groups in gallery.items()
+            describe_image(image, groups.get(image_id, []), entries[image_id], evaluated.results, skeleton)
+            for image_id, image in sorted(analysis.images.items(), key=lambda item: (item[0] not in groups, item[0]))
         ],
     }
 
@@ -148,7 +173,10 @@ def page(data: dict[str, Any]) -> str:
     inlined = {
         "MARK": MARK,
         "STYLE": (parts / "report.css").read_text(encoding="utf-8"),
-        "SCRIPT": "\n".join((parts / name).read_text(encoding="utf-8") for name in ("charts.js", "gallery.js", "report.js")),
+        "SCRIPT": "\n".join(
+            (parts / name).read_text(encoding="utf-8")
+            for name in ("elements.js", "charts.js", "reliability.js", "gallery.js", "large.js", "report.js")
+        ),
         "DATA": json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
     }
     for name, value in inlined.items():

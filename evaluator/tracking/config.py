@@ -14,7 +14,7 @@ class TrackConfig:
     confirm_frames: int = 2
     """Number of consecutive frames after which a new person gets an identity. People of the first frame get theirs at once."""
     start_score: float = 1.0
-    """Lowest score of a person who starts a new identity. People with lower scores only continue one."""
+    """Lowest raw score (the sum of the decoder) of a person who starts a new identity. People with lower scores only continue one."""
 
     def __post_init__(self) -> None:
         if not 0 < self.min_oks < 1:

@@ -104,7 +104,12 @@ def test_results_have_the_joint_order_of_the_annotations(document):
     source = person(100, 50, without=("left_ankle",))
     [entry] = results_of([source], 1, scores=[3.5])
     points = np.reshape(entry["keypoints"], (-1, 3))
-    assert entry["score"] == 3.5 and entry["image_id"] == 1 and entry["category_id"] == 7
+    assert (
+        entry["raw_score"] == 3.5
+        and entry["score"] == pytest.approx(3.5 / (3.5 + 3.7))
+        and entry["image_id"] == 1
+        and entry["category_id"] == 7
+    )
     found = source[:, 2] > 0
     np.testing.assert_allclose(points[found, :2], source[found, :2], atol=0.006)
     assert (points[:, 2] == found).all()

@@ -20,6 +20,7 @@ from pipeline_data import tree
 from volumes import mounted
 
 from evaluator.decoding import DecodeConfig, People
+from evaluator.decoding.scores import SelectConfig
 from evaluator.inference.config import InferConfig
 from evaluator.inference.streaming import prefetch
 from evaluator.jobs.partial import Unfinished
@@ -61,8 +62,12 @@ class SpotNetwork(NoiseNetwork):
         return heatmaps, np.zeros((count, COCO18.num_pafs, *heatmaps.shape[2:]), np.float32)
 
 
+EVERYBODY = SelectConfig(min_score=0)
+
+
 def predict(out, files, network=None, **options):
-    config = PredictConfig(images=tuple(files), checkpoint=out, out=out, **{"inference": InferConfig(size_step_px=1), **options})
+    options = {"inference": InferConfig(size_step_px=1), "select": EVERYBODY, **options}
+    config = PredictConfig(images=tuple(files), checkpoint=out, out=out, **options)
     return predict_command.predict(config, list_sources(files), network or SpotNetwork())
 
 
@@ -89,7 +94,7 @@ def noise_video(path, count):
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_frames_of_a_video_are_annotated_in_order(tmp_path, batch_size):
     video = moving_spot(tmp_path / "dance.mp4")
-    assert predict(tmp_path / "out", [video], batch_size=batch_size, draw_min_score=0.1, openpose_json=True) == 0
+    assert predict(tmp_path / "out", [video], batch_size=batch_size, openpose_json=True) == 0
     images, results = read(tmp_path / "out" / "images.json"), read(tmp_path / "out" / "results.json")
     assert [image["frame"] for image in images] == list(range(12)) and [entry["image_id"] for entry in results] == list(
         range(1, 13)
@@ -347,8 +352,8 @@ def test_a_finished_prediction_is_not_repeated_and_others_are_refused(tmp_path, 
     said = capsys.readouterr()
     assert "already complete" in said.out and said.err.count("bad.png: the file is empty") >= 3
     assert tree(tmp_path / "out") == before and not work.exists() and not unused.shapes
-    with pytest.raises(UserError, match=r"finished prediction with other inputs or options .*draw_min_score: 1.0 before, 2 now"):
-        predict(tmp_path / "out", [images], unused, draw_min_score=2)
+    with pytest.raises(UserError, match=r"finished prediction with other inputs or options .*min_score: 0 before, 0.5 now"):
+        predict(tmp_path / "out", [images], unused, select=SelectConfig())
 
 
 PREDICT = """

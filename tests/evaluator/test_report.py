@@ -4,19 +4,17 @@ import dataclasses
 import json
 import os
 import re
-import shutil
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import yaml
-from evaluator_data import STANDING, person, shift_to, stored, write_annotations, write_set
+from evaluator_data import person, shift_to, stored, write_annotations, write_set
+from report_data import entry, write_evaluations
 
 from evaluator.__main__ import COMMANDS
 from evaluator.metrics.analysis import analyze
-from evaluator.metrics.coco_eval import evaluate
 from evaluator.metrics.diagnosis import ERRORS
 from evaluator.report import evaluations, gallery, report
 from pipeline.cli import main
@@ -29,35 +27,9 @@ def command(*words):
     return main("python -m evaluator", "", COMMANDS, list(map(str, words)))
 
 
-def entry(points, image_id, score):
-    return {"image_id": image_id, "category_id": 7, "keypoints": points.ravel().tolist(), "score": score}
-
-
-def write_evaluation(folder, annotations, results, **settings):
-    """Write an output folder as `run` does."""
-    folder.mkdir()
-    figures = evaluate(CocoFile(annotations, COCO18), results, COCO18).figures
-    write_json(folder / "results.json", results)
-    write_json(folder / "metrics.json", {"figures": figures, "unreadable_images": {}})
-    (folder / "config.yaml").write_text(yaml.safe_dump({"annotations": str(annotations), **settings}))
-    return folder
-
-
 @pytest.fixture
 def evaluated(tmp_path):
-    """Annotations, images and two evaluations of `write_set`: one almost perfect, one with several kinds of errors."""
-    annotations, images = write_set(tmp_path, names=("a</script><b>.png", "b.png", "c.png"))
-    (images / "a<").mkdir()
-    cv2.imwrite(str(images / "a<" / "script><b>.png"), np.full((300, 320, 3), 40, np.uint8))
-    area = CocoFile(annotations, COCO18).annotations[10][0].area
-    jittered = shift_to(0.7, person(100, 40), area)
-    inverted = person(200, 90, 1.2)
-    hands = [COCO18.source_joints.index(f"{side}_wrist") for side in ("left", "right")]
-    inverted[hands] = inverted[hands[::-1]]
-    right = [entry(person(100, 40), 10, 4), entry(person(240, 50, 0.8), 10, 3), entry(person(200, 90, 1.2), 20, 2)]
-    wrong = [entry(jittered, 10, 4), entry(inverted, 20, 2), entry(person(380, 200, 0.4), 20, 1), entry(person(150, 90), 30, 9)]
-    first = write_evaluation(tmp_path / "first", annotations, right)
-    return annotations, images, first, write_evaluation(tmp_path / "second", annotations, wrong, checkpoint="/no/such")
+    return write_evaluations(tmp_path)
 
 
 def data_of(page):
@@ -210,115 +182,3 @@ def test_all_elements_that_the_scripts_use_are_in_the_page():
     html = (folder / "report.html").read_text()
     used = {name for script in folder.glob("*.js") for name in re.findall(r'\$\("([^"]+)"\)', script.read_text())}
     assert used and used <= set(re.findall(r'id="([^"]+)"', html))
-
-
-@contextmanager
-def chromium():
-    browser, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    if not browser or not driver:
-        pytest.skip("needs Chromium and its driver (Debian: apt-get install chromium chromium-driver)")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for word in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1300,1000"):
-        options.add_argument(word)
-    if os.geteuid() == 0:
-        options.add_argument("--no-sandbox")  # Chromium's sandbox does not run as root
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    window = webdriver.Chrome(service=webdriver.ChromeService(driver), options=options)
-    try:
-        yield window
-    finally:
-        window.quit()
-
-
-@pytest.mark.slow
-def test_the_page_works_in_chromium(evaluated):
-    annotations, images, first, second = evaluated
-    assert command("report", first, second, "--annotations", annotations, "--images", images) == 0
-    with chromium() as window:
-        window.get((first / "report.html").resolve().as_uri())
-
-        def all_of(selector):
-            return window.find_elements("css selector", selector)
-
-        def click(selector):
-            element = all_of(selector)[0]
-            window.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
-            element.click()
-
-        def choose(selector, value):
-            window.execute_script(
-                "const node = document.querySelector(arguments[0]); node.value = arguments[1];"
-                "node.dispatchEvent(new Event('input', {bubbles: true}))", selector, value,
-            )  # fmt: skip
-
-        def cards():
-            return [int(card.get_attribute("data-id")) for card in all_of(".card")]
-
-        def view_box():
-            [predicted, true] = all_of("#panes svg")
-            assert predicted.get_dom_attribute("viewBox") == true.get_dom_attribute("viewBox"), "both panes show the same region"
-            return [float(number) for number in predicted.get_dom_attribute("viewBox").split()]
-
-        figures = json.loads((first / "metrics.json").read_text())["figures"]
-        assert [tile.text for tile in all_of(".tile b")] == [f"{value:.3f}" for value in figures.values()]
-        click("#runs button:nth-child(2)")
-        figures = json.loads((second / "metrics.json").read_text())["figures"]
-        assert [tile.text for tile in all_of(".tile b")] == [f"{value:.3f}" for value in figures.values()]
-        assert len(all_of("#compare tbody tr")) == 10 + 2 * len(ERRORS)
-
-        shown = len(all_of(".curve:not(.other)"))
-        click("#legend button[data-oks='0.55']")
-        assert len(all_of(".curve:not(.other)")) == shown + 1 >= 4
-        click("#legend button[data-oks='0.50']")
-        assert len(all_of(".curve:not(.other)")) == shown
-
-        click("#joints th:nth-child(1)")
-        click("#joints th:nth-child(1)")
-        names = [cell.text for cell in all_of("#joints td:first-child")]
-        assert names == sorted(COCO18.source_joints, reverse=True)
-        assert len(names) == len(STANDING)
-
-        assert sorted(cards()) == [10, 20, 30]
-        choose("#kind", "jitter")
-        assert cards() == [10]
-        choose("#kind", "")
-        choose("#low", "0.6")
-        assert cards() == [20]
-        choose("#low", "0")
-        choose("#group", "most missed")
-        assert cards() == [10]
-        choose("#group", "")
-
-        click(".card[data-id='10']")
-        assert len(all_of("#large[open] [data-pane=predicted] .ring")) == len(all_of("#large [data-pane=true] .ring")) == 17
-        assert len(all_of("#large [data-pane=true] .body.missed")) == 1
-        assert "a</script><b>.png" in all_of("#title")[0].text
-        whole = view_box()
-        assert whole == [-0.5, -0.5, 320, 300]
-        click("#zoom-in")
-        assert view_box()[2] == pytest.approx(320 / 1.5)
-        window.execute_script(
-            "document.querySelector('#panes svg').dispatchEvent("
-            "new WheelEvent('wheel', {deltaY: -1, clientX: 300, clientY: 400, cancelable: true}))"
-        )
-        assert view_box()[2] == pytest.approx(320 / 1.5 / 1.25)
-        click("#fit")
-        assert view_box() == whole
-        click("#next")
-        assert "a</script>" not in all_of("#title")[0].text
-        click("#close")
-        assert not all_of("#large[open]")
-
-        assert len(all_of(".card .body.false")) == 1
-        click("#unmatched")
-        assert not all_of(".card .body.false")
-        assert (
-            window.execute_script(
-                "return performance.getEntriesByType('resource').filter(e => !e.name.startsWith('data:')).length"
-            )
-            == 0
-        )
-        assert window.get_log("browser") == []

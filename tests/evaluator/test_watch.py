@@ -85,6 +85,7 @@ def test_all_checkpoints_are_evaluated_in_order_and_the_best_is_kept(place):
     assert read_info(best).step == 200
     assert best.samefile(place / "run" / "step-00000200.safetensors")
     assert not list((place / "out" / "held").iterdir())
+    assert (place / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_best_checkpoint_is_kept_when_the_training_deletes_its_own(place):

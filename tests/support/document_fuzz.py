@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from trainer_data import make_info, small_tensors
 
+from evaluator.inference.scoring import read_calibration
 from evaluator.jobs.documents import read_board, read_identity, read_metrics
 from evaluator.jobs.partial import CRC, _with_crc32, read_lines
 from evaluator.metrics.checks import read_results, require_fit
@@ -31,6 +32,7 @@ from pipeline.build.growth import unfinished_growth
 from pipeline.cli import flatten, parse
 from pipeline.commands.info import _settings
 from pipeline.datasets.coco import CocoFile
+from pipeline.documents import read_json
 from pipeline.errors import UserError
 from pipeline.records import manifest as manifests
 from pipeline.records.codec import DamagedRow
@@ -219,6 +221,10 @@ def _read_config(path: Path) -> Any:
             raise UserError(f"{path}: {said.getvalue()}") from stop
 
 
+def _read_calibration(path: Path) -> Any:
+    return asdict(read_calibration(read_json(path, "calibration", dict[str, Any]), str(path)))
+
+
 def _write_log(folder: Path, document: Any) -> Path:
     (folder / "log.jsonl").write_text(f"{json.dumps(document)}\n")
     return folder / "log.jsonl"
@@ -358,12 +364,16 @@ PLAN = {
 }  # fmt: skip
 SHA = "0" * 64
 IDENTITY = {
-    "annotations": SHA, "max_images": None, "skeleton": COCO18.to_dict(), "results_version": 3, "shard": [1, 2], "precision": "O0",
+    "annotations": SHA, "max_images": None, "skeleton": COCO18.to_dict(), "results_version": 3, "shard": [1, 2], "insize": 64, "calibration": {}, "precision": "O0",
     "people": {"bytes": 3, "sha256": SHA},
 }  # fmt: skip
 METRICS = {
     "figures": dict.fromkeys(FIGURES, 0.5), "num_images": 3, "num_images_in_file": 3, "unreadable_images": {"a.jpg": "empty"},
     "speed": {"network_s": 1.5}, "settings": {"images": "photos", "pictures": 2, "draw_min_score": 0.1, "seed": 1},
+}  # fmt: skip
+CALIBRATION = {
+    "knots": [[0.0, 0.1], [2.5, 0.5], [9.0, 0.9]], "settings": {"scales": [1.0], "mirror": False}, "annotations": SHA, "checkpoint": SHA,
+    "num_images": 3, "num_people": 9, "num_right": 4, "ece_before": 0.2, "ece_after": 0.1,
 }  # fmt: skip
 BOARD = {
     "run": "run", "metric": "AP", "best": 5, "settings": {"insize": 64},
@@ -429,6 +439,7 @@ def readers(folder: Path, records: Path | None = None) -> dict[str, Reader]:
         ("results", results, _json("results.json"), read_results_of, contains),
         ("evaluation", IDENTITY, _json("evaluation.json"), lambda path: read_identity(path, "evaluation"), same),
         ("metrics", METRICS, _json("metrics.json"), lambda p: read_metrics(p, ("settings", "unreadable_images"), FIGURES), same),
+        ("calibration", CALIBRATION, _json("calibration.json"), _read_calibration, same),
         ("leaderboard", BOARD, _json("leaderboard.json"), read_board, same),
         ("settings", {"checkpoint": "gone", "skeleton": None}, _write_settings, _read_report, same),
         ("people", people, _write_people, _read_people, same),

@@ -66,6 +66,8 @@ class CheckpointInfo:
     """The same for a backbone that a run started with (--backbone-path)."""
     history: tuple[TrainingRun, ...] = ()
     """Training runs, the oldest first: those of --pretrained-model-path, then this one. Read it with `history_of`."""
+    calibration: dict[str, Any] = field(default_factory=dict)
+    """Map from raw scores to probabilities, written by `python -m evaluator calibrate`, which defines it; empty after training."""
 
 
 class FoundCheckpoint(NamedTuple):

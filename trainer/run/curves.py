@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import UserError
 from pipeline.files import require_folder, write_atomic
@@ -19,15 +19,15 @@ MAX_POINTS = 2_000  # of the schedule
 Curves = dict[str, tuple[list[int], list[float]]]
 """Steps and values by the names of `trainer.run.log.scalars`."""
 
-# Title, which curves belong to the panel, and whether its axis is logarithmic.
-PANELS: list[tuple[str, Callable[[str], bool], bool]] = [
-    ("loss, all stages", lambda name: name == "loss/all", True),
-    ("loss of heatmaps", lambda name: name.endswith("_heatmap"), True),
-    ("loss of PAFs", lambda name: name.endswith("_paf"), True),
-    ("learning rates", lambda name: name.startswith("lr/"), False),
-    ("images per second", lambda name: name == "imgs_per_sec", False),
-    ("share of time in which the device waits", lambda name: name in ("data_wait", "host_wait"), False),
-    ("gradient norm", lambda name: name == "gradient_norm", True),
+# Title, which curves belong to the panel, and its vertical axis.
+PANELS: list[tuple[str, Callable[[str], bool], Literal["logarithmic", "from 0", "percent"]]] = [
+    ("loss, all stages", lambda name: name == "loss/all", "logarithmic"),
+    ("loss of heatmaps", lambda name: name.endswith("_heatmap"), "logarithmic"),
+    ("loss of PAFs", lambda name: name.endswith("_paf"), "logarithmic"),
+    ("learning rates", lambda name: name.startswith("lr/"), "from 0"),
+    ("images per second", lambda name: name == "imgs_per_sec", "from 0"),
+    ("time in which the device waits", lambda name: name in ("data_wait", "host_wait"), "percent"),
+    ("gradient norm", lambda name: name == "gradient_norm", "logarithmic"),
 ]
 
 
@@ -63,13 +63,26 @@ def draw_curves(folders: list[Path]) -> bytes:
     names = set().union(*runs.values())
     panels = [panel for panel in PANELS if any(map(panel[1], names))]
     figure = _figure(len(panels))
-    for axes, (title, belongs, is_logarithmic) in zip(figure.axes, panels, strict=True):
+    for axes, (title, belongs, scale) in zip(figure.axes, panels, strict=True):
         _draw_panel(axes, {run: {n: c for n, c in curves.items() if belongs(n)} for run, curves in runs.items()})
         axes.set_title(title)
-        if is_logarithmic:
+        if scale == "logarithmic":
             axes.set_yscale("log")
         else:
             axes.set_ylim(bottom=0)
+        if scale == "percent":
+            axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
+    return _png(figure)
+
+
+def draw_metrics(curves: Curves) -> bytes:
+    """Return a PNG of metrics from 0 to 1 over the steps of a run."""
+    figure = _figure(1)
+    (axes,) = figure.axes
+    for name, (steps, values) in curves.items():
+        axes.plot(steps, values, label=name, marker="o", markersize=3)
+    axes.set_ylim(0, 1)
+    axes.legend()
     return _png(figure)
 
 

@@ -101,10 +101,6 @@ function showFigures(facts) {
   };
   for (const [id, text] of Object.entries(texts)) $(id).textContent = text;
   $("people").replaceChildren(...facts.people.map(row));
-  for (const input of [$("min-score"), $("min-score-number")]) {
-    input.max = Math.max(facts.max_score, facts.min_score);
-    input.step = facts.max_score > 1 ? 0.1 : 0.01;
-  }
   if (!isSending && $("min-score-number") !== document.activeElement) showMinScore(facts.min_score);
 }
 

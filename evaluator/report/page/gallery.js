@@ -1,5 +1,5 @@
 "use strict";
-// The gallery: filters, cards, and the large view, in which both panes zoom and move together.
+// The gallery: filters, pages of cards, and the pictures with people drawn on them.
 
 const fates = {
   found: "found",
@@ -8,9 +8,9 @@ const fates = {
   ignored: "ignored: crowd or unlabeled person",
 };
 const paneNames = { predicted: "prediction", true: "ground truth" };
+const pageSize = 24;
 let listed = [];
-let current = 0;
-let view = null;
+let pageNumber = 0;
 
 /** Line widths are in screen pixels at every zoom level; small cards have thinner lines. */
 function stroke(paint, width) {
@@ -45,7 +45,17 @@ function body(person, fate) {
 
 function pane(image, which) {
   const [width, height] = image.size;
-  const svg = shape("svg", { viewBox: `-0.5 -0.5 ${width} ${height}`, preserveAspectRatio: "xMidYMid meet" });
+  const isPrediction = which === "predicted";
+  const people = isPrediction
+    ? [...image.predicted].reverse().filter((person) => person.fate === "found" || $("unmatched").checked)
+    : image.true;
+  const label = `${paneNames[which]} for ${image.file}: ${count(people.length, "person", "people")}`;
+  const svg = shape("svg", {
+    viewBox: `-0.5 -0.5 ${width} ${height}`,
+    preserveAspectRatio: "xMidYMid meet",
+    role: "img",
+    "aria-label": label,
+  });
   const place = { x: -0.5, y: -0.5, width, height };
   const picture = data.pictures[image.id];
   svg.append(
@@ -53,18 +63,13 @@ function pane(image, which) {
       ? shape("image", { ...place, href: picture, preserveAspectRatio: "none" })
       : shape("rect", { ...place, class: "ground" }),
   );
-  const people =
-    which === "predicted"
-      ? [...image.predicted].reverse().filter((person) => person.fate === "found" || $("unmatched").checked)
-      : image.true;
   for (const person of people) {
-    const fate = which === "predicted" ? person.fate : person.missed ? "missed" : "found";
-    const title =
-      which === "predicted"
-        ? `${fates[fate]}, score ${person.score}, OKS ${person.oks}`
-        : person.missed
-          ? "missed"
-          : `OKS ${person.oks}`;
+    const fate = isPrediction ? person.fate : person.missed ? "missed" : "found";
+    const title = isPrediction
+      ? `${fates[fate]}, score ${person.score}, OKS ${person.oks}`
+      : person.missed
+        ? "missed"
+        : `OKS ${person.oks}`;
     svg.append(body({ ...person, title }, fate));
   }
   return element("div", { class: "pane", "data-pane": which }, svg, element("span", {}, paneNames[which]));
@@ -79,105 +84,78 @@ function chips(image) {
 const oksOf = (image) => (image.oks === null ? "no labeled people" : `OKS ${image.oks.toFixed(2)}`);
 
 function card(image, place) {
+  const label = `${image.file}, ${oksOf(image)}: show it large`;
   return element(
     "button",
-    { class: "card", type: "button", "data-id": image.id, onclick: () => enlarge(place) },
+    { class: "card", type: "button", "data-id": image.id, "aria-label": label, onclick: () => enlarge(place) },
     element("div", { class: "panes" }, pane(image, "predicted"), pane(image, "true")),
     element(
       "div",
       {},
       element("strong", {}, oksOf(image)),
-      element("span", { class: "sub" }, ` ${image.file} · ${image.groups.join(", ")}`),
+      element("span", { class: "sub" }, ` ${[image.file, ...image.groups].join(" · ")}`),
       element("div", {}, ...chips(image)),
     ),
   );
 }
 
-function drawCards(run) {
-  const group = $("group").value,
-    kind = $("kind").value;
+const orders = {
+  "groups first": () => 0,
+  "worst first": (a, b) => (a.oks ?? 2) - (b.oks ?? 2),
+  "best first": (a, b) => (b.oks ?? -1) - (a.oks ?? -1),
+  "by file name": (a, b) => a.file.localeCompare(b.file),
+};
+
+function filterImages(run) {
+  const [group, kind, text] = [$("group").value, $("kind").value, $("search").value.toLowerCase()];
   const [low, high] = [Number($("low").value), Number($("high").value)];
   listed = run.gallery.filter(
     (image) =>
       (!group || image.groups.includes(group)) &&
       (!kind || image.counts[kind]) &&
-      (image.oks === null ? low <= 0 : image.oks >= low && image.oks <= high),
+      (image.oks === null ? low <= 0 : image.oks >= low && image.oks <= high) &&
+      image.file.toLowerCase().includes(text),
   );
+  listed.sort(orders[$("order").value]);
   if (kind) listed.sort((a, b) => b.counts[kind] - a.counts[kind]);
-  $("cards").replaceChildren(...listed.map(card));
-  $("shown").textContent = `${listed.length} of ${run.gallery.length} ${run.gallery.length === 1 ? "image" : "images"}`;
+  pageNumber = 0;
+  drawCards();
+}
+
+function drawCards() {
+  const first = pageNumber * pageSize;
+  const shown = listed.slice(first, first + pageSize);
+  $("cards").replaceChildren(...shown.map((image, i) => card(image, first + i)));
+  $("shown").textContent = listed.length
+    ? `${first + 1} to ${first + shown.length} of ${count(listed.length, "image", "images")}`
+    : "no image fits the filters";
+  $("earlier").disabled = first === 0;
+  $("later").disabled = first + pageSize >= listed.length;
+}
+
+function turnPage(by) {
+  pageNumber += by;
+  drawCards();
+  $("gallery").scrollIntoView();
+}
+
+/** Options of a filter with the number of images of each; those without images cannot be chosen. */
+function fillSelect(node, all, names, number) {
+  const option = (name) =>
+    element("option", { value: name, disabled: number(name) ? null : "" }, `${name} (${number(name)})`);
+  node.replaceChildren(element("option", { value: "" }, all), ...names.map(option));
 }
 
 function setUpGallery(run) {
-  const groups = [...new Set(run.gallery.flatMap((image) => image.groups))];
-  const option = (value, text = value) => element("option", { value }, text);
-  $("group").replaceChildren(option("", "all groups"), ...groups.map((name) => option(name)));
-  $("kind").replaceChildren(option("", "all images"), ...kinds.map((kind) => option(kind)));
+  const groups = ["best", "median", "worst", ...kinds.map((kind) => `most ${kind}`)];
+  const having = (test) => run.gallery.filter(test).length;
+  fillSelect($("group"), "all images", groups, (name) => having((image) => image.groups.includes(name)));
+  fillSelect($("kind"), "with or without errors", kinds, (kind) => having((image) => image.counts[kind]));
+  $("order").replaceChildren(...Object.keys(orders).map((name) => element("option", {}, name)));
   $("key").replaceChildren(...kinds.map((kind) => element("span", {}, dot(kind), `${kind}: ${data.errors[kind]}`)));
   $("filters").onsubmit = (event) => event.preventDefault();
-  $("filters").oninput = () => drawCards(run);
-  drawCards(run);
+  $("filters").oninput = () => filterImages(run);
+  $("earlier").onclick = () => turnPage(-1);
+  $("later").onclick = () => turnPage(1);
+  filterImages(run);
 }
-
-function enlarge(place) {
-  current = (place + listed.length) % listed.length;
-  const image = listed[current];
-  $("title").textContent = `${oksOf(image)}  ${image.file}`;
-  $("details").replaceChildren(...chips(image));
-  $("panes").replaceChildren(pane(image, "predicted"), pane(image, "true"));
-  for (const svg of $("panes").querySelectorAll("svg")) {
-    svg.addEventListener(
-      "wheel",
-      (event) => {
-        event.preventDefault();
-        zoom(event.deltaY < 0 ? 1.25 : 0.8, under(svg, event));
-      },
-      { passive: false },
-    );
-    svg.addEventListener("pointerdown", (event) => svg.setPointerCapture(event.pointerId));
-    svg.addEventListener("pointermove", (event) => event.buttons && move(svg, event));
-  }
-  fitView();
-  if (!$("large").open) $("large").showModal();
-}
-
-function under(svg, event) {
-  const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
-  return [point.x, point.y];
-}
-
-function fitView() {
-  const [width, height] = listed[current].size;
-  view = { x: -0.5, y: -0.5, width, height };
-  applyView();
-}
-
-function zoom(factor, [x, y] = [view.x + view.width / 2, view.y + view.height / 2]) {
-  const [width] = listed[current].size;
-  const by = Math.min(Math.max(factor, view.width / (width * 1.5)), (32 * view.width) / width); // zoom from 2/3 to 32
-  view = { x: x - (x - view.x) / by, y: y - (y - view.y) / by, width: view.width / by, height: view.height / by };
-  applyView();
-}
-
-function move(svg, event) {
-  const { a: scale } = svg.getScreenCTM();
-  view.x -= event.movementX / scale;
-  view.y -= event.movementY / scale;
-  applyView();
-}
-
-function applyView() {
-  for (const svg of $("panes").querySelectorAll("svg"))
-    svg.setAttribute("viewBox", `${view.x} ${view.y} ${view.width} ${view.height}`);
-}
-
-$("zoom-in").onclick = () => zoom(1.5);
-$("zoom-out").onclick = () => zoom(1 / 1.5);
-$("fit").onclick = fitView;
-$("close").onclick = () => $("large").close();
-$("previous").onclick = () => enlarge(current - 1);
-$("next").onclick = () => enlarge(current + 1);
-$("large").addEventListener("keydown", (event) => {
-  if (event.key === "ArrowLeft") enlarge(current - 1);
-  if (event.key === "ArrowRight") enlarge(current + 1);
-});
