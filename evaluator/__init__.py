@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evaluator.predict.people import Box, Joint, Person, Prediction
+    from evaluator.predict.prediction import Box, Joint, Person, Prediction
     from evaluator.predict.predictor import Predictor
 
 _MODULES = {"Predictor": "predictor", "Prediction": "people", "Person": "people", "Joint": "people", "Box": "people"}

@@ -14,7 +14,7 @@ from evaluator.live.config import LiveConfig
 from evaluator.live.inputs import parse_source
 from evaluator.live.server import LiveServer
 from evaluator.live.view import View
-from evaluator.predict.people import Prediction
+from evaluator.predict.prediction import Prediction
 from evaluator.predict.predictor import EVERYBODY, Predictor
 from evaluator.tracking.tracker import UNTRACKED, Tracker
 from pipeline.errors import Terminated, UserError, stop_error

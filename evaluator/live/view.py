@@ -14,7 +14,7 @@ import simplejpeg
 from evaluator.decoding.scores import SelectConfig
 from evaluator.live.capture import Frame
 from evaluator.live.rates import Rate
-from evaluator.predict.people import Prediction
+from evaluator.predict.prediction import Prediction
 from evaluator.tracking.tracker import UNTRACKED
 
 MAX_SIDE_PX = 1280  # larger frames are shown smaller

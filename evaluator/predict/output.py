@@ -14,11 +14,11 @@ from evaluator.inference.clock import Clock
 from evaluator.jobs.partial import Unfinished
 from evaluator.predict import openpose_json
 from evaluator.predict.config import PredictConfig
-from evaluator.predict.people import Prediction, to_prediction
+from evaluator.predict.prediction import Prediction, to_prediction
 from evaluator.predict.predictor import Predictor
 from evaluator.predict.previous import IMAGES, RESULTS, SKIPPED, Previous, Skipped
 from evaluator.predict.video import VideoWriter
-from pipeline.draw import encode_picture
+from pipeline.draw import write_picture
 from pipeline.files import write_json
 from pipeline.images import UnreadableImage
 from pipeline.photos import Photo, read_photo, whole
@@ -49,14 +49,15 @@ Item = tuple[int, Picture]
 class Drawn:
     """What was found in a picture, as it is written: all that takes time is done in another thread than the network's.
 
-    prediction: everybody. num_shown: people that are drawn and written. entries: lines of results.json. drawing: the picture, as a JPEG; a frame of a video as uint8 RGB
-    (H, W, 3). drawing_wh: its width and height. document: the file in OpenPose's format, with --openpose-json.
+    prediction: everybody. num_shown: people that are drawn and written. entries: lines of results.json. drawing: a frame of a video
+    with these people, uint8 RGB (H, W, 3); that of an image is in its file. drawing_wh: its width and height. document: the file in
+    OpenPose's format, with --openpose-json.
     """
 
     prediction: Prediction
     num_shown: int
     entries: list[str]
-    drawing: bytes | np.ndarray
+    drawing: np.ndarray | None
     drawing_wh: tuple[int, int]
     document: str | None
 
@@ -119,7 +120,7 @@ class Output:
                         continue
                     with self.clock.timed("write"):
                         self._write(image_id, picture, result)
-                        if writer and isinstance(result.drawing, np.ndarray):
+                        if writer and result.drawing is not None:
                             writer.write(result.drawing)
                 progress.update(len(group))
                 self.clock.count(len(group))
@@ -141,13 +142,17 @@ class Output:
                 yield computed
 
     def _drawn(self, item: Item, photo: Photo, prediction: Prediction) -> Drawn:
-        shown = prediction.selected(self.config.select)
+        shown, picture = prediction.selected(self.config.select), item[1]
         drawing = shown.draw(photo.pixels)
+        if picture.frame is None:
+            path = self.folder / f"{picture.name}{DRAWING_SUFFIX}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_picture(path, drawing)
         return Drawn(
             prediction=prediction,
             num_shown=len(shown.people),
             entries=[json.dumps(entry) for entry in shown.to_coco(item[0])],
-            drawing=encode_picture(drawing, DRAWING_SUFFIX) if item[1].frame is None else drawing,
+            drawing=None if picture.frame is None else drawing,
             drawing_wh=(drawing.shape[1], drawing.shape[0]),
             document=json.dumps(shown.to_openpose()) if self.config.openpose_json else None,
         )
@@ -173,9 +178,6 @@ class Output:
             self.num_reduced += 1
         if picture.frame is not None:
             about["frame"] = picture.frame
-        elif isinstance(done.drawing, bytes):
-            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (self.folder / name).write_bytes(done.drawing)
         if done.document is not None:
             about["openpose_json"] = openpose_json.write(self.folder / "openpose", picture.name, picture.frame, done.document)
         self._images.extend([json.dumps(about)])

@@ -20,7 +20,7 @@ from evaluator.inference.protocols import FieldNetwork
 from evaluator.inference.scoring import Calibration, calibration_of, map_of, settings_of, warn_of_other_settings
 from evaluator.inference.streaming import Stream
 from evaluator.options import choose_batch_size, require_batch_size
-from evaluator.predict.people import Prediction, to_prediction
+from evaluator.predict.prediction import Prediction, to_prediction
 from pipeline.images import UnreadableImage
 from pipeline.photos import Photo, read_photo, whole
 from trainer.device import DeviceConfig

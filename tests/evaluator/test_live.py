@@ -57,11 +57,11 @@ def test_frames_arrive_and_the_threshold_changes_what_is_drawn(video, monkeypatc
         predictor.may_answer.clear()  # a threshold is applied to the picture that is shown, and does not wait for the network
         time.sleep(0.1)
         version = page.frame()[0]["X-Version"]
-        assert page.set_min_score(5) == 200
+        assert page.set_min_score(0.8) == 200
         headers, picture = page.frame(version)
         assert is_drawn(picture, 0) and not is_drawn(picture, 1)
         facts = page.status()
-        assert (facts["min_score"], facts["num_people"], facts["num_drawn"]) == (5, 2, 1)
+        assert (facts["min_score"], facts["num_people"], facts["num_drawn"]) == (0.8, 2, 1)
         assert [(each["id"], each["score"], each["drawn"]) for each in facts["people"]] == [
             (1, SCORES[0], True),
             (2, SCORES[1], False),
@@ -102,17 +102,17 @@ def test_only_the_page_of_this_server_gets_pictures(video):
         for host in ("evil.example", f"evil.example:{port}", "10.0.0.1", "localhost.evil.example", "[", ""):
             for path in ("", "live.js", "frame", "status"):
                 assert page.ask(path, Host=host)[0] == 403, "DNS rebinding"
-            assert page.set_min_score(3, Host=host) == 403
+            assert page.set_min_score(0.7, Host=host) == 403
         for origin in ("http://evil.example", "null", f"http://localhost.evil.example:{port}"):
-            assert page.set_min_score(3, Origin=origin) == 403 == page.ask("frame", Origin=origin)[0]
+            assert page.set_min_score(0.7, Origin=origin) == 403 == page.ask("frame", Origin=origin)[0]
         assert page.set_min_score(1, Origin=page.address.rstrip("/")) == 200
         for token in (None, "Bearer ", "Bearer wrong", "Basic x", "Bearer \xff"):
             assert page.ask("frame", Authorization=token)[0] == page.ask("status", Authorization=token)[0] == 401
-            assert page.set_min_score(3, Authorization=token) == 401 and page.ask("", Authorization=token)[0] == 200
-        assert page.set_min_score(3, **{"Content-Type": "text/plain"}) == 415, "as a form of another site sends it"
+            assert page.set_min_score(0.7, Authorization=token) == 401 and page.ask("", Authorization=token)[0] == 200
+        assert page.set_min_score(0.7, **{"Content-Type": "text/plain"}) == 415, "as a form of another site sends it"
         for path in ("../setup.cfg", "live.html", "%2e%2e/server.py", "/etc/passwd", "page/live.js", "threshold"):
             assert page.ask(path)[0] == 404, path
-        for body in (b"", b"x", b"{}", b'{"min_score": NaN}', b'{"min_score": -1}', b'{"min_score": "3"}', b" " * 2000):
+        for body in (b"", b"x", b"{}", b'{"min_score": NaN}', b'{"min_score": -1}', b'{"min_score": 1.5}', b'{"min_score": "3"}', b" " * 2000):
             assert page.set_min_score(body) == 400, body
         assert page.ask("frame?after=-1")[0] == page.ask("frame?after=%C2%B2")[0] == 400
         assert page.status()["min_score"] == 1
@@ -304,11 +304,11 @@ def test_the_page_works_in_chromium(video):
         slider = window.find_element("id", "min-score")
         slider.send_keys("\ue010")  # End: the keyboard moves it to the highest score
         wait_until(f'{text("drawn")} === "0" && window.nose() < 30')
-        assert page.status()["min_score"] == 37
+        assert page.status()["min_score"] == 1
         number = window.find_element("id", "min-score-number")
         number.clear()
-        number.send_keys("1.5")
-        page.wait_for(lambda facts: facts["min_score"] == 1.5)
+        number.send_keys("0.55")
+        page.wait_for(lambda facts: facts["min_score"] == 0.55)
         wait_until("window.nose() > 60")
         button = window.find_element("id", "pause")
         button.send_keys(" ")

@@ -20,12 +20,12 @@ from evaluator.live.config import LiveConfig
 from evaluator.live.inputs import parse_source
 from evaluator.live.live import serve
 from evaluator.live.server import LiveServer
-from evaluator.predict.people import to_prediction
+from evaluator.predict.prediction import to_prediction
 from pipeline.skeletons import COCO18
 
 SIZE = (320, 240)
 NOSES = (80, 30), (230, 30)  # of the two people
-SCORES = (9.0, 2.0)
+RAW_SCORES, SCORES = (10.0, 2.5), (0.9, 0.6)
 GRAY = 60
 
 
@@ -84,8 +84,8 @@ class TwoPeople:
         assert image.dtype == np.uint8 and image.shape == (SIZE[1], SIZE[0], 3) and abs(int(image[0, 0, 0]) - GRAY) < 4
         time.sleep(self.delay_s)
         assert self.may_answer.wait(30)
-        people = People(keypoints=np.stack([keypoints_at(*nose) for nose in NOSES]), scores=np.array(SCORES, np.float32))
-        return to_prediction(people, SIZE, COCO18)
+        people = People(keypoints=np.stack([keypoints_at(*nose) for nose in NOSES]), scores=np.array(RAW_SCORES, np.float32))
+        return to_prediction(people, SIZE, COCO18, lambda raw: 1 - 1 / raw)
 
 
 class Client:

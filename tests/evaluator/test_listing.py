@@ -15,8 +15,9 @@ from pipeline_data import tree
 from evaluator.inference.config import InferConfig
 from evaluator.predict import predict as predict_command
 from evaluator.predict.config import PredictConfig
+from evaluator.predict.predictor import EVERYBODY
+from evaluator.predict.listing import list_sources
 from evaluator.predict.names import output_names
-from evaluator.predict.sources import list_sources
 from pipeline.errors import UserError
 from pipeline.tolerance import Tolerance
 
@@ -44,7 +45,7 @@ def write(path, seed):
 
 
 def predict(out, inputs, network=None, **options):
-    options = {"inference": InferConfig(size_step_px=1), "draw_min_score": 0, **options}
+    options = {"inference": InferConfig(size_step_px=1), "select": EVERYBODY, **options}
     config = PredictConfig(images=tuple(inputs), checkpoint=out, out=out, **options)
     return predict_command.predict(config, list_sources(config.images, exclude=[out]), network or NoiseNetwork())
 
