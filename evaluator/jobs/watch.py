@@ -6,8 +6,7 @@
     OUT/best.safetensors    hard link to (or copy of) the best checkpoint; the training run may delete its own
     OUT/held/               checkpoints to be evaluated, linked or copied so that the training run cannot delete them
 
-A checkpoint is added to `held` first and removed last, so that a `watch` that is killed at any moment can be continued with the
-same command.
+A checkpoint is added to `held` first and removed last, so that a killed `watch` continues with the same command.
 """
 
 import signal

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from calibration_data import CALIBRATION
 from exported_data import randomize
 from mindspore import nn
 from trainer_data import TINY, make_info
@@ -70,7 +71,7 @@ def saved(request, tmp_path_factory):
     randomize(network)
     path = tmp_path_factory.mktemp(request.param) / "step-00000007.safetensors"
     tensors = {checkpoint.NETWORK + name: p.asnumpy() for name, p in network.parameters_dict().items()}
-    checkpoint.save_checkpoint(path, make_info(network=dataclasses.asdict(config)), tensors)
+    checkpoint.save_checkpoint(path, make_info(network=dataclasses.asdict(config), calibration=CALIBRATION), tensors)
     return path
 
 
@@ -109,6 +110,7 @@ def test_dynamic_onnx_agrees_with_the_checkpoint_and_contains_metadata(tmp_path,
     assert (about["stride_px"], about["insize"], about["padding_gray"]) == ("8", "64", str(PADDING_GRAY))
     assert json.loads(about["normalization"])["mean"] == list(NetworkConfig().pixel_mean)
     assert DecodeConfig(**json.loads(about["decoding"])) == DecodeConfig()
+    assert json.loads(about["calibration"]) == CALIBRATION
 
 
 def test_onnx_with_a_fixed_size_rejects_other_sizes(tmp_path, saved):

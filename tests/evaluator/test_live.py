@@ -112,7 +112,16 @@ def test_only_the_page_of_this_server_gets_pictures(video):
         assert page.set_min_score(0.7, **{"Content-Type": "text/plain"}) == 415, "as a form of another site sends it"
         for path in ("../setup.cfg", "live.html", "%2e%2e/server.py", "/etc/passwd", "page/live.js", "threshold"):
             assert page.ask(path)[0] == 404, path
-        for body in (b"", b"x", b"{}", b'{"min_score": NaN}', b'{"min_score": -1}', b'{"min_score": 1.5}', b'{"min_score": "3"}', b" " * 2000):
+        for body in (
+            b"",
+            b"x",
+            b"{}",
+            b'{"min_score": NaN}',
+            b'{"min_score": -1}',
+            b'{"min_score": 1.5}',
+            b'{"min_score": "3"}',
+            b" " * 2000,
+        ):
             assert page.set_min_score(body) == 400, body
         assert page.ask("frame?after=-1")[0] == page.ask("frame?after=%C2%B2")[0] == 400
         assert page.status()["min_score"] == 1

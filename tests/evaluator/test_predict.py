@@ -394,3 +394,29 @@ def test_a_prediction_killed_at_random_moments_writes_the_same_bytes(tmp_path, e
         assert subprocess.run([*command, str(out)]).returncode == 0
     assert num_kills > 1 and outputs(out) == outputs(tmp_path / "whole")
     assert not list(tmp_path.glob("**/.unfinished*")) and not list(tmp_path.glob("*.unfinished"))
+
+
+def test_drawings_and_files_have_the_people_that_the_options_choose(tmp_path, capsys):
+    annotations, images = write_set(tmp_path)
+    network = PerfectNetwork(annotations)
+    counts, drawings = {}, {}
+    for name, options in {
+        "default": SelectConfig(),
+        "strict": SelectConfig(min_score=0.902),
+        "single": SelectConfig(max_people=1),
+        "complete": SelectConfig(min_joints=19),
+    }.items():
+        out = tmp_path / name
+        assert predict(out, [images], network, select=options, inference=InferConfig(), openpose_json=True) == 0
+        results = read(out / "results.json")
+        counts[name] = len(results)
+        assert all(options.min_score <= entry["score"] < 1 for entry in results)
+        documents = [read(file) for file in (out / "openpose").iterdir()]
+        assert sum(len(document["people"]) for document in documents) == counts[name]
+        drawings[name] = (out / "a.jpg").read_bytes()
+        assert f"{counts[name]} people" in capsys.readouterr().out or counts[name] == 1
+    assert counts["default"] == 4 and counts["single"] == 2 and counts["complete"] == 0 and 0 < counts["strict"] < 4
+    assert drawings["single"] != drawings["default"] != drawings["complete"]
+    first = read(tmp_path / "default" / "results.json")[0]
+    assert first["score"] == pytest.approx(first["raw_score"] / (first["raw_score"] + 3.7))
+    assert len(first["confidences"]) == 17 and min(first["confidences"]) > 0.7

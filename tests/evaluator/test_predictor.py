@@ -18,8 +18,8 @@ import evaluator
 from evaluator import Predictor
 from evaluator.decoding import DecodeConfig
 from evaluator.decoding.scores import SelectConfig
-from evaluator.predict.predictor import EVERYBODY
 from evaluator.predict.prediction import Person, Prediction
+from evaluator.predict.predictor import EVERYBODY
 from pipeline.images import UnreadableImage
 from pipeline.skeletons import COCO18
 

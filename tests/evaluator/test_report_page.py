@@ -288,8 +288,10 @@ def test_everything_has_a_name_and_enough_contrast_and_nothing_is_wider_than_the
 
 
 @pytest.mark.slow
-def test_the_printed_page_shows_content_only(window, compared):
-    window.open(compared[2], media="print")
+def test_the_printed_page_is_light_and_shows_content_only(window, compared):
+    window.open(compared[2], media="print", scheme="dark")
+    assert {behind for _, behind, _, _ in window.run(TEXTS)} >= {"rgb(255, 255, 255)"}
+    assert [ink for ink, behind, _, _ in window.run(TEXTS) if contrast(ink, behind) < MIN_CONTRAST] == []
     hidden = ("#runs", "#filters", ".pages")
     assert not any(node.is_displayed() for selector in hidden for node in window.all(selector))
     assert all(node.is_displayed() for selector in ("#coco", "#plot svg", "#errors", ".card") for node in window.all(selector))

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from calibration_data import CALIBRATION
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,11 +15,6 @@ from evaluator.inference.scoring import map_of, read_calibration, settings_of, w
 from evaluator.metrics.calibration import fit
 from pipeline.errors import UserError
 from pipeline.skeletons import COCO18
-
-CALIBRATION = {
-    "knots": [[0.0, 0.01], [4.0, 0.2], [9.0, 0.9]], "annotations": "a" * 64, "checkpoint": "b" * 64, "num_images": 30,
-    "settings": settings_of(InferConfig(), 368, DecodeConfig()), "num_people": 90, "num_right": 40, "ece_before": 0.2, "ece_after": 0.02,
-}  # fmt: skip
 
 
 def test_a_tenth_of_a_perfect_person_has_an_uncalibrated_score_of_a_half():
