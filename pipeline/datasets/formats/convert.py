@@ -100,12 +100,13 @@ def _document(images: list[SourceImage], source: Source, chosen: Format, skeleto
     own = bool(source.licenses)
     licenses = list(source.licenses) or [{"id": 1, "name": chosen.license[0], "url": chosen.license[1]}] * bool(chosen.license[0])
     numbered = all(image.id is not None for image in images) and len({image.id for image in images}) == len(images)
-    entries, annotations = [], []
+    entries: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     derived: Counter[str] = Counter()
     for number, image in enumerate(images, 1):
         id, size = image.id if numbered else number, image.size or (0, 0)
         license = image.license if own else 1 if licenses else None
-        entry = {"id": id, "file_name": image.name, "width": size[0], "height": size[1], **image.more}
+        entry: dict[str, Any] = {"id": id, "file_name": image.name, "width": size[0], "height": size[1], **image.more}
         entries.append(entry if license is None else entry | {"license": license})
         for person in image.people:
             annotation = _annotation(person, size, skeleton, faults, derived)
