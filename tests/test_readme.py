@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import format_files
 import mindspore as ms
 import numpy as np
 import option_tables
@@ -98,6 +99,9 @@ def workspace(tmp_path_factory) -> Path:
     original = original_networks.Lightweight(seed=0)
     original.stages(np.zeros((8, 8, 3), np.uint8))
     save_file(original.tensors, folder / "checkpoint_iter_370000.pth")
+    format_files.lsp(
+        folder / "lspet", np.random.default_rng(0).uniform(5, 40, (14, 3, 3)).round() % 40 * [[[1], [1], [0]]] + [[[0], [0], [1]]]
+    )
     _build_others(folder)
     write_calibratable(folder / "scored")
     return folder

@@ -11,7 +11,7 @@ from format_files import convert, faults
 from pipeline.__main__ import COMMANDS
 from pipeline.cli import main
 from pipeline.datasets.formats.registry import FORMATS
-from pipeline.errors import UserError
+from pipeline.errors import Terminated, UserError
 from pipeline.skeletons import read_skeleton
 
 
@@ -219,6 +219,27 @@ def test_impossible_numbers_are_faults(tmp_path, value):
         return
     _, people = convert(tmp_path, "crowdpose", source, max_faulty=0.5)
     assert len(people["1.jpg"]) == 1 and faults(tmp_path) == ["not a finite number"]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, Terminated])
+def test_an_interrupted_conversion_leaves_nothing(tmp_path, monkeypatch, stop):
+    def place(*args):
+        raise stop
+
+    source = made.coco(tmp_path / "c.json", [{"keypoints": made.flat(14)}])
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.datasets.formats.convert.place_file", place)
+        with pytest.raises(stop):
+            convert(tmp_path, "crowdpose", source)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.jpg", "c.json"]
+    convert(tmp_path, "crowdpose", source)
+
+
+def test_a_full_output_folder_is_refused_before_the_source_is_read(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "x").touch()
+    with pytest.raises(UserError, match="not an empty folder"):
+        convert(tmp_path, "crowdpose", tmp_path / "gone.json")
 
 
 def test_the_list_of_formats(capsys, tmp_path):

@@ -80,6 +80,7 @@ def test_the_oracle_finds_the_people(drawn, tmp_path):
     assert figures["AP"] > least and figures["AP .5"] > 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_it_is_trained_and_evaluated(drawn, tmp_path):
     skeleton, annotations, images = drawn

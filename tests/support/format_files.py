@@ -124,7 +124,7 @@ def label_studio(minimal: bool = False) -> list[dict]:
     points = {"x": 25, "y": 50, "width": 1, "keypointlabels": ["left_hook"]}
     other = {"x": 80, "y": 90, "width": 1, "keypointlabels": ["right_hook"]}
     boxes = [
-        {"x": 10, "y": 20, "width": 50, "height": 60, "rectanglelabels": ["person"]},
+        {"x": 10, "y": 20, "width": 50, "height": 60, "labels": ["person"]},
         {"x": 20, "y": 40, "width": 20, "height": 30, "rectanglelabels": ["person"]},
         {"x": 70, "y": 0, "width": 10, "height": 10, "rectanglelabels": ["Ignore"]},
     ]

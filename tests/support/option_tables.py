@@ -120,7 +120,8 @@ def _option(field: dataclasses.Field, kind: Any, text: str) -> Option:
         names = (field.name.upper(),)
     else:
         aliases = [alias for marker in markers for alias in getattr(marker, "aliases", None) or ()]
-        names = ("--" + field.name.replace("_", "-"), *aliases)
+        named = next((marker.name for marker in markers if getattr(marker, "name", None)), field.name)
+        names = ("--" + named.replace("_", "-"), *aliases)
     return Option(names=names, field=field.name, default=_default(field), help=text)
 
 

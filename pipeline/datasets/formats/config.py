@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from pipeline.datasets.formats.registry import FORMATS
+from pipeline.datasets.formats.registry import FormatName
 
 Placing = Literal["hard", "symbolic", "copy"]
 
@@ -15,14 +15,12 @@ Placing = Literal["hard", "symbolic", "copy"]
 class ConvertConfig:
     """Convert annotations of another format to a COCO keypoint file, with its images and its skeleton, ready for `build`.
 
-    Formats: {formats}.
-
     Example: python -m pipeline convert --from lsp lspet --out lspet-coco
     """
 
     source: Annotated[Path, tyro.conf.Positional]
     """Annotation file or folder; the README says which for each format."""
-    source_format: Annotated[str, tyro.conf.arg(name="from")]
+    source_format: Annotated[FormatName, tyro.conf.arg(name="from")]
     """Format of the source."""
     out: Path
     """Output folder; must be absent or empty. Gets annotations.json, images/, skeleton.yaml and faults.tsv."""
@@ -38,10 +36,5 @@ class ConvertConfig:
     faults.tsv; if there are more, the command fails."""
 
     def __post_init__(self) -> None:
-        if self.source_format not in FORMATS:
-            raise ValueError(f"--from must be one of {', '.join(FORMATS)}, got {self.source_format!r}")
         if not 0 <= self.max_faulty <= 1:
             raise ValueError(f"max_faulty must be from 0 to 1, got {self.max_faulty}")
-
-
-ConvertConfig.__doc__ = (ConvertConfig.__doc__ or "").format(formats=", ".join(FORMATS))

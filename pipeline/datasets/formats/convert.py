@@ -106,7 +106,7 @@ def _document(images: list[SourceImage], source: Source, chosen: Format, skeleto
     for number, image in enumerate(images, 1):
         id, size = image.id if numbered else number, image.size or (0, 0)
         license = image.license if own else 1 if licenses else None
-        entry = {"id": id, "file_name": image.name, "width": size[0], "height": size[1], **image.more}
+        entry: dict[str, Any] = {"id": id, "file_name": image.name, "width": size[0], "height": size[1], **image.more}
         entries.append(entry if license is None else entry | {"license": license})
         for person in image.people:
             annotation = _annotation(person, size, skeleton, faults, derived)

@@ -2,7 +2,7 @@
 
 From https://labelstud.io/guide/task_format and https://labelstud.io/tags/keypointlabels: a list of tasks; JSON has `data` and
 `annotations` with `result`, JSON-MIN has the results in fields of the task, named after the control tags. A result has `value` with x, y
-(and width, height, points) in percent of original_width and original_height, and keypointlabels, rectanglelabels or polygonlabels. The first
+(and width, height, points) in percent of original_width and original_height, and keypointlabels, rectanglelabels (or labels), or polygonlabels. The first
 annotation of a task that was not canceled is read.
 
 People. A point belongs to its parent region (`parentID`), else to the smallest rectangle that contains it, else, if the task has no
@@ -38,6 +38,7 @@ class _Value(msgspec.Struct):
     points: list[tuple[Number, Number]] = []
     keypointlabels: list[str] = []
     rectanglelabels: list[str] = []
+    labels: list[str] = []
     polygonlabels: list[str] = []
 
 
@@ -98,8 +99,8 @@ def _people(results: list[_Result], request: Request, where: str, faults: Faults
         across, down = result.original_width / 100, result.original_height / 100
         box = _box(value, across, down)
         polygon = [n for x, y in value.points for n in (x * across, y * down)]
-        if value.rectanglelabels and box:
-            if is_ignored(value.rectanglelabels[0]):
+        if (labels := value.rectanglelabels or value.labels) and box:
+            if is_ignored(labels[0]):
                 regions.append(region(where, box=box))
             else:
                 groups.setdefault(key, Group()).box = box

@@ -1,6 +1,7 @@
 """The formats that `convert` reads. Imports nothing heavy."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 CC = "https://creativecommons.org/licenses"
 NO_LICENSE = "no license stated; ask the authors"
@@ -28,7 +29,24 @@ class Format:
 
 _COCO_LIKE = "coco_like"
 
-FORMATS = {
+FormatName = Literal[
+    "lsp",
+    "mpii",
+    "aic",
+    "crowdpose",
+    "ochuman",
+    "posetrack18",
+    "coco-wholebody",
+    "coco-foot",
+    "halpe",
+    "jhmdb",
+    "labelme",
+    "label-studio",
+    "cvat",
+    "yolo-pose",
+]
+
+FORMATS: dict[FormatName, Format] = {
     "lsp": Format(
         reads="joints.mat of Leeds Sports Pose or LSP-Extended, or its folder",
         skeleton="lsp14",
