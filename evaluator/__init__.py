@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from evaluator.predict.prediction import Box, Joint, Person, Prediction
     from evaluator.predict.predictor import Predictor
 
-_MODULES = {"Predictor": "predictor", "Prediction": "people", "Person": "people", "Joint": "people", "Box": "people"}
+_MODULES = {"Predictor": "predictor", **dict.fromkeys(("Prediction", "Person", "Joint", "Box"), "prediction")}
 __all__ = ["Box", "Joint", "Person", "Prediction", "Predictor"]
 
 

@@ -12,6 +12,7 @@ import pytest
 from job_data import NoiseNetwork
 from pipeline_data import tree
 
+from evaluator.decoding.scores import SelectConfig
 from evaluator.inference.config import InferConfig
 from evaluator.predict import predict as predict_command
 from evaluator.predict.config import PredictConfig
@@ -140,8 +141,8 @@ def test_new_files_are_added_to_a_finished_output(album, tmp_path, capsys):
     write(album / "b.png", 8)
     with pytest.raises(UserError, match=r"other inputs or options \(.*; --skip-existing adds new files"):
         predict(out, [album], unused, **options)
-    with pytest.raises(UserError, match=r"other inputs or options \(draw_min_score"):
-        predict(out, [album], unused, **{**options, "draw_min_score": 1}, skip_existing=True)
+    with pytest.raises(UserError, match=r"other inputs or options \(.*min_score: 0 before, 0.5 now"):
+        predict(out, [album], unused, **{**options, "select": SelectConfig(min_score=0.5)}, skip_existing=True)
     assert not unused.shapes
     network = NoiseNetwork()
     assert predict(out, [album], network, **options, skip_existing=True) == 0
