@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.processes import start_process
 from pipeline.wording import printable
 
 WITHOUT_FFMPEG = (
@@ -114,7 +113,9 @@ class VideoWriter:
         sound = self._sound.arguments() if self._sound else []
         command = [self._ffmpeg, *BACKGROUND, *frames, *sound, *coding, f"file:{self.path.absolute()}"]
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - read when the process has ended
-        self._process = start_process(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._errors)
+        self._process = subprocess.Popen(  # ends when its input does, also that of a killed process
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._errors
+        )
 
     def _reason(self) -> str:
         """Return why ffmpeg has failed."""
