@@ -20,11 +20,16 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     path.write_bytes(data.tobytes())
 
 
+def thickness_of(image: np.ndarray) -> int:
+    """Return the thickness of limbs in pixels that suits the size of an image."""
+    return max(1, round(min(image.shape[:2]) / 110))
+
+
 def draw_people(image: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, *, thickness_px: int | None = None) -> np.ndarray:
     """Return a copy of `image` with skeletons. keypoints: float (P, J, 3) in pixels; joints whose third value is 0 are skipped."""
     canvas = image.copy()
     if thickness_px is None:
-        thickness_px = max(1, round(min(image.shape[:2]) / 180))
+        thickness_px = thickness_of(image)
     for person in keypoints:
         for (start, end), color in zip(skeleton.limb_joints, skeleton.limb_colors, strict=True):
             if person[start, 2] > 0 and person[end, 2] > 0:

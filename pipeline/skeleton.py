@@ -135,8 +135,18 @@ class Skeleton:
 
     @functools.cached_property
     def joint_colors(self) -> tuple[tuple[int, int, int], ...]:
-        """RGB of each joint: hues spread over the color circle, so that left and right differ."""
-        return _hues(self.num_joints)
+        """RGB of each joint: red to yellow on the right, cyan to violet on the left, green in the middle."""
+        sides = [self.side(joint) for joint in self.joints]
+        colors = {side: iter(_hues(sides.count(side), *limits)) for side, limits in _SIDE_HUES.items()}
+        return tuple(next(colors[side]) for side in sides)
+
+    def side(self, joint: str) -> str:
+        """Return "left", "right" or "middle". The first joint of a mirror pair is the left one, unless its name says otherwise."""
+        for first, second in self.mirror_pairs:
+            if joint in (first, second):
+                swapped = "right" in first.lower() or "left" in second.lower()
+                return "left" if (joint == first) != swapped else "right"
+        return "middle"
 
     @functools.cached_property
     def limb_colors(self) -> tuple[tuple[int, int, int], ...]:
@@ -192,6 +202,11 @@ def mirror_channels(skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray, np.ndar
     return heatmaps, np.array(channels, np.intp), np.array(signs, np.float32)
 
 
-def _hues(count: int) -> tuple[tuple[int, int, int], ...]:
-    colors = (colorsys.hsv_to_rgb(i / count, 0.85, 1.0) for i in range(count))
-    return tuple((round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in colors)
+_SIDE_HUES = {"left": (0.5, 0.83), "right": (-0.06, 0.17), "middle": (0.28, 0.4)}
+
+
+def _hues(count: int, low: float, high: float) -> list[tuple[int, int, int]]:
+    """Return RGB colors with hues from low to high, fractions of the color circle."""
+    spread = (low + (high - low) * (i + 0.5) / max(count, 1) for i in range(count))
+    colors = (colorsys.hsv_to_rgb(hue % 1, 0.85, 1.0) for hue in spread)
+    return [(round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in colors]

@@ -8,7 +8,7 @@ from pipeline_data import build_config
 
 from pipeline.__main__ import build
 from pipeline.synthetic import synthesize
-from pipeline.synthetic.config import SynthesizeConfig
+from pipeline.synthetic.config import ClipConfig, SynthesizeConfig
 
 # A shell script starts background jobs with SIGINT ignored, and child processes inherit that: Ctrl-C would not reach the
 # commands that the tests start and interrupt.
@@ -22,6 +22,17 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 images of 320 x 240: people/annotations/person_keypoints_train2017.json and people/train2017. Do not change them."""
     folder = tmp_path_factory.mktemp("synthetic") / "people"
     synthesize.run(SynthesizeConfig(out=folder, num_images=24, seed=5, width=320, height=240, jobs=1))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """8 clips of 40 frames, 480 x 360, ten frames per second, laid out like `people`. Do not change them."""
+    folder = tmp_path_factory.mktemp("videos") / "clips"
+    size = {"width": 480, "height": 360, "jobs": 1}
+    synthesize.run(
+        SynthesizeConfig(out=folder, video=True, seed=1, clips=ClipConfig(num_clips=8, num_frames=40, fps=10.0), **size)
+    )
     return folder
 
 

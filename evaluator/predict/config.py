@@ -9,9 +9,71 @@ import tyro
 from evaluator.decoding import DecodeConfig
 from evaluator.decoding.scores import SelectConfig
 from evaluator.inference.config import InferConfig
-from evaluator.options import BatchSize, Decoding, Device, Inference, Select, Unreadable, require_batch_size
+from evaluator.options import BatchSize, Decoding, Device, Inference, Select, Tracking, Unreadable, require_batch_size
+from evaluator.tracking.config import TrackConfig
 from pipeline.tolerance import Tolerance
 from trainer.device import DeviceConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoConfig:
+    """Which frames of videos are read, and what is done with them."""
+
+    frames: str = ":"
+    """START:END: read only these frames of videos, counted from 0, without END. Either may be left out."""
+    step: int = 1
+    """Read only every n-th frame of videos."""
+    rotate: Literal[0, 90, 180, 270] = 0
+    """Turn the frames of videos clockwise by this angle, in addition to the rotation that a file states."""
+    speed: float = 1.0
+    """Playback speed of annotated videos: 0.5 plays them in slow motion."""
+    track: bool = True
+    """Follow people from frame to frame: every person of a video has the same number in all frames."""
+    smooth: bool = False
+    """Smooth the keypoints in videos over time (One-Euro filter). Needs --track."""
+
+    def __post_init__(self) -> None:
+        _ = self.range
+        if not 1 <= self.step <= 10_000:
+            raise ValueError(f"step must be from 1 to 10000, got {self.step}")
+        if not 0.1 <= self.speed <= 10:
+            raise ValueError(f"speed must be from 0.1 to 10, got {self.speed}")
+        if self.smooth and not self.track:
+            raise ValueError("--smooth needs --track, which tells which keypoints belong to one person")
+
+    @property
+    def range(self) -> tuple[int, int | None]:
+        """First frame, and the one after the last; None for all."""
+        start, colon, end = self.frames.partition(":")
+        numbers = [int(text) if text.isdecimal() and len(text) < 12 else None for text in (start or "0", end or "0")]
+        first, last = numbers
+        if not colon or first is None or last is None or (end and last <= first):
+            raise ValueError(f"frames must be START:END, with START below END, such as 100:200 or 100:, got {self.frames!r}")
+        return first, last if end else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawConfig:
+    """What drawings show."""
+
+    background: Literal["image", "black", "white"] = "image"
+    """What people are drawn on."""
+    thickness_px: int | None = None
+    """Thickness of the limbs in pixels. Default: 1/110 of the shorter side of the image."""
+    draw_ids: bool = True
+    """Write the number of every person in videos."""
+    joint_names: bool = False
+    """Write the names of the joints."""
+    blur_faces: bool = False
+    """Make the faces of all people, also of those who are not drawn, unrecognizable."""
+
+    def __post_init__(self) -> None:
+        if self.thickness_px is not None and not 1 <= self.thickness_px <= 200:
+            raise ValueError(f"thickness_px must be from 1 to 200, got {self.thickness_px}")
+
+
+Video = Annotated[VideoConfig, tyro.conf.arg(name="")]
+Drawing = Annotated[DrawConfig, tyro.conf.arg(name="")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,16 +97,27 @@ class PredictConfig:
     """Add to a finished --out the files that it does not list, such as new ones in a folder. All other options must be the same."""
     openpose_json: bool = False
     """Also write one file per image or video frame to OUT/openpose, in the format of OpenPose's --write_json."""
+    coco_video: bool = False
+    """Also write OUT/videos.json: the people in videos as COCO annotations with `videos`, `frame_id` and `track_id`."""
+    table: Literal["csv", "parquet"] | None = None
+    """Also write OUT/people.csv or OUT/people.parquet: one row per person and image, with joints and angles."""
     batch_size: BatchSize = None
     tolerance: Unreadable = field(default_factory=Tolerance)
     device: Device = field(default_factory=DeviceConfig)
     inference: Inference = field(default_factory=InferConfig)
     decoding: Decoding = field(default_factory=DecodeConfig)
     select: Select = field(default_factory=SelectConfig)
+    video: Video = field(default_factory=VideoConfig)
+    tracking: Tracking = field(default_factory=TrackConfig)
+    drawing: Drawing = field(default_factory=DrawConfig)
 
     def __post_init__(self) -> None:
         if not self.images:
             raise ValueError("images must be at least one file or folder, got none")
+        if self.skip_existing and (self.coco_video or self.table):
+            raise ValueError("--skip-existing does not go with --coco-video and --table, whose files cannot be added to")
+        if not self.video.track and self.tracking != TrackConfig():
+            raise ValueError("min_oks, max_lost_s, confirm_frames and start_score need --track")
         require_batch_size(self.batch_size)
 
 

@@ -5,6 +5,7 @@ https://github.com/CMU-Perceptual-Computing-Lab/openpose/blob/master/doc/02_outp
 the keypoints of OpenPose's COCO model, in the same order; other skeletons keep their own order.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,21 @@ EMPTY = ("face_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2d
          "face_keypoints_3d", "hand_left_keypoints_3d", "hand_right_keypoints_3d")  # fmt: skip
 
 
-def to_document(keypoints: np.ndarray) -> dict[str, Any]:
-    """Return the JSON document of one image. person_id is -1, because people are not tracked.
+def to_document(keypoints: np.ndarray, identities: Sequence[int | None]) -> dict[str, Any]:
+    """Return the JSON document of one image.
 
-    keypoints: float32 (P, J, 3), x and y in pixels and the confidence.
+    keypoints: float32 (P, J, 3), x and y in pixels and the confidence. identities: `person_id` of each person; it is -1 for None, as
+    in OpenPose for people who are not tracked.
     """
     return {
         "version": VERSION,
         "people": [
             {
-                "person_id": [-1],
+                "person_id": [-1 if identity is None else identity],
                 "pose_keypoints_2d": [round(value, 4) for value in person.ravel().tolist()],
                 **{name: [] for name in EMPTY},
             }
-            for person in keypoints
+            for person, identity in zip(keypoints, identities, strict=True)
         ],
     }
 

@@ -2,22 +2,25 @@
 
 import itertools
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from evaluator.inference.clock import Clock
 from evaluator.jobs.partial import Unfinished
 from evaluator.predict import openpose_json
+from evaluator.predict.coco_video import CocoVideo
 from evaluator.predict.config import PredictConfig
+from evaluator.predict.frames import FrameSequence
+from evaluator.predict.json_list import JsonList
+from evaluator.predict.pictures import Drawn, Group, Item, Picture, require_text_name
 from evaluator.predict.prediction import Prediction, to_prediction
 from evaluator.predict.predictor import Predictor
 from evaluator.predict.previous import IMAGES, RESULTS, SKIPPED, Previous, Skipped
-from evaluator.predict.video import VideoWriter
+from evaluator.predict.styles import draw_styled
+from evaluator.predict.tables import PeopleTable
 from pipeline.draw import write_picture
 from pipeline.files import write_json
 from pipeline.images import UnreadableImage
@@ -26,40 +29,7 @@ from pipeline.progress import progress_bar
 from pipeline.wording import printable
 
 DRAWING_SUFFIX, VIDEO_SUFFIX = ".jpg", ".mp4"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """An image file, or a frame of a video: its number, counted from 0, and its pixels.
-
-    name: file name of the drawing below the output folder, without suffix.
-    """
-
-    file: Path
-    name: str
-    frame: int | None = None
-    pixels: np.ndarray | None = None
-
-
-Item = tuple[int, Picture]
-"""A picture and its id in images.json, counted from 1."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Drawn:
-    """What was found in a picture, as it is written: all that takes time is done in another thread than the network's.
-
-    prediction: everybody. num_shown: people that are drawn and written. entries: lines of results.json. drawing: a frame of a video
-    with these people, uint8 RGB (H, W, 3); that of an image is in its file. drawing_wh: its width and height. document: the file in
-    OpenPose's format, with --openpose-json.
-    """
-
-    prediction: Prediction
-    num_shown: int
-    entries: list[str]
-    drawing: np.ndarray | None
-    drawing_wh: tuple[int, int]
-    document: str | None
+MAX_GROUPS_TO_FINISH = 2  # of a video, waiting to be drawn
 
 
 class Output:
@@ -78,6 +48,8 @@ class Output:
         self.num_images = self.num_people = self.num_reduced = 0
         self._previous = previous
         self._ids = itertools.count(previous.last_id + 1)
+        self._table: PeopleTable | None = None
+        self._coco_video: CocoVideo | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> "Output":
@@ -85,12 +57,16 @@ class Output:
         self._images = self._stack.enter_context(JsonList(self.folder / IMAGES, self._previous.images))
         if self.config.openpose_json:
             (self.folder / "openpose").mkdir()
+        if self.config.table:
+            self._table = self._stack.enter_context(PeopleTable(self.folder, self.config.table, self.predictor.skeleton))
+        if self.config.coco_video:
+            self._coco_video = self._stack.enter_context(CocoVideo(self.folder, self.predictor.skeleton))
         if self.work.found.people:
             print(f"continuing: {len(self.work.found.people):,} images are done", flush=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        self._stack.close()
+        self._stack.__exit__(kind, *error)  # type: ignore[arg-type] # what Python passes
         if (self.unreadable or self._previous.skipped) and kind is None:
             write_json(self.folder / SKIPPED, list(self.unreadable.values()))
 
@@ -109,23 +85,61 @@ class Output:
         name = printable(str(file))
         self.unreadable[name] = {"file_name": name, "reason": reason, "num_images": num_images}
 
-    def add(self, pictures: Iterable[Picture], total: int | None, writer: VideoWriter | None = None) -> None:
-        """Find people in image files, or in the frames of one video, whose annotated frames go to `writer`."""
+    def add(self, pictures: Iterable[Picture], total: int | None) -> None:
+        """Find people in image files."""
         items = ((next(self._ids), picture) for picture in pictures)
         with progress_bar(total=total, desc="finding people", unit="image") as progress:
             for group in self._find(_groups(items, self.predictor.batch_size)):
-                for (image_id, picture), result in group:
-                    if isinstance(result, UnreadableImage):
-                        self.skip(picture.file, str(result))
-                        continue
-                    with self.clock.timed("write"):
-                        self._write(image_id, picture, result)
-                        if writer and result.drawing is not None:
-                            writer.write(result.drawing)
+                self._write_group(group)
                 progress.update(len(group))
-                self.clock.count(len(group))
 
-    def _find(self, groups: Iterator[list[Item]]) -> Iterator[list[tuple[Item, Drawn | UnreadableImage]]]:
+    def add_video(self, frames: Iterable[Picture], total: int | None, sequence: FrameSequence, file: Path, fps: float) -> None:
+        """Find people in the frames of one video. fps: frames per second of the file.
+
+        One thread follows the people, draws and encodes the frames, in order, while the network computes the next ones.
+        """
+        if self._coco_video:
+            self._coco_video.start(file, fps)
+        items = ((next(self._ids), frame) for frame in frames)
+        with progress_bar(total=total, desc="finding people", unit="image") as progress, ThreadPoolExecutor(1) as tail:
+            pending: deque[Future[Group]] = deque()
+            try:
+                for group in self._find(_groups(items, self.predictor.batch_size)):
+                    pending.append(tail.submit(self._finish, group, sequence, fps))
+                    while len(pending) > MAX_GROUPS_TO_FINISH:
+                        self._write_group(pending.popleft().result())
+                    progress.update(len(group))
+                while pending:
+                    self._write_group(pending.popleft().result())
+            finally:
+                tail.shutdown(wait=True, cancel_futures=True)
+
+    def _finish(self, group: Group, sequence: FrameSequence, fps: float) -> Group:
+        return [(item, self._finished(item, done, sequence, fps)) for item, done in group]
+
+    def _finished(
+        self, item: Item, done: Drawn | UnreadableImage, sequence: FrameSequence, fps: float
+    ) -> Drawn | UnreadableImage:
+        """Complete a frame: identities, drawing, and what is written about it."""
+        if isinstance(done, UnreadableImage):
+            return done
+        assert done.frame is not None, "a frame of a video is drawn here"
+        prediction = sequence.finish(done.prediction, done.frame)
+        described = self._described(item, prediction, prediction.size_wh)
+        if self._coco_video:
+            self._coco_video.add(described.shown, item[0], item[1].frame or 0)
+        return described
+
+    def _write_group(self, group: Group) -> None:
+        for (image_id, picture), result in group:
+            if isinstance(result, UnreadableImage):
+                self.skip(picture.file, str(result))
+                continue
+            with self.clock.timed("write"):
+                self._write(image_id, picture, result)
+        self.clock.count(len(group))
+
+    def _find(self, groups: Iterator[list[Item]]) -> Iterator[Group]:
         """Yield the groups in order. A group is computed as a whole, so that a continued run has the same batches."""
         known = self.work.found.people
         for is_known, several in itertools.groupby(groups, key=lambda group: all(image_id in known for image_id, _ in group)):
@@ -142,18 +156,22 @@ class Output:
                 yield computed
 
     def _drawn(self, item: Item, photo: Photo, prediction: Prediction) -> Drawn:
-        shown, picture = prediction.selected(self.config.select), item[1]
-        drawing = shown.draw(photo.pixels)
-        if picture.frame is None:
-            path = self.folder / f"{picture.name}{DRAWING_SUFFIX}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_picture(path, drawing)
+        if item[1].frame is not None:
+            return Drawn(prediction=prediction, shown=prediction, drawing_wh=prediction.size_wh, frame=photo.pixels)
+        drawing = draw_styled(photo.pixels, prediction, self.config.select, self.config.drawing)
+        path = self.folder / f"{item[1].name}{DRAWING_SUFFIX}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_picture(path, drawing)
+        return self._described(item, prediction, (drawing.shape[1], drawing.shape[0]))
+
+    def _described(self, item: Item, prediction: Prediction, drawing_wh: tuple[int, int]) -> Drawn:
+        """Return what is written about a picture."""
+        shown = prediction.selected(self.config.select)
         return Drawn(
             prediction=prediction,
-            num_shown=len(shown.people),
+            shown=shown,
+            drawing_wh=drawing_wh,
             entries=[json.dumps(entry) for entry in shown.to_coco(item[0])],
-            drawing=None if picture.frame is None else drawing,
-            drawing_wh=(drawing.shape[1], drawing.shape[0]),
             document=json.dumps(shown.to_openpose()) if self.config.openpose_json else None,
         )
 
@@ -176,21 +194,15 @@ class Output:
         if done.drawing_wh != prediction.size_wh:
             about |= {"drawing_width": done.drawing_wh[0], "drawing_height": done.drawing_wh[1]}
             self.num_reduced += 1
+        if self._table:
+            self._table.add(done.shown, picture.file, image_id, picture.frame, picture.seconds)
         if picture.frame is not None:
             about["frame"] = picture.frame
         if done.document is not None:
             about["openpose_json"] = openpose_json.write(self.folder / "openpose", picture.name, picture.frame, done.document)
         self._images.extend([json.dumps(about)])
         self.num_images += 1
-        self.num_people += done.num_shown
-
-
-def require_text_name(file: Path) -> None:
-    """Raise UnreadableImage if the name of a file is not text, so that images.json cannot contain it."""
-    try:
-        str(file).encode()
-    except UnicodeEncodeError:
-        raise UnreadableImage("its name is not UTF-8; rename the file") from None
+        self.num_people += len(done.shown.people)
 
 
 def _read(item: Item) -> Photo:
@@ -202,23 +214,3 @@ def _read(item: Item) -> Photo:
 def _groups(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
     while group := list(itertools.islice(items, size)):
         yield group
-
-
-class JsonList(AbstractContextManager):
-    """A JSON file with a list of objects, one per line, written entry by entry."""
-
-    def __init__(self, path: Path, entries: Iterable[Any] = ()) -> None:
-        """entries: those that it begins with."""
-        self._file = path.open("w", encoding="utf-8")
-        self._separator = "[\n"
-        self.extend(json.dumps(entry) for entry in entries)
-
-    def extend(self, entries: Iterable[str]) -> None:
-        """Write entries, each as JSON."""
-        for entry in entries:
-            self._file.write(self._separator + entry)
-            self._separator = ",\n"
-
-    def __exit__(self, *error: object) -> None:
-        self._file.write("\n]\n" if self._separator != "[\n" else "[]\n")
-        self._file.close()

@@ -19,9 +19,12 @@ from evaluator.jobs.partial import Unfinished, remove_leftover
 from evaluator.jobs.results_version import RESULTS_VERSION
 from evaluator.options import choose_batch_size
 from evaluator.predict.config import PredictConfig
+from evaluator.predict.encoding import WITHOUT_FFMPEG, find_ffmpeg
+from evaluator.predict.frames import FrameSequence
 from evaluator.predict.listing import Sources, is_video, list_sources
 from evaluator.predict.names import output_names
-from evaluator.predict.output import Output, Picture, require_text_name
+from evaluator.predict.output import VIDEO_SUFFIX, Output
+from evaluator.predict.pictures import Picture, require_text_name
 from evaluator.predict.predictor import EVERYBODY, Predictor
 from evaluator.predict.previous import (
     LAST,
@@ -34,7 +37,7 @@ from evaluator.predict.previous import (
     read_skipped,
     require_same,
 )
-from evaluator.predict.video import Video, VideoWriter
+from evaluator.predict.video import Video
 from pipeline.cli import flatten, save_config
 from pipeline.errors import UserError
 from pipeline.files import write_json
@@ -157,7 +160,10 @@ def _identify(config: PredictConfig, sources: Sources, network: FieldNetwork, or
         "command": "predict",
         "schema_version": SCHEMA_VERSION,
         "num_files": len(sources.files),
-        "openpose_json": config.openpose_json,
+        **{name: getattr(config, name) for name in ("openpose_json", "coco_video", "table")},
+        **{f"video_{name}": value for name, value in flatten(config.video).items()},
+        **flatten(config.tracking),
+        **{f"draw_{name.removeprefix('draw_')}": value for name, value in flatten(config.drawing).items()},
         "files": _digest(sources.files),
         "skeleton": network.skeleton.to_dict(),
         **flatten(config.select),
@@ -180,26 +186,33 @@ def _digest(files: Sequence[Path]) -> str:
 
 
 def _add_files(output: Output, named: list[tuple[Path, str]]) -> None:
+    has_videos = any(is_video(file) for file, _ in named)
+    ffmpeg = find_ffmpeg() if has_videos else None
+    if has_videos and ffmpeg is None:
+        print(WITHOUT_FFMPEG, flush=True)
     for video, group in itertools.groupby(named, key=lambda pair: is_video(pair[0])):
         if video:
             for file, name in group:
-                _add_video(output, file, name)
+                _add_video(output, file, name, ffmpeg)
         else:
             pictures = [Picture(file=file, name=name) for file, name in group]
             output.add(pictures, len(pictures))
 
 
-def _add_video(output: Output, file: Path, name: str) -> None:
-    num_before = output.num_images
+def _add_video(output: Output, file: Path, name: str, ffmpeg: str | None) -> None:
+    num_before, config = output.num_images, output.config
     try:
         require_text_name(file)
-        video = Video(file)
+        video = Video(file, config.video)
     except UnreadableImage as error:
         output.skip(file, str(error))
         return
-    frames = (Picture(file=file, name=name, frame=i, pixels=frame) for i, frame in enumerate(video.frames()))
-    with VideoWriter(output.folder / f"{name}.mp4", video.fps) as writer:
-        output.add(prefetch(frames, FRAMES_AHEAD), video.num_stated or None, writer)
+    frames = (
+        Picture(file=file, name=name, frame=number, seconds=number / video.fps, pixels=frame) for number, frame in video.frames()
+    )
+    path = output.folder / f"{name}{VIDEO_SUFFIX}"
+    with FrameSequence(video, file, path, config, output.predictor.skeleton, ffmpeg) as sequence:
+        output.add_video(prefetch(frames, FRAMES_AHEAD), video.num_stated or None, sequence, file, video.fps)
     num_frames = output.num_images - num_before
     if not num_frames:
         output.skip(file, "none of its frames can be decoded", max(1, video.num_stated))

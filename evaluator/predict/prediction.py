@@ -45,13 +45,15 @@ class Person:
 
     keypoints: float32 (J, 3), x and y in pixels of the image and the confidence, in the order of `skeleton.joints`; 0, 0, 0 for a
     joint that was not found. score: from 0 to 1, the probability that the person is right if the network is calibrated. raw_score:
-    the sum of the decoder, from which it is computed.
+    the sum of the decoder, from which it is computed. identity: in a video, the number of the person, the same in all frames, -1 if
+    it is not known; None in an image.
     """
 
     keypoints: np.ndarray = field(repr=False)
     score: float
     raw_score: float
     skeleton: Skeleton = field(repr=False)
+    identity: int | None = None
 
     @functools.cached_property
     def joints(self) -> Mapping[str, Joint]:
@@ -69,12 +71,13 @@ class Person:
     def to_coco(self, image_id: int = 1, category_id: int = PERSON_CATEGORY) -> dict[str, Any]:
         """Return an entry of a COCO results file, whose keypoints are in the order of `skeleton.source_joints`.
 
-        Also has `raw_score`, `confidences`, one for each of these keypoints, 0 if it was not found, and `box`: x, y, width, height.
-        (pycocotools would use `bbox` in place of the keypoints to sort people by size.)
+        Also has `raw_score`, `confidences`, one for each of these keypoints, 0 if it was not found, `box`: x, y, width, height, and
+        `track_id` of a person with an identity. (pycocotools would use `bbox` in place of the keypoints to sort people by size.)
         """
         people = People(keypoints=self.keypoints[None], scores=np.array([self.raw_score], np.float32))
         [entry] = to_results(people, image_id=image_id, category_id=category_id, skeleton=self.skeleton)
-        return {**entry, "score": self.score, "box": [round(value, 2) for value in self.box]}
+        tracked = {} if self.identity is None else {"track_id": self.identity}
+        return {**entry, "score": self.score, "box": [round(value, 2) for value in self.box], **tracked}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,7 +116,7 @@ class Prediction:
 
     def to_openpose(self) -> dict[str, Any]:
         """Return the document that OpenPose writes for an image (`--write_json`)."""
-        return openpose_json.to_document(self.keypoints)
+        return openpose_json.to_document(self.keypoints, [person.identity for person in self.people])
 
     def draw(self, image: np.ndarray | None = None, *, thickness_px: int | None = None) -> np.ndarray:
         """Return a copy of the image, uint8 RGB (H, W, 3), with the people.
@@ -125,11 +128,15 @@ class Prediction:
             if self.source is None:
                 raise ValueError("image must be given: this prediction is that of an array, not of a file")
             image = read_photo(self.source).pixels
-        keypoints, shown = self.keypoints, (image.shape[1], image.shape[0])
-        if shown != self.size_wh:
-            to_shown = geometry.resizing(*(side / whole for side, whole in zip(shown, self.size_wh, strict=True)))
-            keypoints = geometry.transform_keypoints(to_shown, keypoints)
+        keypoints = self.keypoints_at((image.shape[1], image.shape[0]))
         return draw_people(image, keypoints, self.skeleton, thickness_px=thickness_px)
+
+    def keypoints_at(self, size_wh: tuple[int, int]) -> np.ndarray:
+        """Return `keypoints` in pixels of the image after resizing it to a width and height."""
+        if size_wh == self.size_wh:
+            return self.keypoints
+        matrix = geometry.resizing(*(side / whole for side, whole in zip(size_wh, self.size_wh, strict=True)))
+        return geometry.transform_keypoints(matrix, self.keypoints)
 
 
 def to_prediction(

@@ -1,4 +1,4 @@
-"""Reading video files frame by frame, and writing annotated ones. Frames are uint8 RGB (H, W, 3)."""
+"""Reading video files frame by frame. Frames are uint8 RGB (H, W, 3), turned as the file states (cv2 does that)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.errors import UserError
+from evaluator.predict.config import VideoConfig
 from pipeline.files import require_regular
 from pipeline.images import UnreadableImage
 
@@ -15,11 +15,18 @@ DEFAULT_FPS = 25.0  # for files that do not state their rate
 MAX_FPS = 1000.0
 
 
-class Video:
-    """A video file, open for reading. `num_stated`: number of frames that the file states, 0 if it states none."""
+_TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
-    def __init__(self, path: Path) -> None:
-        """Raises UnreadableImage for a file that is missing or not a video."""
+
+class Video:
+    """A video file, open for reading.
+
+    fps: frames per second of the file. num_stated: number of frames to read, as the file states it, 0 if it states none.
+    """
+
+    def __init__(self, path: Path, config: VideoConfig | None = None) -> None:
+        """Raises UnreadableImage for a file that is missing or not a video, and for one without the frames that are asked for."""
+        self.config = config or VideoConfig()
         try:
             require_regular(path)  # opening a pipe would wait for its writer
         except OSError as error:
@@ -29,53 +36,24 @@ class Video:
             raise UnreadableImage("not a video that OpenCV can decode")
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps < MAX_FPS else DEFAULT_FPS
-        self.num_stated = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        in_file = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        first, end = self.config.range
+        self.num_stated = len(range(first, in_file if end is None else min(end, in_file), self.config.step))
+        if in_file and not self.num_stated:
+            raise UnreadableImage(f"has {in_file:,} frames, none of --frames {self.config.frames}")
 
-    def frames(self) -> Iterator[np.ndarray]:
-        """Yield the frames in order and close the file at the end."""
+    def frames(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the numbers of the frames in the file, from 0, and the frames; close the file at the end."""
+        first, end = self.config.range
         try:
-            while True:
-                success, frame = self._capture.read()
-                if not success:
-                    return
-                yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            number = 0
+            while (end is None or number < end) and self._capture.grab():
+                if number >= first and (number - first) % self.config.step == 0:
+                    success, frame = self._capture.retrieve()
+                    if not success:
+                        return
+                    frame = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+                    yield number, cv2.rotate(frame, _TURNS[self.config.rotate]) if self.config.rotate else frame
+                number += 1
         finally:
             self._capture.release()
-
-
-class VideoWriter:
-    """Writes an MP4 file (MPEG-4 Part 2, the codec that all OpenCV packages can write). Use it as a context manager."""
-
-    def __init__(self, path: Path, fps: float) -> None:
-        self.path, self.fps = path, fps
-        self._writer: cv2.VideoWriter | None = None
-        self._num_frames = 0
-
-    def __enter__(self) -> "VideoWriter":
-        return self
-
-    def write(self, frame: np.ndarray) -> None:
-        """Append a frame. Raises UserError if the file cannot be written."""
-        # The codec supports even sides only.
-        frame = cv2.copyMakeBorder(frame, 0, frame.shape[0] % 2, 0, frame.shape[1] % 2, cv2.BORDER_REPLICATE)
-        if self._writer is None:
-            size = frame.shape[1], frame.shape[0]
-            self._writer = cv2.VideoWriter(str(self.path.absolute()), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, size)
-            if not self._writer.isOpened():
-                raise UserError(
-                    f"video {self.path}: OpenCV cannot write MP4 files of {size[0]} x {size[1]} pixels on this machine"
-                )
-        self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-        self._num_frames += 1
-
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        """Finish the file. Raises UserError if it is incomplete: OpenCV ignores a full disk."""
-        if self._writer is None:
-            return
-        self._writer.release()
-        written = cv2.VideoCapture(str(self.path.absolute())).get(cv2.CAP_PROP_FRAME_COUNT)
-        if kind is None and written != self._num_frames:
-            raise UserError(
-                f"video {self.path.name}: {int(written):,} of {self._num_frames:,} frames were written; free space on the disk of "
-                "--out, then run the command again"
-            )

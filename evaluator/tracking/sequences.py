@@ -11,6 +11,7 @@ from evaluator.tracking.config import TrackConfig
 from evaluator.tracking.tracker import Tracker
 from pipeline.datasets.coco import CocoFile
 from pipeline.skeleton import Skeleton
+from pipeline.wording import counted
 
 Identities = dict[int, np.ndarray]
 """By image id: the identity of each of its people, int64 (N,), -1 for those without one. Unique in the whole file."""
@@ -29,7 +30,7 @@ class Tracks:
     def summary(self) -> str:
         """Return the figures of all videos as one line, formatted as a dict."""
         shown = {name: round(value, 4) if name in ("MOTA", "IDF1") else int(value) for name, value in self.figures["all"].items()}
-        return f"identities, over {len(self.figures) - 1} videos: {shown}"
+        return f"identities, over {counted(len(self.figures) - 1, 'video')}: {shown}"
 
 
 def require_videos(document: CocoFile) -> None:

@@ -21,11 +21,11 @@ from pipeline.skeleton import Skeleton
 UNTRACKED = -1
 """The identity of a person who has none, as in OpenPose's `person_id`."""
 AREA_PER_HEIGHT = 0.13  # area of a person in squares of the body height, as COCO's segments of standing people have it
-MIN_COMMON_JOINTS = 4  # fewer joints in common cannot give an OKS of 1: a single one would resemble anybody
+MIN_COMMON = 0.4  # share of the joints; fewer in common cannot give an OKS of 1: a single one would resemble anybody
 MEMORY_S = 1.0  # a joint that was not found for longer, while its person was, is not compared
 # Standard deviations of the motion model, in body heights: of a place, and of the change of velocity in a second.
 PLACE_SD, ACCELERATION_SD = 0.02, 0.8
-RECENT = 0.3  # weight of the newest frame in the body height
+RECENT, MAX_GROWTH = 0.3, 1.25  # weight of the newest frame in the logarithm of the body height, and how far that may be off
 
 
 @dataclass(kw_only=True)
@@ -124,7 +124,8 @@ class Tracker:
         track.keypoints[seen] = keypoints[seen, :2]
         track.variance = np.array([(1 - gain[0]) * place, (1 - gain[0]) * mixed, speed - gain[1] * mixed])
         track.age = np.where(seen, 0, track.age + 1)
-        track.height_px += RECENT * (height_px - track.height_px) if height_px else 0.0
+        if height_px:
+            track.height_px *= float(np.clip(height_px / track.height_px, 1 / MAX_GROWTH, MAX_GROWTH)) ** RECENT
         track.num_found += 1
         track.lost = 0
 
@@ -159,7 +160,7 @@ class Tracker:
         tolerance = AREA_PER_HEIGHT * scale[..., None] ** 2 * (2 * self._sigmas) ** 2 + uncertain[..., None]
         common = known[:, None] & (found[None, ..., 2] > 0)
         similarity = (np.exp(-squared / (2 * tolerance + np.spacing(1))) * common).sum(axis=-1)
-        return similarity / np.maximum(common.sum(axis=-1), MIN_COMMON_JOINTS)
+        return similarity / np.maximum(common.sum(axis=-1), MIN_COMMON * common.shape[-1])
 
 
 def joint_sigmas(skeleton: Skeleton) -> np.ndarray:

@@ -27,9 +27,10 @@ from evaluator.jobs.partial import Unfinished
 from evaluator.predict import openpose_json
 from evaluator.predict import predict as predict_command
 from evaluator.predict.config import PredictConfig
+from evaluator.predict.encoding import VideoWriter
 from evaluator.predict.listing import is_video, list_sources
 from evaluator.predict.names import output_names
-from evaluator.predict.video import Video, VideoWriter
+from evaluator.predict.video import Video
 from pipeline.errors import UserError
 from pipeline.images import UnreadableImage
 from pipeline.skeletons import COCO18
@@ -103,7 +104,7 @@ def test_frames_of_a_video_are_annotated_in_order(tmp_path, batch_size):
     assert all(abs(x - (8 * number + 16)) < 9 for number, x in enumerate(places)) and places == sorted(places)
     annotated = Video(tmp_path / "out" / "dance.mp4")
     assert annotated.num_stated == 12 and annotated.fps == pytest.approx(10)
-    assert len({frame.tobytes() for frame in annotated.frames()}) == 12
+    assert len({frame.tobytes() for _, frame in annotated.frames()}) == 12
     files = sorted(file.name for file in (tmp_path / "out" / "openpose").iterdir())
     assert files == [f"dance_{number:012d}_keypoints.json" for number in range(12)]
 
@@ -123,7 +124,7 @@ def test_images_videos_and_folders_can_be_mixed(tmp_path, capsys):
 
 
 def test_frames_with_odd_sides_are_not_cropped(tmp_path):
-    [frame] = Video(write_video(tmp_path / "v.mp4", [90])).frames()
+    [(_, frame)] = Video(write_video(tmp_path / "v.mp4", [90])).frames()
     assert frame.shape == (122, 162, 3) and abs(float(frame.mean()) - 90) < 3
 
 
@@ -141,7 +142,7 @@ def test_openpose_json_has_the_layout_of_openpose(tmp_path):
     keypoints[0, COCO18.index("nose")] = 10.5, 20.25, 0.75
     keypoints[0, COCO18.index("left_ear")] = 30, 40, 0.5
     keypoints[1, COCO18.index("right_wrist")] = 1, 2, 0.25
-    openpose_json.write(tmp_path, "a", None, json.dumps(openpose_json.to_document(keypoints)))
+    openpose_json.write(tmp_path, "a", None, json.dumps(openpose_json.to_document(keypoints, [None, 7])))
     document = read(tmp_path / "a_keypoints.json")
     assert set(document) == {"version", "people"} and document["version"] == 1.3
     first, second = document["people"]
