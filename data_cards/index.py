@@ -9,7 +9,8 @@ import numpy as np
 
 from pipeline.build import measures
 from pipeline.errors import UserError
-from pipeline.records.manifest import Manifest, check_files, read_manifest
+from pipeline.records.contents import check_files
+from pipeline.records.manifest import Manifest, read_manifest
 from pipeline.records.reader import read_samples
 
 

@@ -7,7 +7,7 @@ from data_cards.facts import Facts, front_matter
 from data_cards.statistics import Histogram
 from pipeline.markdown import code, front_matter_text, plain, table
 from pipeline.records.codec import SOURCE_SHIFT
-from pipeline.records.manifest import count_rules
+from pipeline.records.rules import count_rules
 from pipeline.version import PACKAGE, package_version
 from pipeline.wording import counted
 

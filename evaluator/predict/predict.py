@@ -19,12 +19,12 @@ from evaluator.jobs.partial import Unfinished, remove_leftover
 from evaluator.jobs.results_version import RESULTS_VERSION
 from evaluator.options import choose_batch_size
 from evaluator.predict.config import PredictConfig
+from evaluator.predict.drawn import Picture, require_text_name
 from evaluator.predict.encoding import WITHOUT_FFMPEG, find_ffmpeg
 from evaluator.predict.frames import FrameSequence
 from evaluator.predict.listing import Sources, is_video, list_sources
 from evaluator.predict.names import output_names
 from evaluator.predict.output import VIDEO_SUFFIX, Output
-from evaluator.predict.pictures import Picture, require_text_name
 from evaluator.predict.predictor import EVERYBODY, Predictor
 from evaluator.predict.previous import (
     LAST,

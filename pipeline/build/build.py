@@ -24,18 +24,10 @@ from pipeline.files import file_facts, require_folder, write_atomic
 from pipeline.folders import require_folder_name
 from pipeline.progress import progress_bar
 from pipeline.records.codec import SCHEMA_VERSION
+from pipeline.records.contents import UNKNOWN, check_files
 from pipeline.records.extras import SKIPPED
-from pipeline.records.manifest import (
-    CARD,
-    GROWING,
-    MANIFEST,
-    UNKNOWN,
-    Manifest,
-    SourceSet,
-    check_files,
-    count_lines,
-    read_manifest,
-)
+from pipeline.records.manifest import CARD, GROWING, MANIFEST, Manifest, SourceSet, read_manifest
+from pipeline.records.rules import count_lines
 from pipeline.wording import counted, printable
 
 MAX_SKIPPED_LINES = 10

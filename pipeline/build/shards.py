@@ -12,7 +12,8 @@ from pipeline.build.config import BuildConfig
 from pipeline.datasets.selection import Sample
 from pipeline.errors import UserError
 from pipeline.images import UnreadableImage, read_image
-from pipeline.records.manifest import GROWING, SHARD_FILE, SHARD_ROWS, SHARDS, Manifest, SkippedImage, contents
+from pipeline.records.contents import contents
+from pipeline.records.manifest import GROWING, SHARD_FILE, SHARD_ROWS, SHARDS, Manifest, SkippedImage
 from pipeline.records.reader import read_skipped, shard_faults
 
 SHARD_FILES = {SHARD_FILE, f"{SHARD_FILE}.db", SHARD_ROWS}

@@ -8,8 +8,10 @@ from pipeline.cli import flatten
 from pipeline.commands.config import InfoConfig
 from pipeline.datasets.selection import PersonFilter
 from pipeline.errors import UserError
-from pipeline.records.manifest import Manifest, check_files, count_lines, read_manifest
+from pipeline.records.contents import check_files
+from pipeline.records.manifest import Manifest, read_manifest
 from pipeline.records.reader import read_samples
+from pipeline.records.rules import count_lines
 from pipeline.samples.config import AugmentConfig
 from pipeline.samples.targets import TargetConfig
 from pipeline.wording import counted, printable

@@ -13,7 +13,8 @@ from pipeline.errors import UserError
 from pipeline.folders import new_folder
 from pipeline.geometry import resizing, transform_keypoints
 from pipeline.records.codec import DamagedRow, Decoded, RecordFormat, Row
-from pipeline.records.manifest import SHARDS, Manifest, check_files, read_manifest
+from pipeline.records.contents import check_files
+from pipeline.records.manifest import SHARDS, Manifest, read_manifest
 from pipeline.records.reader import ShardReader
 from pipeline.wording import counted
 

@@ -80,7 +80,7 @@ class Sample:
 class Selection:
     """The selected images of an annotation file, sorted by image id.
 
-    counts: number of images and people by selection rule (`records.manifest.count_rules` explains them).
+    counts: number of images and people by selection rule (`records.rules.count_rules` explains them).
     licenses: name by id. origin: the file's own description (`info`), the URLs of its licenses (`license_urls`, by id), and the
     names of the categories that were used, by id, if there are several.
     """

@@ -10,7 +10,8 @@ from pathlib import Path
 from pipeline.documents import read_bytes
 from pipeline.errors import UserError
 from pipeline.files import file_facts
-from pipeline.records.manifest import CARD, GROWING, Manifest, SkippedImage, contents
+from pipeline.records.contents import contents
+from pipeline.records.manifest import CARD, GROWING, Manifest, SkippedImage
 from pipeline.wording import counted, printable
 
 CROISSANT, PICTURES, CARD_SUMS = "croissant.json", "pictures", "card.sha256"

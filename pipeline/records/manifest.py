@@ -10,9 +10,8 @@ import hashlib
 import itertools
 import json
 import operator
-import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
@@ -20,11 +19,9 @@ from typing import Annotated, Any, NotRequired, TypedDict
 import numpy as np
 from msgspec import Meta
 
-from pipeline.datasets.boxes import DERIVED
 from pipeline.documents import Count, Finite, Id, Sha256, convert, read_json
 from pipeline.errors import UserError
-from pipeline.files import FileFacts, file_facts, require_regular
-from pipeline.folders import is_litter
+from pipeline.files import FileFacts
 from pipeline.records.codec import SCHEMA_VERSION, RecordFormat
 from pipeline.samples.targets import TargetConfig
 from pipeline.skeleton import Skeleton
@@ -192,41 +189,6 @@ class Manifest:
         return json.dumps({**fields, "checksum": _checksum(fields)}, indent=1) + "\n"
 
 
-def count_rules(config: dict[str, Any]) -> dict[str, str]:
-    """Describe each entry of `Manifest.counts`, in the order in which the rules apply."""
-    return {
-        "images_in_file": "images in the file",
-        "people_without_bbox": f"people and crowds {DERIVED['bbox']}",
-        "people_without_area": f"people and crowds {DERIVED['area']}",
-        "images_other_license": "images dropped: license not selected",
-        "crowds": "crowd regions, ignored in the loss",
-        "people_duplicate": "people annotated twice, dropped once",
-        "people_unlabeled": "people without labeled joints, ignored in the loss",
-        "people_few_joints": f"people with fewer than {config['min_joints']} labeled joints, ignored in the loss",
-        "people_small": _small_people(config),
-        "people_target": "target people",
-        "images_without_target": "images dropped: people, but no target person",
-        "images_without_people_dropped": "images dropped: no people",
-        "images_without_people_kept": "images without people, kept",
-        "images_selected": "images selected",
-        "images_skipped": "selected images skipped: unreadable",
-    }
-
-
-def count_lines(manifest: Manifest) -> list[str]:
-    """Return the counts of a record set as lines of text, one per rule."""
-    rules = count_rules(manifest.config)
-    width = max(map(len, rules.values()))
-    return [f"  {rule:<{width}}  {manifest.counts.get(name, 0):>9,}" for name, rule in rules.items()]
-
-
-def _small_people(config: dict[str, Any]) -> str:
-    limits = f"area at most {config['min_area_px']:g} px²"
-    if config["min_diagonal_px"]:
-        limits += f" or diagonal below {config['min_diagonal_px']:g} px"
-    return f"people with {limits}, ignored in the loss"
-
-
 def read_manifest(records: Path) -> Manifest:
     """Read the manifest of a record set. Raises UserError unless the folder is a complete record set of this schema."""
     path = Path(records) / MANIFEST
@@ -259,60 +221,6 @@ def read_manifest(records: Path) -> Manifest:
 
 def _checksum(fields: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-
-
-def check_files(records: Path, manifest: Manifest, *, hashes: bool) -> list[str]:
-    """List files that are missing, changed or unknown, one line each; empty if there are none.
-
-    Always compares sizes; compares SHA-256 only with `hashes`, which reads every file. Ignores the files of file managers.
-    """
-    expected = {str(index_path(records, manifest).relative_to(records)): manifest.samples_file}
-    for shard in manifest.shards:
-        expected |= {f"{SHARDS}/{shard.name}/{name}": facts for name, facts in shard.files.items()}
-    faults = []
-    for name, facts in expected.items():
-        path = Path(records) / name
-        try:
-            require_regular(path)
-        except FileNotFoundError:
-            faults.append(f"{name}: missing")
-            continue
-        except OSError as error:
-            faults.append(f"{name}: {error.strerror or error}")
-            continue
-        if path.stat().st_size != facts["bytes"]:
-            faults.append(f"{name}: {path.stat().st_size} bytes, expected {facts['bytes']}")
-        elif hashes and file_facts(path) != facts:
-            faults.append(f"{name}: SHA-256 does not match the manifest")
-    return faults + [f"{name}: {UNKNOWN}" for name in _unknown_files(Path(records), manifest)]
-
-
-UNKNOWN = "not in the manifest"  # how a fault ends that harms nothing but is not part of the set
-
-
-def index_path(records: Path, manifest: Manifest) -> Path:
-    """Return the path of samples.parquet. If a build that added variants was killed at its very end, it has not been moved yet."""
-    paths = [Path(records) / SAMPLES, Path(records) / GROWING / SAMPLES]
-    return next((path for path in paths if path.is_file() and path.stat().st_size == manifest.samples_file["bytes"]), paths[0])
-
-
-def contents(folder: Path) -> list[Path]:
-    """Return what is in a folder, sorted, without the files of file managers; nothing if there is no such folder."""
-    return sorted(path for path in folder.iterdir() if not is_litter(path.name)) if folder.is_dir() else []
-
-
-def _unknown_files(records: Path, manifest: Manifest) -> Iterator[str]:
-    """Yield the paths in the folder of shards that are not part of the set, nor of variants that are being added."""
-    files = {shard.name: shard.files for shard in manifest.shards}
-    is_growing = (records / GROWING).is_dir()
-    for path in contents(records / SHARDS):
-        if path.name in files and path.is_dir():
-            yield from (f"{SHARDS}/{path.name}/{inner.name}" for inner in contents(path) if inner.name not in files[path.name])
-        elif not (is_growing and (match := SHARD_NAME.fullmatch(path.name)) and int(match[1]) >= manifest.num_variants):
-            yield f"{SHARDS}/{path.name}"
-
-
-SHARD_NAME = re.compile(r"v(\d{3})-s(\d{5})")
 
 
 def content_digests(rows: Iterable[tuple[int, int, int, int]]) -> list[str]:

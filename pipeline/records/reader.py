@@ -22,7 +22,8 @@ from pipeline.documents import Count, parse_json
 from pipeline.errors import UserError
 from pipeline.files import file_facts
 from pipeline.records.codec import COLUMNS, DamagedRow, RecordFormat, Row, row_crc32
-from pipeline.records.manifest import SHARD_FILE, SHARD_ROWS, Manifest, Shard, SkippedImage, contents, index_path
+from pipeline.records.contents import contents, index_path
+from pipeline.records.manifest import SHARD_FILE, SHARD_ROWS, Manifest, Shard, SkippedImage
 from pipeline.records.samples import require_valid
 
 VERSION = "3.0"

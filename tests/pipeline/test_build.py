@@ -23,7 +23,9 @@ from pipeline.commands import info
 from pipeline.datasets.selection import PersonFilter
 from pipeline.errors import UserError
 from pipeline.records import verify
-from pipeline.records.manifest import MANIFEST, check_files, count_rules, read_manifest
+from pipeline.records.contents import check_files
+from pipeline.records.manifest import MANIFEST, read_manifest
+from pipeline.records.rules import count_rules
 from pipeline.records.verify import VerifyConfig
 from pipeline.samples.config import AugmentConfig
 from pipeline.samples.targets import TargetConfig

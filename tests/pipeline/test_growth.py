@@ -21,7 +21,8 @@ from pipeline.build import growth, worker
 from pipeline.commands import info
 from pipeline.errors import UserError
 from pipeline.records import verify
-from pipeline.records.manifest import GROWING, MANIFEST, SHARDS, check_files, read_manifest
+from pipeline.records.contents import check_files
+from pipeline.records.manifest import GROWING, MANIFEST, SHARDS, read_manifest
 from pipeline.records.verify import VerifyConfig
 from pipeline.tolerance import Tolerance
 from trainer.data.stream import Stream

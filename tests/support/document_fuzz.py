@@ -34,6 +34,7 @@ from pipeline.commands.info import _settings
 from pipeline.datasets.coco import CocoFile
 from pipeline.documents import read_json
 from pipeline.errors import UserError
+from pipeline.records import contents, rules
 from pipeline.records import manifest as manifests
 from pipeline.records.codec import DamagedRow
 from pipeline.records.manifest import SHARD_ROWS
@@ -204,9 +205,9 @@ def _write_manifest(folder: Path, document: Any) -> Path:
 
 def _read_manifest(path: Path) -> Any:
     manifest = manifests.read_manifest(path.parent)
-    manifests.count_lines(manifest)
+    rules.count_lines(manifest)
     _settings(manifest)
-    manifests.check_files(path.parent, manifest, hashes=False)
+    contents.check_files(path.parent, manifest, hashes=False)
     return json.loads(manifest.to_json())
 
 

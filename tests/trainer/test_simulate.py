@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.records.manifest import check_files, read_manifest
+from pipeline.records.contents import check_files
+from pipeline.records.manifest import read_manifest
 from trainer.commands.config import SimulateConfig
 from trainer.commands.simulate import run, write_records
 

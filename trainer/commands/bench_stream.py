@@ -24,7 +24,7 @@ from pipeline.documents import read_json
 from pipeline.errors import UserError
 from pipeline.files import require_folder
 from pipeline.images import UnreadableImage, read_image
-from pipeline.records.manifest import index_path
+from pipeline.records.contents import index_path
 from pipeline.samples import masks
 from pipeline.samples.targets import TargetConfig, render_targets
 from pipeline.skeletons import read_skeleton

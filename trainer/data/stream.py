@@ -17,7 +17,8 @@ import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.records.codec import SOURCE_SHIFT, DamagedRow, Row
-from pipeline.records.manifest import SHARDS, Manifest, check_files, read_manifest
+from pipeline.records.contents import check_files
+from pipeline.records.manifest import SHARDS, Manifest, read_manifest
 from pipeline.records.reader import ShardReader
 from trainer.data.config import JitterConfig
 from trainer.data.order import BLANK, draw_augmentation, order, places
