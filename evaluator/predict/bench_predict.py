@@ -20,8 +20,8 @@ from evaluator.inference.engines import load_engine
 from evaluator.inference.fields import Fields
 from evaluator.inference.protocols import FieldNetwork
 from evaluator.predict.config import BenchPredictConfig, PredictConfig
+from evaluator.predict.inputs import Sources, list_sources
 from evaluator.predict.predict import predict
-from evaluator.predict.sources import Sources, list_sources
 from pipeline.datasets.coco import CocoFile
 from pipeline.datasets.selection import true_keypoints
 from pipeline.samples.targets import TargetConfig

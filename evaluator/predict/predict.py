@@ -18,6 +18,7 @@ from evaluator.jobs.partial import Unfinished, remove_leftover
 from evaluator.jobs.results_version import RESULTS_VERSION
 from evaluator.options import choose_batch_size
 from evaluator.predict.config import PredictConfig
+from evaluator.predict.inputs import Sources, is_video, list_sources
 from evaluator.predict.names import output_names
 from evaluator.predict.output import Output, Picture, require_text_name
 from evaluator.predict.predictor import ALL_PEOPLE, Predictor
@@ -32,7 +33,6 @@ from evaluator.predict.previous import (
     read_skipped,
     require_same,
 )
-from evaluator.predict.sources import Sources, is_video, list_sources
 from evaluator.predict.video import Video, VideoWriter
 from pipeline.cli import flatten, save_config
 from pipeline.errors import UserError
