@@ -85,13 +85,15 @@ def test_crowdpose_keeps_the_crowd_index(tmp_path):
     image = {"id": 4, "file_name": "1.jpg", "width": 64, "height": 48, "crowdIndex": 0.33}
     people = [
         {"image_id": 4, "keypoints": made.flat(14, v=1), "bbox": [1, 2, 30, 40]},
+        {"image_id": 4, "keypoints": [0] * 36 + [9, 9, 1] * 2, "num_keypoints": 0, "bbox": [5, 6, 7, 8]},
         {"image_id": 9, "keypoints": made.flat(14)},
     ]
     people += [{"image_id": 4, "keypoints": made.flat(14)[:-3]}, {"image_id": 4, "keypoints": [0] * 42, "bbox": [0, 0, 0, 0]}]
     document, read = convert(tmp_path, "crowdpose", made.coco(tmp_path / "c.json", people, [image]), max_faulty=0.75)
     assert document["images"][0]["crowdIndex"] == 0.33 and document["images"][0]["id"] == 4
-    assert [person.area for person in read["1.jpg"]] == [pytest.approx(0.53 * 1200)]
-    assert set(read["1.jpg"][0].keypoints[:, 2]) == {1}
+    first, guessed = read["1.jpg"]
+    assert first.area == pytest.approx(0.53 * 1200) and set(first.keypoints[:, 2]) == {1}
+    assert guessed.bbox == (5, 6, 7, 8) and not guessed.labeled.any(), "head and neck are guessed"
     assert sorted(faults(tmp_path)) == ["annotation without image", "neither keypoints nor a box", "wrong number of joints"]
 
 
