@@ -1,1 +1,4 @@
-"""Annotation files: read and check them, select images and people. Imports the shared modules of `pipeline`, no other sub-package."""
+"""Annotation files: read and check them, select images and people; readers of other formats in `formats`.
+
+Imports the shared modules of `pipeline`, no other sub-package.
+"""

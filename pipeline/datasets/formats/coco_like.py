@@ -1,9 +1,4 @@
-"""Files in COCO's format with the peculiarities of one data set: the reader that those data sets share, and that of CrowdPose.
-
-CrowdPose (https://github.com/Jeff-sjtu/CrowdPose, crowdpose-api/annotations): `images` with `crowdIndex`, which is kept, because its
-metrics group images by it; `annotations` with 14 keypoints, v as in COCO (0 unlabeled, 1 hidden, 2 visible), bbox, iscrowd, and neither
-area nor segmentation. People without labeled keypoints stay people without keypoints, which the build ignores.
-"""
+"""Files in COCO's format with the peculiarities of one data set: the reader that those data sets share."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,6 +40,7 @@ class PersonEntry(msgspec.Struct):
     image_id: int
     id: int | str | None = None
     keypoints: Numbers | None = None
+    num_keypoints: int | None = None
     bbox: Annotated[Numbers, Meta(min_length=4, max_length=4)] | None = None
     area: Number | None = None
     iscrowd: bool | int = 0
@@ -79,11 +75,6 @@ class Document(msgspec.Struct):
 
 KeypointsOf = Callable[[PersonEntry], Sequence[float] | None]
 RegionsOf = Callable[[ImageEntry], list[Person]]
-
-
-def read(request: Request, faults: Faults) -> Source:
-    """Read CrowdPose."""
-    return read_coco([request.source], request, faults)
 
 
 def read_coco(

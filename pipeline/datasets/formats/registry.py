@@ -27,8 +27,6 @@ class Format:
     citation: str = ""
 
 
-_COCO_LIKE = "coco_like"
-
 FormatName = Literal[
     "lsp",
     "mpii",
@@ -84,7 +82,7 @@ FORMATS: dict[FormatName, Format] = {
     "crowdpose": Format(
         reads="crowdpose_*.json",
         skeleton="crowdpose14",
-        module=_COCO_LIKE,
+        module="crowdpose",
         description="CrowdPose",
         url="https://github.com/Jeff-sjtu/CrowdPose",
         year=2019,
