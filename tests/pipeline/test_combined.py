@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from combined_data import STICK, label_stick_figures
 from pipeline_data import build_config, read_rows, tree
 
 from pipeline.build.build import run
@@ -18,15 +19,6 @@ from pipeline.records.manifest import read_manifest
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import COCO18
 
-# As LSP: the neck is labeled, and COCO does not have the head.
-STICK = {
-    "name": "stick",
-    "joints": ["head", "throat", "left_shoulder", "right_shoulder", "left_wrist", "right_wrist"],
-    "limbs": [["head", "throat"], ["throat", "left_shoulder"], ["throat", "right_shoulder"], ["left_wrist", "left_shoulder"], ["right_shoulder", "right_wrist"]],
-    "mirror_pairs": [["left_shoulder", "right_shoulder"], ["left_wrist", "right_wrist"]],
-    "source_joints": ["head", "throat", "left_shoulder", "right_shoulder", "left_wrist", "right_wrist"],
-    "sigmas": [0.08, 0.08, 0.079, 0.079, 0.062, 0.062],
-}  # fmt: skip
 RENAMED = {"throat": "neck"}
 
 
@@ -82,19 +74,7 @@ def sources(people, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sources")
     (folder / "stick.yaml").write_text(yaml.safe_dump(STICK))
     shutil.copytree(people, folder / "sticks")
-    path = folder / "sticks/annotations/person_keypoints_train2017.json"
-    document = json.loads(path.read_text())
-    (category,) = document["categories"]
-    names = category["keypoints"]
-    stand_ins = {"head": "nose", "throat": "left_eye"}
-    columns = [names.index(stand_ins.get(joint, joint)) for joint in STICK["joints"]]
-    category["keypoints"] = STICK["joints"]
-    for annotation in document["annotations"]:
-        points = np.array(annotation["keypoints"]).reshape(-1, 3)[columns]
-        annotation.update(keypoints=points.ravel().tolist(), num_keypoints=int((points[:, 2] > 0).sum()))
-    for image in document["images"][:4]:
-        image["license"] = document["licenses"][-1]["id"]
-    path.write_text(json.dumps(document))
+    label_stick_figures(folder / "sticks/annotations/person_keypoints_train2017.json")
     entries = [
         {"name": "drawn", "annotations": str(people / "annotations/person_keypoints_train2017.json"), "images": str(people / "train2017")},
         {"name": "sticks", "annotations": "sticks/annotations/person_keypoints_train2017.json", "images": "sticks/train2017",
