@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from evaluator.predict.inputs import list_sources
 from evaluator_data import PerfectNetwork, write_set
 from job_data import NoiseNetwork, write_images
 from pipeline_data import build_config, tree, words_of
@@ -42,7 +43,7 @@ def run_predict(folder, out):
     config = PredictConfig(images=tuple(files), checkpoint=Path("c"), out=out, inference=EXACT)
     if not predict.predict:
         return predict.run(config)
-    return predict.predict(config, files, PerfectNetwork(folder / "set" / "annotations.json"))
+    return predict.predict(config, list_sources(files), PerfectNetwork(folder / "set" / "annotations.json"))
 
 
 def run_merge(folder, out):

@@ -23,10 +23,12 @@ from trainer_data import TINY, make_info
 
 from evaluator.__main__ import COMMANDS
 from evaluator.decoding import DecodeConfig
+from evaluator.decoding.scores import score_map
 from evaluator.export import export, operators
 from evaluator.export.comparison import ROUNDED_TOLERANCE, TOLERANCE, Comparison
 from evaluator.export.config import ExportConfig
 from evaluator.inference.augmentation import image_fields
+from evaluator.inference.exported import ExportedNetwork
 from evaluator.inference.fields import find_people
 from pipeline.cli import main
 from pipeline.errors import UserError
@@ -295,7 +297,7 @@ def test_the_example_finds_the_same_people_as_the_evaluator_without_mindspore(tm
     people = find_people(image_fields(network, image), COCO18, decoding)
     *lines, total = done.stdout.splitlines()
     assert len(lines) == len(people) > 0 and total == f"people: {len(people)}; picture-people.jpg"
-    for line, person, score in zip(lines, people.keypoints, people.scores, strict=True):
+    for line, person, score in zip(lines, people.keypoints, score_map(COCO18)(people.scores), strict=True):
         text, joints = line.split(" ", 1)
         assert float(text) == pytest.approx(float(score), abs=2e-3)
         joints = ast.literal_eval(joints)
@@ -320,3 +322,35 @@ def test_the_example_names_a_missing_image_and_shows_its_usage(tmp_path, saved):
 
 def _properties(model):
     return {entry.key: entry.value for entry in model.metadata_props}
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("float16", ROUNDED_TOLERANCE), ("int8", 0.5)])
+def test_smaller_numbers_keep_the_fields(tmp_path, saved, kind, tolerance, capsys):
+    pictures, options = tmp_path / "pictures", ["--quantize", kind]
+    pictures.mkdir()
+    for number in range(4):
+        cv2.imwrite(str(pictures / f"{number}.png"), images_of(64 + 8 * number, 72, 3))
+    (pictures / "bad.png").write_bytes(b"text")
+    if kind == "int8":
+        options += ["--calibration-images", pictures]
+    out = tmp_path / "o.onnx"
+    assert command("export", "--checkpoint", saved, "--format", "ONNX", "--out", out, *options) == 0
+    assert ("on 4 images" in capsys.readouterr().out) == (kind == "int8")
+    network, checkpoint_network = ExportedNetwork(out), load_network(saved)
+    assert network._session.get_modelmeta().custom_metadata_map["quantization"] == kind
+    types = {tensor.data_type for tensor in onnx.load(str(out)).graph.initializer}
+    assert {"float16": onnx.TensorProto.FLOAT16, "int8": onnx.TensorProto.INT8}[kind] in types
+    images = images_of(2, 40, 24, 3)
+    for found, expected in zip(network.fields(images), checkpoint_network.fields(images), strict=True):
+        assert found.dtype == np.float32 and 0 < np.abs(found - expected).max() < tolerance * max(1, np.abs(expected).max())
+
+
+def test_options_of_smaller_numbers_are_checked(tmp_path):
+    for options, message in (
+        ({"format": "MINDIR", "quantize": "float16"}, "only with --format ONNX and --precision O0"),
+        ({"format": "ONNX", "precision": "O2", "quantize": "float16"}, "only with --format ONNX and --precision O0"),
+        ({"format": "ONNX", "quantize": "int8"}, "int8 needs --calibration-images"),
+        ({"format": "ONNX", "calibration_images": tmp_path}, "int8 needs --calibration-images"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ExportConfig(checkpoint=tmp_path, out=tmp_path / "o", **options)

@@ -32,7 +32,7 @@ def unfinish(folder: Path, config) -> None:
     """Turn a record set into an unfinished build that has all of its shards."""
     config = replace(config, out=folder)
     (folder / MANIFEST).unlink()
-    (folder / claim.PLAN).write_text(json.dumps(_plan(config, _select(config))))
+    (folder / claim.PLAN).write_text(json.dumps(_plan(config, *_select(config))))
 
 
 @pytest.fixture
