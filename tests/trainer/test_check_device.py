@@ -18,6 +18,7 @@ OPTIONS = ["check-device", "--networks", "small", "--insize", "64", "--batch-siz
 
 @pytest.mark.long
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_check_runs_on_a_cpu_and_a_wrong_result_is_a_failure(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setitem(device_checks.TRAINING_LIMITS, "float32", -1.0)

@@ -63,6 +63,7 @@ def test_two_processes_give_the_weights_of_one_and_log_the_mean_of_their_losses(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_stopped_job_and_one_that_lost_a_process_resume_to_the_same_bytes(records, of_two, tmp_path):
     run = tmp_path / "run"
     words = train_words(records, run, 2)
