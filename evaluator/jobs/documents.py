@@ -7,7 +7,7 @@ from typing import Annotated, Any, NotRequired, Required, TypedDict
 from msgspec import Meta
 
 from evaluator.jobs.config import MAX_SHARDS
-from evaluator.metrics.coco_eval import FIGURES
+from evaluator.metrics.figures import FIGURES
 from pipeline.documents import Count, Finite, Sha256, convert, read_json
 from pipeline.errors import UserError
 from pipeline.files import file_facts

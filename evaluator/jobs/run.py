@@ -23,7 +23,8 @@ from evaluator.jobs.config import RunConfig
 from evaluator.jobs.documents import read_identity, read_metrics
 from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, Unfinished, differences, read_lines, remove_leftover
 from evaluator.jobs.results_version import RESULTS_VERSION
-from evaluator.metrics.coco_eval import FIGURES, Evaluation
+from evaluator.metrics.coco_eval import Evaluation
+from evaluator.metrics.figures import FIGURES
 from evaluator.options import choose_batch_size
 from evaluator.tracking.config import TrackConfig
 from evaluator.tracking.sequences import Tracks, require_videos

@@ -10,6 +10,7 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from evaluator.metrics.checks import require_fit
+from evaluator.metrics.figures import FIGURES
 from evaluator.metrics.oks import KeypointEval
 from evaluator.metrics.results import Results
 from pipeline.datasets.coco import CocoFile
@@ -19,8 +20,6 @@ from pipeline.skeleton import Skeleton
 # people; those below 32 * 32 count in "all" only.
 AREA_RANGES = {"all": (0.0, 1e10), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 SMALL = {"small": (0.0, 32.0**2)}
-
-FIGURES = ("AP", "AP .5", "AP .75", "AP (M)", "AP (L)", "AR", "AR .5", "AR .75", "AR (M)", "AR (L)")
 
 MAX_PEOPLE = 20  # COCO scores this many predicted people per image
 

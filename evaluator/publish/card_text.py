@@ -4,7 +4,7 @@ import html
 import re
 from typing import Any
 
-from evaluator.metrics.coco_eval import FIGURES
+from evaluator.metrics.figures import FIGURES
 from evaluator.publish.card_data import PACKAGE, CardData, front_matter, package_version
 from evaluator.publish.measurement import Measurement
 from pipeline.markdown import code, front_matter_text, plain, table

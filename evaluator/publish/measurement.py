@@ -9,7 +9,7 @@ from evaluator.decoding import DecodeConfig
 from evaluator.inference.config import InferConfig
 from evaluator.jobs.documents import read_identity, read_metrics
 from evaluator.jobs.partial import EVALUATION
-from evaluator.metrics.coco_eval import FIGURES
+from evaluator.metrics.figures import FIGURES
 from pipeline.documents import convert
 from pipeline.errors import UserError
 from pipeline.files import require_folder

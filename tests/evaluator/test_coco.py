@@ -9,7 +9,8 @@ from evaluator_data import person, write_annotations
 
 from evaluator.decoding import People
 from evaluator.metrics.checks import read_results
-from evaluator.metrics.coco_eval import AREA_RANGES, FIGURES, compare, evaluate, labeled_images
+from evaluator.metrics.coco_eval import AREA_RANGES, compare, evaluate, labeled_images
+from evaluator.metrics.figures import FIGURES
 from evaluator.metrics.results import place_missing, to_results
 from pipeline.datasets.coco import CocoFile
 from pipeline.datasets.selection import add_derived_joints

@@ -95,7 +95,7 @@ def test_average_precision_equals_that_of_the_checkpoint(network, photos, tmp_pa
 
 
 def test_people_equal_those_of_the_checkpoint_without_mindspore(network, photos, tmp_path):
-    options = ("--draw-min-score", 0, "--openpose-json")
+    options = ("--min-score", 0, "--openpose-json")
     (tmp_path / "list.txt").write_text(f"{photos / 'images' / '1.png'}\n\n{photos / 'images' / '2.png'}\n")
     said = elsewhere(
         "predict", "--checkpoint", network[1], *options, "--out", tmp_path / "b", f"@{tmp_path / 'list.txt'}", photos / "images"

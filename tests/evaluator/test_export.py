@@ -297,7 +297,7 @@ def test_the_example_finds_the_same_people_as_the_evaluator_without_mindspore(tm
     people = find_people(image_fields(network, image), COCO18, decoding)
     *lines, total = done.stdout.splitlines()
     assert len(lines) == len(people) > 0 and total == f"people: {len(people)}; picture-people.jpg"
-    for line, person, score in zip(lines, people.keypoints, score_map(COCO18)(people.scores), strict=True):
+    for line, person, score in zip(lines, people.keypoints, score_map(COCO18, CALIBRATION["knots"])(people.scores), strict=True):
         text, joints = line.split(" ", 1)
         assert float(text) == pytest.approx(float(score), abs=2e-3)
         joints = ast.literal_eval(joints)

@@ -25,7 +25,7 @@ from evaluator.inference.scoring import read_calibration
 from evaluator.jobs.documents import read_board, read_identity, read_metrics
 from evaluator.jobs.partial import CRC, _with_crc32, read_lines
 from evaluator.metrics.checks import read_results, require_fit
-from evaluator.metrics.coco_eval import FIGURES
+from evaluator.metrics.figures import FIGURES
 from evaluator.report.evaluations import common_max_images, read_evaluation, skeleton_of
 from pipeline.build.claim import read_plan, require_same_plan
 from pipeline.build.growth import unfinished_growth
