@@ -69,8 +69,10 @@ def run(config: QuickstartConfig) -> int:
         f"  {out}/evaluation/pictures  predictions (left) and ground truth (right)\n"
         f"  {out}/preview              training samples with their targets\n"
         f"  {out}/run/curves.png       training losses\n"
-        f"To find people in your own pictures:\n"
-        f"  python -m evaluator predict --checkpoint {out}/run --out found PICTURES"
+        f"This network has seen drawings only: it finds people in drawings like these, not in photographs.\n"
+        f"To find people in photographs, start from published weights (README, Start from published weights):\n"
+        f"  python -m trainer import FILE --out network.safetensors\n"
+        f"  python -m evaluator predict --checkpoint network.safetensors --out found PHOTOS"
     )
     return 0
 

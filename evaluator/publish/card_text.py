@@ -4,6 +4,7 @@ import html
 import re
 from typing import Any
 
+from evaluator.inference.scoring import read_calibration
 from evaluator.metrics.figures import FIGURES
 from evaluator.publish.card_data import PACKAGE, CardData, front_matter, package_version
 from evaluator.publish.measurement import Measurement
@@ -172,11 +173,22 @@ def _limits(data: CardData) -> str:
 
 - The figures hold for the images above and these settings. On other images, such as other cameras, clothes, poses, crowds or people of
   other sizes, accuracy is unknown: measure it on your own images.
-- `score` of a person is no probability; it only ranks people. A person may be missed, and something else may be taken for a person.
+- {_score(data)} A person may be missed, and something else may be taken for a person.
 - The network finds joints, not identities. It was not examined for differences between groups of people. Do not use it where an error
   can harm somebody, and respect the rights of the people in your images.
 
 {chr(10).join(issues) if issues else "Nothing is known about biases of the training data beyond what its authors state."}"""
+
+
+def _score(data: CardData) -> str:
+    calibration = read_calibration(data.info.calibration, "checkpoint")
+    if calibration is None:
+        return "`score` of a person is no probability; it only ranks people."
+    return (
+        f"`score` of a person is the probability that the person is right (OKS at least 0.5), calibrated on "
+        f"{counted(calibration.num_images, 'image')}: expected calibration error {calibration.ece_after:.3f} on images that were not "
+        "used for fitting, and unknown on other data."
+    )
 
 
 def _quoted(text: str) -> str:

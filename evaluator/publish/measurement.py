@@ -1,6 +1,6 @@
 """The evaluations that a model card states: read from the output folders of `run` and `merge`, and of this very checkpoint."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,8 +52,10 @@ class Measurement:
         return best[:1] + (worst[:1] or best[1:][-1:])
 
 
-def read_measurements(folders: Iterable[Path], checkpoint: Path, sha256: str, *, has_averages: bool) -> list[Measurement]:
-    """Read the evaluations of the checkpoint with this SHA-256.
+def read_measurements(
+    folders: Iterable[Path], checkpoint: Path, sha256s: Sequence[str], *, has_averages: bool
+) -> list[Measurement]:
+    """Read the evaluations of the checkpoint with the first of these SHA-256, or of another file with the same weights.
 
     Raises UserError, naming the folder, for a folder that is no complete evaluation, or of other weights.
     """
@@ -61,7 +63,7 @@ def read_measurements(folders: Iterable[Path], checkpoint: Path, sha256: str, *,
     for folder in folders:
         require_folder(folder, "evaluation")
         identity = read_identity(folder / EVALUATION, "evaluation")
-        _require_these_weights(folder, identity, checkpoint, sha256)
+        _require_these_weights(folder, identity, checkpoint, sha256s)
         if has_averages and identity.get("raw_weights"):
             raise UserError(
                 f"evaluation {folder}: was computed with --raw-weights, but the averaged weights of {checkpoint} are published; "
@@ -71,16 +73,16 @@ def read_measurements(folders: Iterable[Path], checkpoint: Path, sha256: str, *,
     return measurements
 
 
-def _require_these_weights(folder: Path, identity: dict[str, Any], checkpoint: Path, sha256: str) -> None:
+def _require_these_weights(folder: Path, identity: dict[str, Any], checkpoint: Path, sha256s: Sequence[str]) -> None:
     """Raise UserError unless the evaluation is of the checkpoint. Evaluations of exported files would be compared here, too."""
-    if identity.get("checkpoint") == sha256:
+    if identity.get("checkpoint") in sha256s:
         return
     if "checkpoint" not in identity:
         raise UserError(f"evaluation {folder}: is not one of a checkpoint, but of stored fields; give an output folder of `run`")
     step = f"step {identity['step']:,}" if isinstance(identity.get("step"), int) else "unknown step"
     raise UserError(
         f"evaluation {folder}: is of another checkpoint ({step}, SHA-256 {str(identity['checkpoint'])[:HASH_CHARACTERS]}…) than "
-        f"{checkpoint} (SHA-256 {sha256[:HASH_CHARACTERS]}…); give that checkpoint, or evaluate this one with `python -m evaluator run`"
+        f"{checkpoint} (SHA-256 {sha256s[0][:HASH_CHARACTERS]}…); give that checkpoint, or evaluate this one with `python -m evaluator run`"
     )
 
 

@@ -30,6 +30,7 @@ from pipeline.images import UnreadableImage, read_image
 from pipeline.wording import counted, printable
 from trainer.config import TrainConfig
 from trainer.device import DeviceConfig, choose_device
+from trainer.networks.config import RUNNING_AVERAGES
 from trainer.run.checkpoint import AVERAGE, NETWORK, CheckpointInfo, Tensors, read_path, save_checkpoint
 from trainer.run.load import averaged, load_network
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from trainer.run.load import LoadedNetwork
 
 CARD, SUMS = "README.md", "SHA256SUMS"
-RUNNING_AVERAGES = (".moving_mean", ".moving_variance")
 OF_THE_RUN = ("resume", "dry_run", "profile")
 SHOWN = SelectConfig()  # as `predict` draws by default
 
@@ -51,7 +51,9 @@ def run(config: PublishConfig) -> int:
         print(printable(f"skipped {fault}"))
     terms = choose_terms(config.license, info)
     has_averages = any(name.startswith(AVERAGE) for name in tensors)
-    measurements = read_measurements(config.evaluation, path, file_facts(path)["sha256"], has_averages=has_averages)
+    # Calibration changes no weight and no metric: an evaluation before it counts, too.
+    same_weights = [file_facts(path)["sha256"], *([info.calibration["checkpoint"]] if info.calibration.get("checkpoint") else [])]
+    measurements = read_measurements(config.evaluation, path, same_weights, has_averages=has_averages)
     if not config.images and not any(measurement.pictures for measurement in measurements):
         raise UserError("the evaluations have no pictures; pass photos with --images, or evaluate again with --pictures 8")
     weights = {name: tensor for name, tensor in averaged(tensors).items() if name.startswith(NETWORK)}

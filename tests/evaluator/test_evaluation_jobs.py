@@ -140,11 +140,11 @@ def test_shards_merge_to_exactly_the_result_of_a_single_run(noise, whole, tmp_pa
 def test_merging_keeps_what_publish_needs_to_know_about_the_checkpoint(noise, tmp_path):
     parts = shards(noise, tmp_path, 2, origin={"checkpoint": "c" * 64, "step": 7})
     assert merge.run(MergeConfig(parts=tuple(parts), annotations=noise[0], out=tmp_path / "merged")) == 0
-    [measurement] = read_measurements([tmp_path / "merged"], Path("c"), "c" * 64, has_averages=False)
+    [measurement] = read_measurements([tmp_path / "merged"], Path("c"), ["c" * 64], has_averages=False)
     assert measurement.figures["AP"] == metrics_of(tmp_path / "merged")["figures"]["AP"]
     assert measurement.annotations == noise[0].name and measurement.inference.insize == NoiseNetwork.insize
     with pytest.raises(UserError, match="is of another checkpoint"):
-        read_measurements([tmp_path / "merged"], Path("c"), "d" * 64, has_averages=False)
+        read_measurements([tmp_path / "merged"], Path("c"), ["d" * 64], has_averages=False)
 
 
 def test_unreadable_images_of_a_shard_are_listed_after_merging(noise, tmp_path, capsys):

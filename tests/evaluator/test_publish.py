@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from calibration_data import CALIBRATION
 from trainer_data import TINY_OPTIONS, make_info, small_tensors, train
 
 from evaluator.__main__ import COMMANDS
@@ -194,9 +195,21 @@ def test_pictures_of_own_photos(work, published, people, tmp_path):
     assert cv2.imread(str(tmp_path / "pictures" / "photo-2.jpg")).shape == cv2.imread(str(photo)).shape
 
 
-def identity_of(work) -> tuple[Path, str]:
+def identity_of(work) -> tuple[Path, list[str]]:
     path = work / "run" / "step-00000003.safetensors"
-    return path, file_facts(path)["sha256"]
+    return path, [file_facts(path)["sha256"]]
+
+
+@pytest.mark.slow
+def test_a_calibrated_checkpoint_counts_as_the_one_that_was_evaluated(work, tmp_path):
+    path, [sha256] = identity_of(work)
+    info, tensors = read_checkpoint(path)
+    calibrated = dataclasses.replace(info, calibration={**CALIBRATION, "checkpoint": sha256})
+    save_checkpoint(tmp_path / "calibrated.safetensors", calibrated, tensors)
+    words = ["--checkpoint", tmp_path / "calibrated.safetensors", "--evaluation", work / "ap", "--license", "mit"]
+    assert command("publish", *words, "--out", tmp_path / "published") == 0
+    assert read_checkpoint(tmp_path / "published" / "model.safetensors")[0].calibration == calibrated.calibration
+    assert "is the probability that the person is right" in (tmp_path / "published" / "README.md").read_text()
 
 
 def refusal(capsys, *words) -> str:
