@@ -34,6 +34,7 @@ class Video:
         self._capture = cv2.VideoCapture(str(path.absolute()))  # FFmpeg could take a relative path for a protocol
         if not self._capture.isOpened():
             raise UnreadableImage("not a video that OpenCV can decode")
+        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps < MAX_FPS else DEFAULT_FPS
         in_file = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))

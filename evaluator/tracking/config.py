@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class TrackConfig:
     """How people are followed from frame to frame."""
 
-    min_oks: float = 0.2
+    min_oks: float = 0.3
     """Lowest similarity (OKS) of a person to a predicted pose at which they are one identity."""
     max_lost_s: float = 2.0
     """Seconds for which an identity is kept while its person is hidden."""

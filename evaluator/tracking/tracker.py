@@ -2,8 +2,7 @@
 
 A person's pose in the next frame is predicted by moving the whole body with constant velocity; a Kalman filter (Kalman, 1960)
 estimates place and velocity. People and predictions are paired by OKS, with `scipy.optimize.linear_sum_assignment`: first the
-identities of the previous frame, then those that were lost, the most recent first (the cascade of DeepSORT: Wojke et al., ICIP 2017).
-People with low scores continue identities but start none (as in ByteTrack: Zhang et al., ECCV 2022).
+identities of the previous frame, if they are certain, then all others, those that were lost too. People with low scores continue identities but start none (as in ByteTrack: Zhang et al., ECCV 2022).
 
 The result is a pure function of the people of the frames so far: an interrupted run that is continued, and that feeds the same
 people again, gives the same identities.
@@ -25,6 +24,7 @@ MIN_COMMON = 0.4  # share of the joints; fewer in common cannot give an OKS of 1
 MEMORY_S = 1.0  # a joint that was not found for longer, while its person was, is not compared
 # Standard deviations of the motion model, in body heights: of a place, and of the change of velocity in a second.
 PLACE_SD, ACCELERATION_SD = 0.02, 0.8
+CONFIDENT_OKS = 0.6  # of a person who is surely the one of the previous frame
 RECENT, MAX_GROWTH = 0.3, 1.25  # weight of the newest frame in the logarithm of the body height, and how far that may be off
 
 
@@ -131,20 +131,29 @@ class Tracker:
 
     def _associate(self, found: np.ndarray, heights: np.ndarray) -> dict[int, _Track]:
         """Pair people and tracks. Returns the track of each person who has one."""
+        owner: dict[int, _Track] = {}
+        confirmed = [track for track in self._tracks if track.identity > 0]
+        active = [track for track in confirmed if track.lost == 1]
+        self._pair(active, found, heights, CONFIDENT_OKS, owner)
+        self._pair(confirmed, found, heights, self.config.min_oks, owner)
+        self._pair(self._tracks, found, heights, self.config.min_oks, owner)
+        return owner
+
+    def _pair(
+        self, tracks: list[_Track], found: np.ndarray, heights: np.ndarray, min_oks: float, owner: dict[int, _Track]
+    ) -> None:
+        """Add the best pairs of tracks and people who are not in `owner` yet to it."""
         from scipy.optimize import linear_sum_assignment  # which single images do not need
 
-        owner: dict[int, _Track] = {}
-        ranked = [(track.identity < 0, track.lost > 1) for track in self._tracks]
-        for rank in sorted(set(ranked)):
-            tracks = [track for track, own in zip(self._tracks, ranked, strict=True) if own == rank]
-            free = np.array([person for person in range(len(found)) if person not in owner], np.intp)
-            if not len(free):
-                break
-            similarity = self._similarity(tracks, found[free], heights[free])
-            for row, column in zip(*linear_sum_assignment(similarity, maximize=True), strict=True):
-                if similarity[row, column] >= self.config.min_oks:
-                    owner[int(free[column])] = tracks[row]
-        return owner
+        taken = {id(track) for track in owner.values()}
+        tracks = [track for track in tracks if id(track) not in taken]
+        free = np.array([person for person in range(len(found)) if person not in owner], np.intp)
+        if not tracks or not len(free):
+            return
+        similarity = self._similarity(tracks, found[free], heights[free])
+        for row, column in zip(*linear_sum_assignment(similarity, maximize=True), strict=True):
+            if similarity[row, column] >= min_oks:
+                owner[int(free[column])] = tracks[row]
 
     def _similarity(self, tracks: list[_Track], found: np.ndarray, heights: np.ndarray) -> np.ndarray:
         """OKS of predicted poses and people, float64 (T, N), over the joints that both have.

@@ -15,6 +15,8 @@ from pipeline.synthetic.drawing import PlacedFigure
 from pipeline.synthetic.motion import CAMERA_HEIGHT_M, FARTHEST_M, FOCAL_HEIGHTS, HORIZON, NEAREST_M, Walker, crossing, wandering
 from pipeline.synthetic.scene import Scene, add_object, background, photograph
 
+MIN_DISTANCE_M = 0.7  # between two people, who cannot walk through each other
+MAX_TRIES = 60
 _CLIP = 2  # sets the random numbers of clips apart from those of images
 
 
@@ -37,9 +39,15 @@ class Clip:
         width_m = config.width / self.focal_px
         count = int(rng.integers(min(2, clips.max_walkers), clips.max_walkers + 1))
         walkers: list[Walker] = []
-        while len(walkers) + 2 <= count and (not walkers or rng.random() < 0.5):
-            walkers += crossing(rng, clips.num_frames, clips.fps, width_m)
-        return walkers + [wandering(rng, clips.num_frames, clips.fps, width_m) for _ in range(count - len(walkers))]
+        for _ in range(MAX_TRIES):
+            if len(walkers) == count:
+                break
+            crosses = len(walkers) + 2 <= count and (not walkers or rng.random() < 0.5)
+            new = crossing if crosses else wandering
+            added = new(rng, clips.num_frames, clips.fps, width_m)
+            if _are_apart(walkers + added):
+                walkers += added
+        return walkers
 
     def _pillar(self, rng: np.random.Generator) -> tuple[float, np.ndarray, np.ndarray]:
         """Return distance in meters, x range in pixels and color of a pillar or a wall that hides whoever is behind it."""
@@ -99,3 +107,13 @@ class Clip:
             corners = (round(a), 0), (round(b), round(bottom))
             cv2.rectangle(scene.image, *corners, np.clip(color * brightness, 0, 255).tolist(), -1)
             cv2.rectangle(scene.owner, *corners, [0], -1)
+
+
+def _are_apart(walkers: list[Walker]) -> bool:
+    """Return whether no two people ever stand in the same place."""
+    routes = [walker.route for walker in walkers]
+    return all(
+        np.hypot(one.x_m - other.x_m, one.z_m - other.z_m).min() >= MIN_DISTANCE_M
+        for place, one in enumerate(routes)
+        for other in routes[place + 1 :]
+    )

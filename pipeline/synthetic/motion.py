@@ -83,8 +83,8 @@ def crossing(rng: np.random.Generator, num_frames: int, fps: float, width_m: flo
     return walkers
 
 
-def wandering(rng: np.random.Generator, num_frames: int, fps: float, width_m: float) -> Walker:
-    """Return a person who stands, walks in a curve, or stops on the way, and is in the image in the middle of the clip."""
+def wandering(rng: np.random.Generator, num_frames: int, fps: float, width_m: float) -> list[Walker]:
+    """Return one person who stands, walks in a curve, or stops on the way, and is in the image in the middle of the clip."""
     kind = rng.choice(["standing", "walking", "stopping"], p=[0.25, 0.45, 0.3])
     depth = rng.uniform(NEAREST_M + 0.5, FARTHEST_M)
     seconds = np.arange(num_frames) / fps
@@ -97,7 +97,7 @@ def wandering(rng: np.random.Generator, num_frames: int, fps: float, width_m: fl
     middle = num_frames // 2
     depth += max(0.0, NEAREST_M - 0.6 - float(walker.route.z_m.min() - walker.route.z_m[middle] + depth))
     offset = np.array([rng.uniform(-0.4, 0.4) * width_m * depth - walker.route.x_m[middle], depth - walker.route.z_m[middle]])
-    return _walker(rng, offset, heading, speed, fps)
+    return [_walker(rng, offset, heading, speed, fps)]
 
 
 def _walker(rng: np.random.Generator, start: np.ndarray, heading: np.ndarray, speed: np.ndarray, fps: float) -> Walker:
