@@ -16,8 +16,8 @@ from pipeline_data import tree
 from evaluator.predict import predict as predict_command
 from evaluator.predict.config import DrawConfig, PredictConfig, VideoConfig
 from evaluator.predict.encoding import Sound, VideoWriter, find_ffmpeg
-from evaluator.predict.people import to_prediction
-from evaluator.predict.sources import list_sources
+from evaluator.predict.listing import list_sources
+from evaluator.predict.prediction import to_prediction
 from evaluator.predict.styles import draw_styled
 from evaluator.predict.tables import angle_degrees, limb_angles
 from evaluator.predict.video import Video
@@ -278,13 +278,15 @@ def test_angles_are_those_between_limbs():
 
 def drawing(image, identity=None, **options):
     from evaluator.decoding import People
+    from evaluator.decoding.scores import SelectConfig, score_map
     from pipeline.datasets.selection import add_derived_joints
 
     keypoints = add_derived_joints(person(160, 60)[None], COCO18, one_is_enough=True)
-    prediction = to_prediction(People(keypoints=keypoints, scores=np.array([9.0], np.float32)), (320, 340), COCO18)
+    people = People(keypoints=keypoints, scores=np.array([9.0], np.float32))
+    prediction = to_prediction(people, (320, 340), COCO18, score_map(COCO18))
     if identity:
         object.__setattr__(prediction.people[0], "identity", identity)
-    return draw_styled(image, prediction, 1.0, DrawConfig(**options))
+    return draw_styled(image, prediction, SelectConfig(), DrawConfig(**options))
 
 
 def test_drawing_options():
