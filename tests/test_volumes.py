@@ -5,7 +5,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from evaluator.predict.inputs import list_sources
 from evaluator_data import PerfectNetwork, write_set
 from job_data import NoiseNetwork, write_images
 from pipeline_data import build_config, tree, words_of
@@ -18,6 +17,7 @@ from evaluator.jobs import run
 from evaluator.jobs.config import RunConfig
 from evaluator.predict import predict
 from evaluator.predict.config import PredictConfig
+from evaluator.predict.listing import list_sources
 from pipeline.__main__ import COMMANDS as PIPELINE_COMMANDS
 from pipeline.cli import main
 from pipeline.errors import UserError

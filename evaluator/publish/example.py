@@ -1,7 +1,8 @@
 """The example in a published folder: the program find_people.py with the modules that it imports, which need no installation."""
 
-import shutil
 from pathlib import Path
+
+from pipeline.files import place_file
 
 FOLDER = "example"
 PROGRAM = "evaluator/export/find_people.py"
@@ -26,7 +27,7 @@ def write_example(folder: Path) -> None:
     for name in MODULES:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / name, target)
+        place_file(source / name, target, "copy")
     for package in {Path(name).parts[0] for name in MODULES}:
         (folder / package / "__init__.py").write_text(NOTE)
-    shutil.copyfile(source / PROGRAM, folder / Path(PROGRAM).name)
+    place_file(source / PROGRAM, folder / Path(PROGRAM).name, "copy")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from evaluator.publish.terms import Terms, choose_terms
 from pipeline.cli import option_types
 from pipeline.draw import draw_people, write_picture
 from pipeline.errors import UserError
-from pipeline.files import file_facts
+from pipeline.files import file_facts, place_file
 from pipeline.folders import new_folder, require_usable
 from pipeline.images import UnreadableImage, read_image
 from pipeline.wording import counted, printable
@@ -119,7 +118,7 @@ def write_pictures(
         chosen = next(measurement for measurement in measurements if measurement.pictures)
         captions = {}
         for kind, source in zip(("best", "worst"), chosen.pictures, strict=False):
-            shutil.copyfile(source, folder / PICTURES / f"{kind}.jpg")
+            place_file(source, folder / PICTURES / f"{kind}.jpg", "copy")
             captions[f"{PICTURES}/{kind}.jpg"] = (
                 f"The {kind} image of {chosen.data_set} by OKS: prediction on the left, ground truth on the right"
             )

@@ -62,7 +62,7 @@ def test_a_clock_that_is_set_back_stops_neither_lines_nor_rates(capsys, interval
 
 # Functions of the clock of the wall, and where they serve to date something.
 WALL = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "st_mtime", "st_ctime", "getmtime"}
-DATES = {"trainer/run/log.py": {"datetime.now"}, "evaluator/jobs/watch.py": {"datetime.now"}}
+DATES = {name: {"datetime.now"} for name in ("trainer/run/log.py", "evaluator/jobs/outcome.py", "evaluator/jobs/watch.py")}
 
 
 def test_only_monotonic_clocks_measure():

@@ -173,7 +173,7 @@ def test_a_damaged_document_is_read_or_refused_by_name(tmp_path, format):
     places = iter(range(10**6))
 
     @settings(max_examples=NUM_EXAMPLES, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(document=damaged(DOCUMENTS[format]))
+    @given(document=damaged(DOCUMENTS[format]).map(lambda damage: damage.document))
     def try_all(document):
         folder = tmp_path / str(next(places))
         folder.mkdir()

@@ -223,7 +223,7 @@ def _read_config(path: Path) -> Any:
 
 
 def _read_calibration(path: Path) -> Any:
-    return asdict(read_calibration(read_json(path, "calibration", dict[str, Any]), str(path)))
+    return json.loads(json.dumps(asdict(read_calibration(read_json(path, "calibration", dict[str, Any]), str(path)))))
 
 
 def _write_log(folder: Path, document: Any) -> Path:
@@ -440,7 +440,7 @@ def readers(folder: Path, records: Path | None = None) -> dict[str, Reader]:
         ("results", results, _json("results.json"), read_results_of, contains),
         ("evaluation", IDENTITY, _json("evaluation.json"), lambda path: read_identity(path, "evaluation"), same),
         ("metrics", METRICS, _json("metrics.json"), lambda p: read_metrics(p, ("settings", "unreadable_images"), FIGURES), same),
-        ("calibration", CALIBRATION, _json("calibration.json"), _read_calibration, same),
+        ("calibration", CALIBRATION, _json("calibration.json"), _read_calibration, contains),
         ("leaderboard", BOARD, _json("leaderboard.json"), read_board, same),
         ("settings", {"checkpoint": "gone", "skeleton": None}, _write_settings, _read_report, same),
         ("people", people, _write_people, _read_people, same),
