@@ -57,7 +57,7 @@ SMALL = {
     "import": ["--overwrite"],
     # A network of two steps finds nobody.
     "calibrate": shlex.split("--evaluation scored/ap --annotations scored/annotations.json --checkpoint scored/run"),
-    "synthesize": shlex.split("--num-images 2"),
+    "synthesize": shlex.split("--num-images 2 --num-clips 1 --num-frames 5"),
     "live": shlex.split("--port 0"),
 }
 
