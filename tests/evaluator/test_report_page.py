@@ -1,13 +1,12 @@
 """The page of the report in Chromium: filters, zoom, sizes of screens, keyboard, names for screen readers, contrast."""
 
 import json
-import os
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import chromium
 from evaluator_data import STANDING, person, write_annotations
 from report_data import entry, write_evaluation, write_evaluations
 
@@ -49,24 +48,9 @@ def many(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def window():
-    browser, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    if not browser or not driver:
-        pytest.skip("needs Chromium and its driver (Debian: apt-get install chromium chromium-driver)")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for word in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1300,1000"):
-        options.add_argument(word)
-    if os.geteuid() == 0:
-        options.add_argument("--no-sandbox")  # Chromium's sandbox does not run as root
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    window = webdriver.Chrome(service=webdriver.ChromeService(driver), options=options)
-    try:
+    with chromium() as window:
         yield Window(window)
         assert window.get_log("browser") == []
-    finally:
-        window.quit()
 
 
 class Window:
