@@ -14,15 +14,10 @@ _SUBPIXEL_BITS = 4  # cv2 takes coordinates in 1/16 pixel with shift=4
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
     """Encode a picture by the suffix of the path and write it. Raises UserError if it cannot be encoded."""
-    path.write_bytes(encode_picture(picture, path.suffix))
-
-
-def encode_picture(picture: np.ndarray, suffix: str) -> bytes:
-    """Encode a picture, uint8 RGB (H, W, 3), in the format of a suffix. Raises UserError if that is not possible."""
-    done, data = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     if not done:
-        raise UserError(f"picture: cannot be encoded as {suffix}; use another file name extension, such as .jpg")
-    return data.tobytes()
+        raise UserError(f"picture {path}: cannot be encoded; use another file name extension, such as .jpg")
+    path.write_bytes(data.tobytes())
 
 
 def thickness_of(image: np.ndarray) -> int:

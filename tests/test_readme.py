@@ -13,6 +13,7 @@ import numpy as np
 import option_tables
 import original_networks
 import pytest
+from exported_data import export, save_network
 from safetensors.numpy import save_file
 
 from pipeline.__main__ import COMMANDS
@@ -30,7 +31,7 @@ EXAMPLES = ("data_cards/factory.md",)  # files that the reader creates
 # Options of every command, of pip, pytest, dask, msrun and ruff, of other programs, and of the scripts in tests/.
 OTHER_OPTIONS = {
     *("--help", "--config", "--preset", "--quiet", "--editable", "--nthreads", "--nworkers", "--join", "--cov", "--check"),
-    *("--write", "--write_json", "--ntasks-per-node", "--kills", "--pytorch"),
+    *("--no-compile", "--no-deps", "--write", "--write_json", "--ntasks-per-node", "--kills", "--pytorch"),
 }
 # Options that make a command small. They are appended to it; the last of two equal options counts.
 TINY_NETWORK = shlex.split("--num-stages 2 --stage-channels 4 --stage1-hidden-channels 4 --neck-channels 4 --kernel-size 3")
@@ -50,6 +51,7 @@ SMALL = {
     "stress": shlex.split("--faults weak"),
     "check-device": shlex.split("--only versions"),
     "bench-decode": shlex.split("--num-images 2 --repeats 1"),
+    "bench-predict": shlex.split("--insize 64 --num-images 2 --repeats 1"),
     "import": ["--overwrite"],
     "synthesize": shlex.split("--num-images 2"),
 }
@@ -108,7 +110,10 @@ def _build_others(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
-    [pytest.param(command, marks=pytest.mark.long) if "--workers 8" in command else command for command in RUNNABLE],
+    [
+        pytest.param(command, marks=pytest.mark.long) if re.search("--workers 8|bench-predict", command) else command
+        for command in RUNNABLE
+    ],
     ids=lambda command: " ".join(command.split()[2:4]),
 )
 def test_every_command_runs(workspace, command):
@@ -187,3 +192,19 @@ def test_option_tables_name_and_explain_every_option(stage):
     for words, config in option_tables.commands(stage).items():
         for option in option_tables.all_options(config):
             assert option.help and option.names, f"{words}: {option.field} has no docstring"
+
+
+@pytest.mark.slow
+def test_the_python_example_runs(workspace, tmp_path):
+    """As a notebook does: one block after the other."""
+    text = READMES["evaluator/README.md"].partition("## Use it from Python")[2].partition("### Predict without")[0]
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 2
+    for name in ("holiday.jpg", "pictures"):
+        (tmp_path / name).symlink_to(workspace / name)
+    export(save_network(tmp_path), tmp_path / "openpose.onnx")
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", "\n".join(blocks)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "score " in done.stdout and "nose: " in done.stdout and "pictures/" in done.stdout

@@ -17,6 +17,7 @@ from evaluator.jobs import run
 from evaluator.jobs.config import RunConfig
 from evaluator.predict import predict
 from evaluator.predict.config import PredictConfig
+from evaluator.predict.inputs import list_sources
 from pipeline.__main__ import COMMANDS as PIPELINE_COMMANDS
 from pipeline.cli import main
 from pipeline.errors import UserError
@@ -42,7 +43,7 @@ def run_predict(folder, out):
     config = PredictConfig(images=tuple(files), checkpoint=Path("c"), out=out, inference=EXACT)
     if not predict.predict:
         return predict.run(config)
-    return predict.predict(config, files, PerfectNetwork(folder / "set" / "annotations.json"))
+    return predict.predict(config, list_sources(files), PerfectNetwork(folder / "set" / "annotations.json"))
 
 
 def run_merge(folder, out):

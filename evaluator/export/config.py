@@ -43,6 +43,13 @@ class ExportConfig:
     """Fixed number of images per input. Default: any number."""
     precision: Precision = "O0"
     """Precision of the exported network: O0 float32, O2 float16 except for batch normalization, O3 float16."""
+    quantize: Literal["none", "float16", "int8"] = "none"
+    """ONNX: convert the exported network to smaller numbers. float16 halves the file; int8 needs --calibration-images. --precision is
+    the arithmetic of MindSpore before that."""
+    calibration_images: Path | None = None
+    """Folder of images, like those that the network will see, from which the ranges of the int8 numbers are measured."""
+    num_calibration_images: int = 64
+    """Number of calibration images to use, spread over the folder."""
     device: Device = field(default_factory=DeviceConfig)
     decoding: Decoding = field(default_factory=DecodeConfig)
 
@@ -51,6 +58,12 @@ class ExportConfig:
             if getattr(self, name) is not None and not 1 <= getattr(self, name) <= MAX_SIDE_PX:
                 raise ValueError(f"{name} must be from 1 to {MAX_SIDE_PX}, got {getattr(self, name)}")
         require_batch_size(self.batch_size)
+        if self.quantize != "none" and (self.format != "ONNX" or self.precision != "O0"):
+            raise ValueError("quantize works only with --format ONNX and --precision O0")
+        if (self.quantize == "int8") != (self.calibration_images is not None):
+            raise ValueError("--quantize int8 needs --calibration-images, and nothing else takes them")
+        if self.num_calibration_images < 1:
+            raise ValueError(f"num_calibration_images must be at least 1, got {self.num_calibration_images}")
         if self.format == "AIR" and None in self.shape:
             raise ValueError("AIR needs a fixed input size: give --height, --width and --batch-size")
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from evaluator.export.comparison import Comparison
 from evaluator.export.config import ExportConfig
+from evaluator.export.quantization import quantize
 from evaluator.inference.exported import FORMAT, FORMAT_VERSION, INPUT, OUTPUTS
 from pipeline.errors import UserError
 from pipeline.files import publish, space_errors, temporary_path
@@ -96,6 +97,7 @@ def describe(network: "LoadedNetwork", config: ExportConfig) -> dict[str, Any]:
         "sides_multiple_of_px": network.stride_px,
         "outputs": list(OUTPUTS),
         "precision": config.precision,
+        "quantization": config.quantize,
         "targets": network.info.targets,
         "decoding": dataclasses.asdict(config.decoding),
         "checkpoint": {"step": network.info.step, "epoch": network.info.epoch, "records_digest": network.info.records_digest},
@@ -147,6 +149,7 @@ def _write_onnx(comparison: Comparison, folder: Path) -> list[Path]:
     model.producer_name, model.graph.name = "openpose-mindspore", "openpose"
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
+    quantize(path, network, config)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     comparison.require_same(lambda images: session.run(list(OUTPUTS), {INPUT: images}))
     return [path]

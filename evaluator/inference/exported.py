@@ -114,6 +114,8 @@ def _open(path: Path) -> Any:
         raise UserError(f"network {path}: {error.strerror or error}") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # its errors are raised, too
+    # Threads that wait for work must not take the cores from those that read and decode images.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # those of ONNX Runtime have no class in common

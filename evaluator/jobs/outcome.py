@@ -22,6 +22,7 @@ from pipeline.skeleton import Skeleton
 from pipeline.tolerance import report_unreadable
 from pipeline.wording import counted
 
+OF_THE_NETWORK = ("checkpoint", "step", "insize")  # entries of an identity, which `merge` has no options for
 UNREADABLE_SCORED = "scored as images without predictions; metrics.json lists all of them"
 
 
@@ -77,7 +78,7 @@ def publish(outcome: Outcome, config: RunConfig | MergeConfig, identity: dict[st
     speed, speed_line = clock.figures(), clock.line()
     with new_folder(config.out, last=EVALUATION) as folder:
         write_json(folder / "results.json", outcome.results)
-        write_json(folder / "metrics.json", _metrics(outcome, config, speed))
+        write_json(folder / "metrics.json", _metrics(outcome, config, identity, speed))
         write_json(folder / EVALUATION, identity)
         save_config(config, folder / "config.yaml")
         num_pictures = _write_pictures(outcome, config, folder / "pictures")
@@ -90,7 +91,9 @@ def _unreadable_names(outcome: Outcome) -> dict[str, str]:
     return {image.file_name: reasons[image.id] for image in outcome.images if image.id in reasons}
 
 
-def _metrics(outcome: Outcome, config: RunConfig | MergeConfig, speed: dict[str, float]) -> dict[str, Any]:
+def _metrics(
+    outcome: Outcome, config: RunConfig | MergeConfig, identity: dict[str, Any], speed: dict[str, float]
+) -> dict[str, Any]:
     num_labeled = sum(
         entry.is_labeled_person for image in outcome.images for entry in outcome.document.annotations.get(image.id, [])
     )
@@ -105,6 +108,7 @@ def _metrics(outcome: Outcome, config: RunConfig | MergeConfig, speed: dict[str,
         "unreadable_images": _unreadable_names(outcome),
         "speed": speed,
         **({"tracking": outcome.tracks.figures} if outcome.tracks else {}),
+        "network": {name: identity[name] for name in OF_THE_NETWORK if name in identity},
         "settings": flatten(config),
     }
 

@@ -20,8 +20,8 @@ from evaluator.inference.engines import load_engine
 from evaluator.inference.fields import Fields
 from evaluator.inference.protocols import FieldNetwork
 from evaluator.predict.config import BenchPredictConfig, PredictConfig
+from evaluator.predict.inputs import Sources, list_sources
 from evaluator.predict.predict import predict
-from evaluator.predict.sources import Sources, list_sources
 from pipeline.datasets.coco import CocoFile
 from pipeline.datasets.selection import true_keypoints
 from pipeline.samples.targets import TargetConfig
@@ -34,7 +34,7 @@ from trainer.networks.config import NetworkConfig
 ENGINES = {"MindSpore": "network.safetensors", "ONNX Runtime": "network.onnx"}
 SCENE = SceneConfig(max_people=4, min_person_height=0.3)
 ON_CPU = DeviceConfig(device_target="CPU")
-PARTS = ("read", "decode", "write")
+PARTS = ("read", "decode")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ def run(config: BenchPredictConfig) -> int:
     """Run the command. Raises UserError if MindSpore or ONNX Runtime is not installed."""
     print(
         f"{config.num_images} images of 640 x 480 pixels, insize {config.insize}, {num_cores()} cores, batch size 1; best of "
-        f"{config.repeats}\n\n| network | engine | images/s | network, ms/image | overhead | read, decode, write, ms/image |\n"
+        f"{config.repeats}\n\n| network | engine | images/s | network, ms/image | overhead | read, decode and draw, ms/image |\n"
         "| --- | --- | --- | --- | --- | --- |"
     )
     with tempfile.TemporaryDirectory() as folder:

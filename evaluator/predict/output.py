@@ -22,7 +22,7 @@ from evaluator.predict.predictor import Predictor
 from evaluator.predict.previous import IMAGES, RESULTS, SKIPPED, Previous, Skipped
 from evaluator.predict.styles import draw_styled
 from evaluator.predict.tables import PeopleTable
-from pipeline.draw import encode_picture
+from pipeline.draw import write_picture
 from pipeline.files import write_json
 from pipeline.images import UnreadableImage
 from pipeline.photos import Photo, read_photo, whole
@@ -157,19 +157,21 @@ class Output:
                 yield computed
 
     def _drawn(self, item: Item, photo: Photo, prediction: Prediction) -> Drawn:
-        if item[1].frame is not None:
+        picture = item[1]
+        if picture.frame is not None:
             return Drawn(
                 prediction=prediction,
                 num_drawn=0,
                 entries=[],
-                drawing=b"",
                 drawing_wh=prediction.size_wh,
                 document=None,
                 frame=photo.pixels,
             )
         drawing = draw_styled(photo.pixels, prediction, self.config.draw_min_score, self.config.drawing)
-        drawing_wh = (drawing.shape[1], drawing.shape[0])
-        return replace(self._described(item, prediction), drawing=encode_picture(drawing, DRAWING_SUFFIX), drawing_wh=drawing_wh)
+        path = self.folder / f"{picture.name}{DRAWING_SUFFIX}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_picture(path, drawing)
+        return replace(self._described(item, prediction), drawing_wh=(drawing.shape[1], drawing.shape[0]))
 
     def _described(self, item: Item, prediction: Prediction) -> Drawn:
         """Return what is written about a picture, without its drawing."""
@@ -177,7 +179,6 @@ class Output:
             prediction=prediction,
             num_drawn=len(prediction.at_least(self.config.draw_min_score).people),
             entries=[json.dumps(entry) for entry in prediction.to_coco(item[0])],
-            drawing=b"",
             drawing_wh=prediction.size_wh,
             document=json.dumps(prediction.to_openpose()) if self.config.openpose_json else None,
         )
@@ -203,9 +204,6 @@ class Output:
             self._table.add(prediction, picture.file, image_id, picture.frame, picture.seconds)
         if picture.frame is not None:
             about["frame"] = picture.frame
-        else:
-            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (self.folder / name).write_bytes(done.drawing)
         if done.document is not None:
             about["openpose_json"] = openpose_json.write(self.folder / "openpose", picture.name, picture.frame, done.document)
         self._images.extend([json.dumps(about)])

@@ -31,15 +31,13 @@ Item = tuple[int, Picture]
 class Drawn:
     """What was found in a picture, as it is written: all that takes time is done in another thread than the network's.
 
-    entries: lines of results.json. drawing: the picture with the people who are drawn, as a JPEG; empty for a frame of a video.
-    drawing_wh: its width and height. document: the file in OpenPose's format, with --openpose-json.
+    entries: lines of results.json. drawing_wh: width and height of the drawing, which is in its file. document: the file in OpenPose's format, with --openpose-json.
     frame: the pixels of a frame that `FrameSequence.finish` still has to draw, uint8 RGB (H, W, 3).
     """
 
     prediction: Prediction
     num_drawn: int
     entries: list[str]
-    drawing: bytes
     drawing_wh: tuple[int, int]
     document: str | None
     frame: np.ndarray | None = None

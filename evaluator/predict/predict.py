@@ -20,6 +20,7 @@ from evaluator.options import choose_batch_size
 from evaluator.predict.config import PredictConfig
 from evaluator.predict.encoding import WITHOUT_FFMPEG, find_ffmpeg
 from evaluator.predict.frames import FrameSequence
+from evaluator.predict.inputs import Sources, is_video, list_sources
 from evaluator.predict.names import output_names
 from evaluator.predict.output import VIDEO_SUFFIX, Output
 from evaluator.predict.pictures import Picture, require_text_name
@@ -35,7 +36,6 @@ from evaluator.predict.previous import (
     read_skipped,
     require_same,
 )
-from evaluator.predict.sources import Sources, is_video, list_sources
 from evaluator.predict.video import Video
 from pipeline.cli import flatten, save_config
 from pipeline.errors import UserError

@@ -16,7 +16,7 @@ from evaluator.jobs.config import RunConfig
 from evaluator.jobs.run import evaluate_source
 from evaluator.predict import predict as predict_command
 from evaluator.predict.config import PredictConfig
-from evaluator.predict.sources import list_sources
+from evaluator.predict.inputs import list_sources
 from pipeline.cli import main
 from pipeline.errors import UserError
 from pipeline.skeletons import COCO18

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import mindspore as ms
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from exported_data import randomize
@@ -20,6 +22,7 @@ from evaluator.decoding import DecodeConfig
 from evaluator.export import export, operators
 from evaluator.export.comparison import ROUNDED_TOLERANCE, TOLERANCE, Comparison
 from evaluator.export.config import ExportConfig
+from evaluator.inference.exported import ExportedNetwork
 from pipeline.cli import main
 from pipeline.errors import UserError
 from pipeline.images import PADDING_GRAY
@@ -252,3 +255,37 @@ def test_a_missing_onnxruntime_is_named_with_the_command_to_install_it(monkeypat
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"onnxruntime: pip install '\.\[export\]'"):
         export._require_onnx()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("saved", ["plain"], indirect=True)
+@pytest.mark.parametrize(("kind", "tolerance"), [("float16", ROUNDED_TOLERANCE), ("int8", 0.5)])
+def test_smaller_numbers_keep_the_fields(tmp_path, saved, kind, tolerance, capsys):
+    pictures, options = tmp_path / "pictures", ["--quantize", kind]
+    pictures.mkdir()
+    for number in range(4):
+        cv2.imwrite(str(pictures / f"{number}.png"), images_of(64 + 8 * number, 72, 3))
+    (pictures / "bad.png").write_bytes(b"text")
+    if kind == "int8":
+        options += ["--calibration-images", pictures]
+    out = tmp_path / "o.onnx"
+    assert command("export", "--checkpoint", saved, "--format", "ONNX", "--out", out, *options) == 0
+    assert ("on 4 images" in capsys.readouterr().out) == (kind == "int8")
+    network, checkpoint_network = ExportedNetwork(out), load_network(saved)
+    assert network._session.get_modelmeta().custom_metadata_map["quantization"] == kind
+    types = {tensor.data_type for tensor in onnx.load(str(out)).graph.initializer}
+    assert {"float16": onnx.TensorProto.FLOAT16, "int8": onnx.TensorProto.INT8}[kind] in types
+    images = images_of(2, 40, 24, 3)
+    for found, expected in zip(network.fields(images), checkpoint_network.fields(images), strict=True):
+        assert found.dtype == np.float32 and 0 < np.abs(found - expected).max() < tolerance * max(1, np.abs(expected).max())
+
+
+def test_options_of_smaller_numbers_are_checked(tmp_path):
+    for options, message in (
+        ({"format": "MINDIR", "quantize": "float16"}, "only with --format ONNX and --precision O0"),
+        ({"format": "ONNX", "precision": "O2", "quantize": "float16"}, "only with --format ONNX and --precision O0"),
+        ({"format": "ONNX", "quantize": "int8"}, "int8 needs --calibration-images"),
+        ({"format": "ONNX", "calibration_images": tmp_path}, "int8 needs --calibration-images"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ExportConfig(checkpoint=tmp_path, out=tmp_path / "o", **options)

@@ -27,8 +27,8 @@ from evaluator.predict import openpose_json
 from evaluator.predict import predict as predict_command
 from evaluator.predict.config import PredictConfig
 from evaluator.predict.encoding import VideoWriter
+from evaluator.predict.inputs import is_video, list_sources
 from evaluator.predict.names import output_names
-from evaluator.predict.sources import is_video, list_sources
 from evaluator.predict.video import Video
 from pipeline.errors import UserError
 from pipeline.images import UnreadableImage
@@ -359,7 +359,7 @@ sys.path.insert(0, sys.argv[1])
 from job_data import NoiseNetwork
 from evaluator.predict import predict
 from evaluator.predict.config import PredictConfig
-from evaluator.predict.sources import list_sources
+from evaluator.predict.inputs import list_sources
 files = list_sources([Path(sys.argv[2])])
 config = PredictConfig(images=(Path(sys.argv[2]),), checkpoint=Path("c"), out=Path(sys.argv[3]), openpose_json=True)
 sys.exit(predict.predict(config, files, NoiseNetwork(delay_s=0.02)))

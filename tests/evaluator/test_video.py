@@ -16,8 +16,8 @@ from pipeline_data import tree
 from evaluator.predict import predict as predict_command
 from evaluator.predict.config import DrawConfig, PredictConfig, VideoConfig
 from evaluator.predict.encoding import Sound, VideoWriter, find_ffmpeg
+from evaluator.predict.inputs import list_sources
 from evaluator.predict.people import to_prediction
-from evaluator.predict.sources import list_sources
 from evaluator.predict.styles import draw_styled
 from evaluator.predict.tables import angle_degrees, limb_angles
 from evaluator.predict.video import Video

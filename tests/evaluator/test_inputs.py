@@ -15,8 +15,8 @@ from pipeline_data import tree
 from evaluator.inference.config import InferConfig
 from evaluator.predict import predict as predict_command
 from evaluator.predict.config import PredictConfig
+from evaluator.predict.inputs import list_sources
 from evaluator.predict.names import output_names
-from evaluator.predict.sources import list_sources
 from pipeline.errors import UserError
 from pipeline.tolerance import Tolerance
 
