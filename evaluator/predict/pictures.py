@@ -31,7 +31,8 @@ Item = tuple[int, Picture]
 class Drawn:
     """What was found in a picture, as it is written: all that takes time is done in another thread than the network's.
 
-    entries: lines of results.json. drawing_wh: width and height of the drawing, which is in its file. document: the file in OpenPose's format, with --openpose-json.
+    entries: lines of results.json. drawing_wh: width and height of the drawing, which is in its file. document: the file in
+    OpenPose's format, with --openpose-json.
     frame: the pixels of a frame that `FrameSequence.finish` still has to draw, uint8 RGB (H, W, 3).
     """
 
