@@ -62,11 +62,11 @@ def run(config: OracleConfig) -> int:
     num_images = len(document.images)
     print("\n".join([*document.notes(), evaluation.summary()]))
     if tracks:
-        print(tracks.summary())
+        print(f"{tracks.summary()}; tracking time {tracks.ms_per_frame:.2f} ms per frame")
     print(f"images with people: {len(milliseconds)} of {num_images}; median decoding time {decode_ms['median']:.2f} ms per image")
     if config.out:
         counts = {"num_images": num_images, "num_images_with_people": len(milliseconds)}
-        tracking = {"tracking": tracks.figures} if tracks else {}
+        tracking = {"tracking": tracks.figures, "tracking_ms": tracks.ms_per_frame} if tracks else {}
         _write(config.out, config, results, {"figures": evaluation.figures, **counts, "decode_ms": decode_ms, **tracking})
     return 0
 

@@ -33,7 +33,8 @@ class Drawn:
     """What was found in a picture, as it is written: all that takes time is done in another thread than the network's.
 
     prediction: everybody. shown: the people who are drawn and written. drawing_wh: width and height of the drawing. entries: lines of
-    results.json. document: the file in OpenPose's format, with --openpose-json. frame: the pixels of a frame that `FrameSequence.finish` still has to draw, uint8 RGB (H, W, 3).
+    results.json. document: the file in OpenPose's format, with --openpose-json. frame: the pixels of a frame that
+    `FrameSequence.finish` still has to draw, uint8 RGB (H, W, 3).
     """
 
     prediction: Prediction

@@ -1,5 +1,6 @@
 """Identities of the people of an annotation file's videos, and their scores."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,11 +22,12 @@ Identities = dict[int, np.ndarray]
 class Tracks:
     """Identities of the people of videos, and their scores.
 
-    figures: those of `evaluator.metrics.mot`, by name of the video and of all of them ("all").
+    figures: those of `evaluator.metrics.mot`, by name of the video and of all of them ("all"). ms_per_frame: time of tracking.
     """
 
     identities: Identities
     figures: dict[str, dict[str, float]]
+    ms_per_frame: float = 0.0
 
     def summary(self) -> str:
         """Return the figures of all videos as one line, formatted as a dict."""
@@ -41,8 +43,11 @@ def require_videos(document: CocoFile) -> None:
 
 def follow(document: CocoFile, found: Mapping[int, People], skeleton: Skeleton, config: TrackConfig) -> Tracks:
     """Follow people through videos and score their identities. Raises UserError as `track` and `score_identities` do."""
+    start = time.perf_counter()
     identities = track(document, found, skeleton, config)
-    return Tracks(identities=identities, figures=score_identities(document, found, identities, skeleton))
+    milliseconds = 1000 * (time.perf_counter() - start) / max(len(identities), 1)
+    figures = score_identities(document, found, identities, skeleton)
+    return Tracks(identities=identities, figures=figures, ms_per_frame=milliseconds)
 
 
 def track(document: CocoFile, found: Mapping[int, People], skeleton: Skeleton, config: TrackConfig) -> Identities:

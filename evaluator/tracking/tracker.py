@@ -2,7 +2,8 @@
 
 A person's pose in the next frame is predicted by moving the whole body with constant velocity; a Kalman filter (Kalman, 1960)
 estimates place and velocity. People and predictions are paired by OKS, with `scipy.optimize.linear_sum_assignment`: first the
-identities of the previous frame, if they are certain, then all others, those that were lost too. People with low scores continue identities but start none (as in ByteTrack: Zhang et al., ECCV 2022).
+identities of the previous frame that are certain, then all others, including lost ones. People with low scores continue
+identities but start none (as in ByteTrack: Zhang et al., ECCV 2022).
 
 The result is a pure function of the people of the frames so far: an interrupted run that is continued, and that feeds the same
 people again, gives the same identities.
