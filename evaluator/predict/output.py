@@ -15,9 +15,9 @@ from evaluator.predict import openpose_json
 from evaluator.predict.coco_video import CocoVideo
 from evaluator.predict.config import PredictConfig
 from evaluator.predict.frames import FrameSequence
+from evaluator.predict.items import Drawn, Group, Item, Picture, require_text_name
 from evaluator.predict.json_list import JsonList
 from evaluator.predict.people import Prediction, to_prediction
-from evaluator.predict.pictures import Drawn, Group, Item, Picture, require_text_name
 from evaluator.predict.predictor import Predictor
 from evaluator.predict.previous import IMAGES, RESULTS, SKIPPED, Previous, Skipped
 from evaluator.predict.styles import draw_styled

@@ -21,9 +21,9 @@ from evaluator.predict.config import PredictConfig
 from evaluator.predict.encoding import WITHOUT_FFMPEG, find_ffmpeg
 from evaluator.predict.frames import FrameSequence
 from evaluator.predict.inputs import Sources, is_video, list_sources
+from evaluator.predict.items import Picture, require_text_name
 from evaluator.predict.names import output_names
 from evaluator.predict.output import VIDEO_SUFFIX, Output
-from evaluator.predict.pictures import Picture, require_text_name
 from evaluator.predict.predictor import ALL_PEOPLE, Predictor
 from evaluator.predict.previous import (
     LAST,
