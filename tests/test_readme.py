@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import combined_data
 import cv2
 import format_files
 import mindspore as ms
@@ -14,6 +15,7 @@ import numpy as np
 import option_tables
 import original_networks
 import pytest
+import yaml
 from calibration_data import write_calibratable
 from exported_data import export, save_network
 from safetensors.numpy import save_file
@@ -57,7 +59,7 @@ SMALL = {
     "import": ["--overwrite"],
     # A network of two steps finds nobody.
     "calibrate": shlex.split("--evaluation scored/ap --annotations scored/annotations.json --checkpoint scored/run"),
-    "synthesize": shlex.split("--num-images 2 --num-clips 1 --num-frames 5"),
+    "synthesize": shlex.split("--num-images 2"),
     "live": shlex.split("--port 0"),
 }
 SMALL_CLIPS = shlex.split("--num-clips 1 --num-frames 4 --width 320 --height 240")
@@ -105,7 +107,18 @@ def workspace(tmp_path_factory) -> Path:
     )
     _build_others(folder)
     write_calibratable(folder / "scored")
+    _write_sources(folder)
     return folder
+
+
+def _write_sources(folder: Path) -> None:
+    """The file of `build --sources` that pipeline/README.md shows, and its second data set."""
+    block = next(block for block in READMES["pipeline/README.md"].split("\n```\n") if block.startswith("sources:"))
+    (folder / "sources.yaml").write_text(block)
+    (folder / "sport.yaml").write_text(yaml.safe_dump(combined_data.STICK))
+    shutil.copytree(folder / "coco/train2017", folder / "sport/images")
+    shutil.copy(folder / "coco/annotations/person_keypoints_train2017.json", folder / "sport/annotations.json")
+    combined_data.label_stick_figures(folder / "sport/annotations.json")
 
 
 def _build_others(folder: Path) -> None:

@@ -252,7 +252,7 @@ def test_the_command_ends_at_ctrl_c_and_leaves_nothing(video, tmp_path):
         [sys.executable, "-m", "evaluator", *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
-        address = re.search(r"open (http://\S+) in a browser", "".join(process.stdout.readline() for _ in range(2)))[1]
+        address = re.search(r"open (http://\S+) in a browser", "".join(process.stdout.readline() for _ in range(3)))[1]
         server = type("Printed", (), {"page_address": lambda: re.sub(r"//[^/:]+", "//127.0.0.1", address)})
         headers, picture = Client(server).frame()
         assert picture.shape == (SIZE[1], SIZE[0], 3) and int(headers["X-Frame"]) >= 1
