@@ -164,6 +164,7 @@ def test_backbone_options_that_cannot_be_used_are_refused(tmp_path, capsys, word
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_training_starts_with_the_backbone_of_a_published_file(tmp_path, capsys):
     records = make_records(tmp_path, num_images=4, variants=1)
     path = save(tmp_path / "mobilenet.pth.npz", make("MobileNet of PyTorch")[0].tensors)

@@ -123,7 +123,9 @@ def only_last_pass(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["O0", "O2", "O3"])
+@pytest.mark.parametrize(
+    "precision", ["O0", pytest.param("O2", marks=pytest.mark.long), pytest.param("O3", marks=pytest.mark.long)]
+)
 @pytest.mark.parametrize("preset", ["openpose", "openpose-2019", "lightweight", "small"])
 def test_step_and_inference_of_every_preset(preset, precision, tmp_path):
     if precision == "O3" and not running_averages(make_network(narrow(preset))):

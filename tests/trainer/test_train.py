@@ -170,6 +170,7 @@ def test_jitter_changes_the_loss(records, whole_run, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_batch_in_parts_trains_the_same_weights_and_resumes_to_the_same_bytes(records, tmp_path):
     more = ["--max-steps", "6", "--lr", "1e-3", *JITTER]
     assert train(records, tmp_path / "whole", *more) == 0
@@ -380,6 +381,7 @@ def test_a_run_folder_deleted_during_training_is_an_error(records, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_damaged_newest_checkpoint_is_skipped(records, whole_run, tmp_path, capsys):
     run = tmp_path / "run"
     assert train(records, run, "--max-steps", "6", "--ckpt-interval", "2", "--keep-checkpoint-max", "2") == 0
