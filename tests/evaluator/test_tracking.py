@@ -7,7 +7,9 @@ import pytest
 from evaluator_data import person, write_annotations
 
 from evaluator.__main__ import COMMANDS
+from evaluator.ceiling.oracle import perfect_fields
 from evaluator.decoding import People
+from evaluator.inference.sizes import input_size
 from evaluator.metrics.mot import count_crossings, score_identities
 from evaluator.tracking.config import TrackConfig
 from evaluator.tracking.sequences import track
@@ -15,7 +17,8 @@ from evaluator.tracking.smoothing import BETA, MIN_CUTOFF_HZ, SPEED_CUTOFF_HZ, S
 from evaluator.tracking.tracker import UNTRACKED, Tracker
 from pipeline.cli import main
 from pipeline.datasets.coco import CocoFile
-from pipeline.datasets.selection import add_derived_joints
+from pipeline.datasets.selection import add_derived_joints, true_keypoints
+from pipeline.samples.targets import TargetConfig
 from pipeline.skeletons import COCO18
 
 FPS = 25.0
@@ -221,6 +224,47 @@ def test_oracle_scores_identities(tmp_path, capsys):
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["tracking"]["street"]["IDF1"] == 1
     assert {entry["track_id"] for entry in json.loads((tmp_path / "out" / "results.json").read_text())} == {1, 2}
+
+
+def write_fields(path, annotations):
+    """Write the fields of the true keypoints of all images to an .npz file."""
+    document, arrays = CocoFile(annotations, COCO18), {}
+    sizes = [image.size_wh for image in document.images]
+    for image in document.images:
+        keypoints = true_keypoints(document.annotations.get(image.id, []), COCO18)
+        fields = perfect_fields(keypoints, image.size_wh, COCO18, TargetConfig())
+        arrays |= {f"hm_{image.id}": fields.heatmaps, f"paf_{image.id}": fields.pafs}
+    ids = [image.id for image in document.images]
+    np.savez(path, image_id=ids, orig_wh=sizes, input_wh=[input_size(*size, 368) for size in sizes], **arrays)
+    return path
+
+
+def test_run_and_merge_score_identities(tmp_path, capsys):
+    path = write_videos(tmp_path / "a.json", FRAMES)
+    fields = write_fields(tmp_path / "fields.npz", path)
+
+    def command(name, *words):
+        return main("evaluator", "", COMMANDS, [name, *map(str, words)])
+
+    def figures(out):
+        return json.loads((tmp_path / out / "metrics.json").read_text())["tracking"]["all"]
+
+    one = ("run", "--fields", fields, "--annotations", path, "--out", tmp_path / "one")
+    assert command(*one, "--video") == 0 and figures("one")["IDF1"] == 1
+    first = capsys.readouterr().out
+    assert command(*one, "--video") == 0
+    again = capsys.readouterr().out
+    assert "already complete" in again and again.splitlines()[-1] in first
+    assert command(*one) == 1 and "video: True before, False now" in capsys.readouterr().err
+    assert command(*one, "--video", "--max-lost-s", 1) == 1 and "max_lost_s: 2.0 before, 1.0 now" in capsys.readouterr().err
+    for number in (1, 2):
+        shard = ("--shard", f"{number}/2", "--out", tmp_path / f"part{number}")
+        assert command("run", "--fields", fields, "--annotations", path, *shard) == 0
+    parts = tmp_path / "part1", tmp_path / "part2"
+    assert command("merge", *parts, "--annotations", path, "--out", tmp_path / "merged", "--video") == 0
+    assert figures("merged") == figures("one")
+    results = [json.loads((tmp_path / out / "results.json").read_text()) for out in ("one", "merged")]
+    assert results[0] == results[1] and {entry["track_id"] for entry in results[0]} == {1, 2}
 
 
 def test_options_of_tracking_need_video(tmp_path, capsys):
