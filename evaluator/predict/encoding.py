@@ -123,7 +123,9 @@ class VideoWriter:
         if self._errors is not None:
             self._errors.seek(0)
             lines = self._errors.read().splitlines() or lines
-        return f"video {self.path.name}: ffmpeg cannot write it: {printable(lines[-1].decode(errors='replace'))}"
+        reason = next((line for line in lines if b"No space" in line), lines[-1])
+        advice = "; free space on the disk of --out, then run the command again" if b"No space" in reason else ""
+        return f"video {self.path.name}: ffmpeg cannot write it: {printable(reason.decode(errors='replace'))}{advice}"
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         """Finish the file. Raises UserError if it is incomplete: OpenCV ignores a full disk."""
