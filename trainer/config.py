@@ -187,6 +187,10 @@ class TrainConfig:
             raise ValueError("vgg_path needs the backbone of VGG19; remove it, or use --preset openpose or openpose-2019")
         if self.backbone_path is not None and self.vgg_path is not None:
             raise ValueError("backbone_path and vgg_path are the same option; pass one of them")
+        if self.pretrained_model_path is not None and (self.backbone_path is not None or self.vgg_path is not None):
+            raise ValueError(
+                "pretrained_model_path replaces the weights of the backbone, so backbone_path and vgg_path have no effect; pass one of them"
+            )
         if self.backbone_path is not None and self.network.residual:
             raise ValueError(
                 "backbone_path: no published weights fit a residual backbone; remove it, or use --preset openpose, openpose-2019 "

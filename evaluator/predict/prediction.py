@@ -106,7 +106,7 @@ class Prediction:
         return People(keypoints=self.keypoints, scores=np.array([person.raw_score for person in self.people], np.float32))
 
     def selected(self, config: SelectConfig) -> "Prediction":
-        """Return a copy with the people of at least a score and a number of joints, and at most so many."""
+        """Return a copy with only the people that `config` selects, best score first."""
         kept = select(self.keypoints, np.array([person.score for person in self.people]), config)
         return dataclasses.replace(self, people=tuple(self.people[i] for i in kept))
 

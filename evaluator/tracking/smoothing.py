@@ -25,8 +25,8 @@ class Smoother:
     def update(self, keypoints: np.ndarray, identities: np.ndarray) -> np.ndarray:
         """Return the smoothed keypoints of the next frame.
 
-        keypoints: float32 (N, J, 3), x and y in pixels and confidence; joints with confidence 0 are not filtered, and begin anew when
-        they are found again. identities: int (N,); people without one are returned as they are.
+        keypoints: float32 (N, J, 3), x and y in pixels and confidence; joints with confidence 0 are not filtered, and the filter
+        of a joint restarts when the joint is found again. identities: int (N,); people without one are returned as they are.
         """
         smoothed = keypoints.copy()
         for person, identity in enumerate(identities.tolist()):

@@ -67,7 +67,7 @@ def read_sources(path: Path, skeleton_file: Path | None) -> tuple[Skeleton, list
     entries = convert(read_yaml(path, "source file"), _File, where).sources
     if (repeated := first_repeated(entry.name for entry in entries)) is not None:
         raise UserError(f"{where}: name {repeated} occurs twice; give every source its own name")
-    skeletons = [_own_skeleton(entry.skeleton, path.parent) for entry in entries]
+    skeletons = [_own_skeleton(entry.skeleton, path.parent, f"{where}: {entry.name}") for entry in entries]
     own = [_renamed(skeleton, entry, f"{where}: {entry.name}") for skeleton, entry in zip(skeletons, entries, strict=True)]
     whole = union(own) if skeleton_file is None else read_skeleton(skeleton_file)
     sources = []
@@ -85,8 +85,11 @@ def read_sources(path: Path, skeleton_file: Path | None) -> tuple[Skeleton, list
     return whole, sources
 
 
-def _own_skeleton(name: str | None, folder: Path) -> Skeleton:
-    return read_skeleton(name if name is None or is_shipped(name) else folder / name)
+def _own_skeleton(name: str | None, folder: Path, where: str) -> Skeleton:
+    try:
+        return read_skeleton(name if name is None or is_shipped(name) else folder / name)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
 
 
 def _renamed(skeleton: Skeleton, entry: _Entry, where: str) -> Skeleton:

@@ -18,20 +18,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 from hypothesis import strategies as st
+from live_data import write_network
 from safetensors.numpy import save_file
 from trainer_data import make_info, small_tensors
 
+from evaluator.decoding import DecodeConfig
+from evaluator.inference import exported
 from evaluator.inference.scoring import read_calibration
 from evaluator.jobs.documents import read_board, read_identity, read_metrics
 from evaluator.jobs.partial import CRC, _with_crc32, read_lines
 from evaluator.metrics.checks import read_results, require_fit
 from evaluator.metrics.figures import FIGURES
+from evaluator.predict.previous import read_previous
 from evaluator.report.evaluations import common_max_images, read_evaluation, skeleton_of
 from pipeline.build.claim import read_plan, require_same_plan
 from pipeline.build.growth import unfinished_growth
 from pipeline.cli import flatten, parse
 from pipeline.commands.info import _settings
 from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.combined import Source, read_sources
 from pipeline.documents import read_json
 from pipeline.errors import UserError
 from pipeline.records import contents, rules
@@ -390,75 +395,142 @@ RANKS = {
     "version": "1.0",
     "server_list": [{"server_id": "a", "device": [{"rank_id": "0", "device_id": "4"}, {"rank_id": 1, "device_id": 5}]}],
 }
+RESULTS = [{"image_id": 1, "category_id": 1, "keypoints": [1.0, 2.0, 1] * 17, "score": score} for score in (0.5, 0.25)]
+CONFIG = {
+    "preset": "small", "records": "r", "out": "o", "lr": 0.1, "lr_steps": [5, 6], "batch_size": 4, "resume": True, "vgg_path": None,
+    "num_stages": 3, "backbone_channels": [4] * 10,
+}  # fmt: skip
+HOST = {"state": "running", "message": "", "token": "ab", "count": 3}
+PEOPLE = {"image_id": 4, "scores": [0.5], "keypoints": [[[1.0, 2.0, 0.5], [3.0, 4.0, 0.5]]]}
+SOURCES = {
+    "sources": [
+        {"name": "coco", "annotations": "a.json", "images": "a"},
+        {
+            "name": "sport",
+            "annotations": "b.json",
+            "images": "b",
+            "skeleton": "mpii16",
+            "joints": {"upper_neck": "neck"},
+            "weight": 0.5,
+        },
+    ]
+}
+FOUND = [{"id": 1, "file_name": "a.jpg", "drawing": "a.jpg"}, {"id": 2, "file_name": "b.mp4", "drawing": "b.mp4", "frame": 0}]
+EXPORTED = {
+    "stride_px": 8, "insize": 64, "decoding": asdict(DecodeConfig()), "input": {"shape": [None, None, None, 3]},
+    "checkpoint": {"step": 7, "epoch": 0}, "calibration": {},
+}  # fmt: skip
+
+
+def _keeps_images(file: CocoFile, document: Any) -> bool:
+    images = {image.id: image for image in file.images}
+    return all(contains(asdict(images[entry["id"]]), {key: entry[key] for key in SIZE}) for entry in document["images"])
+
+
+def _keeps_options(value: dict[str, Any], document: Any) -> bool:
+    found = {key: value[key.replace("-", "_")] for key in document}
+    return all(contains(found[key], inner) or found[key] == str(inner) for key, inner in document.items())
+
+
+def _keeps_devices(table: RankTable, document: Any) -> bool:
+    return list(map(len, table.devices)) == [len(server["device"]) for server in document["server_list"]]
+
+
+def _keeps_sources(sources: list[Source], document: Any) -> bool:
+    return [(source.name, source.weight) for source in sources] == [
+        (entry["name"], entry.get("weight", 1.0)) for entry in document["sources"]
+    ]
+
+
+def _read_results_of(coco: CocoFile) -> Callable[[Path], Any]:
+    """Return a function that reads results and compares them with an annotation file."""
+
+    def read(path: Path) -> Any:
+        results = read_results(path)
+        try:
+            require_fit(coco, results, COCO18)
+        except UserError as error:  # compares files; names that of the annotations
+            raise UserError(f"{path}: {error}") from error
+        return results
+
+    return read
+
+
+def _write_previous(folder: Path, document: Any) -> Path:
+    """Write images.json of a finished output of `predict`, beside results.json."""
+    (folder / "results.json").write_text(json.dumps([{"image_id": 1, "score": 0.5}]))
+    return _json("images.json")(folder, document)
+
+
+def _write_exported(network: bytes) -> Callable[[Path, Any], Path]:
+    """Return a function that writes a copy of an exported network with other metadata."""
+
+    def write(folder: Path, document: Any) -> Path:
+        import onnx
+
+        model = onnx.load_from_string(network)
+        texts = {"format": exported.FORMAT, "version": str(exported.FORMAT_VERSION)}
+        texts |= {str(name): json.dumps(value) for name, value in document.items()} if isinstance(document, dict) else {}
+        onnx.helper.set_model_props(model, texts)
+        onnx.save(model, folder / "network.onnx")
+        return folder / "network.onnx"
+
+    return write
+
+
+def _read_exported(path: Path) -> Any:
+    network = exported.ExportedNetwork(path)
+    return {"stride_px": network.stride_px, "insize": network.insize, "skeleton": _plain(network.skeleton.to_dict())}
+
+
+def _plain(document: Any) -> Any:
+    return json.loads(json.dumps(document))
 
 
 def readers(folder: Path, records: Path | None = None) -> dict[str, Reader]:
     """Return every reader by name. records: a record set, whose manifest is damaged."""
-    annotations = folder / "annotations.json"
-    annotations.write_text(json.dumps(COCO))
-    coco = CocoFile(annotations, COCO18)
-    results = [{"image_id": 1, "category_id": 1, "keypoints": [1.0, 2.0, 1] * 17, "score": 0.5}] * 2
-    results = json.loads(json.dumps(results))
-    results[1]["score"] = 0.25
-    config = {
-        "preset": "small", "records": "r", "out": "o", "lr": 0.1, "lr_steps": [5, 6], "batch_size": 4, "resume": True, "vgg_path": None,
-        "num_stages": 3, "backbone_channels": [4] * 10,
-    }  # fmt: skip
-    status = {"state": "running", "message": "", "token": "ab", "count": 3}
-    people = {"image_id": 4, "scores": [0.5], "keypoints": [[[1.0, 2.0, 0.5], [3.0, 4.0, 0.5]]]}
-
-    def read_scored(path: Path) -> None:
-        try:
-            require_fit(coco, read_results(path), COCO18)
-        except UserError as error:  # compares files; names that of the annotations
-            raise UserError(f"{path}: {error}") from error
-
-    def keeps_images(file: CocoFile, document: Any) -> bool:
-        images = {image.id: image for image in file.images}
-        return all(contains(asdict(images[entry["id"]]), {key: entry[key] for key in SIZE}) for entry in document["images"])
-
-    def keeps_options(value: dict[str, Any], document: Any) -> bool:
-        found = {key: value[key.replace("-", "_")] for key in document}
-        return all(contains(found[key], inner) or found[key] == str(inner) for key, inner in document.items())
-
-    def keeps_devices(table: RankTable, document: Any) -> bool:
-        return list(map(len, table.devices)) == [len(server["device"]) for server in document["server_list"]]
-
-    def read_results_of(path: Path) -> Any:
-        read_scored(path)
-        return read_results(path)
-
-    def plain(document: Any) -> Any:
-        return json.loads(json.dumps(document))
-
-    skeleton = plain(COCO18.to_dict())
+    annotations = _json("annotations.json")(folder, COCO)
+    skeleton = _plain(COCO18.to_dict())
+    network = write_network(folder / "network.onnx").read_bytes()
     rows = (
-        ("checkpoint", plain(asdict(make_info())), _write_checkpoint, _read_checkpoint, contains),
-        ("skeleton", skeleton, _yaml("skeleton.yaml"), lambda path: plain(read_skeleton(path).to_dict()), contains),
-        ("config", config, _yaml("train.yaml"), _read_config, keeps_options),
-        ("annotations", COCO, _json("a.json"), lambda path: CocoFile(path, COCO18), keeps_images),
-        ("results", results, _json("results.json"), read_results_of, contains),
+        ("checkpoint", _plain(asdict(make_info())), _write_checkpoint, _read_checkpoint, contains),
+        ("skeleton", skeleton, _yaml("skeleton.yaml"), lambda path: _plain(read_skeleton(path).to_dict()), contains),
+        ("sources", SOURCES, _yaml("sources.yaml"), lambda path: read_sources(path, None)[1], _keeps_sources),
+        ("config", CONFIG, _yaml("train.yaml"), _read_config, _keeps_options),
+        ("annotations", COCO, _json("a.json"), lambda path: CocoFile(path, COCO18), _keeps_images),
+        ("results", RESULTS, _json("results.json"), _read_results_of(CocoFile(annotations, COCO18)), contains),
         ("evaluation", IDENTITY, _json("evaluation.json"), lambda path: read_identity(path, "evaluation"), same),
         ("metrics", METRICS, _json("metrics.json"), lambda p: read_metrics(p, ("settings", "unreadable_images"), FIGURES), same),
         ("calibration", CALIBRATION, _json("calibration.json"), _read_calibration, contains),
         ("leaderboard", BOARD, _json("leaderboard.json"), read_board, same),
+        ("prediction", FOUND, _write_previous, lambda path: read_previous(path.parent).images, same),
         ("settings", {"checkpoint": "gone", "skeleton": None}, _write_settings, _read_report, same),
-        ("people", people, _write_people, _read_people, same),
+        ("people", PEOPLE, _write_people, _read_people, same),
         ("log", ENTRY, _write_log, _read_log, lambda entries, document: same(entries, [document])),
-        ("rank table", RANKS, _json("ranks.json"), read_rank_table, keeps_devices),
-        ("build plan", plain(PLAN), _write_plan, _read_plan, same),
-        ("host status", status, _write_status, _read_status, lambda *_: True),
+        ("rank table", RANKS, _json("ranks.json"), read_rank_table, _keeps_devices),
+        ("build plan", _plain(PLAN), _write_plan, _read_plan, same),
+        ("host status", HOST, _write_status, _read_status, lambda *_: True),
         ("skipped images", SKIPPED, _write_skipped, lambda path: read_skipped(pq.read_schema(path), str(path)), contains),
+        ("exported network", {**EXPORTED, "skeleton": skeleton}, _write_exported(network), _read_exported, _keeps_metadata),
     )
     found = {name: Reader(document=d, write=w, read=r, keeps=k) for name, d, w, r, k in rows}
-    if records is not None:
-        manifest = json.loads((records / manifests.MANIFEST).read_text())
-        del manifest["checksum"]
-        found["manifest"] = Reader(document=manifest, write=_write_manifest, read=_read_manifest, keeps=contains)
-        shard = next((records / manifests.SHARDS).iterdir()) / manifests.SHARD_FILE
-        (length,) = struct.unpack_from("<Q", data := shard.read_bytes())
-        header = json.loads(data[8 : 8 + length])
-        found["shard header"] = Reader(
+    return found | (_record_readers(records) if records is not None else {})
+
+
+def _keeps_metadata(value: Any, document: Any) -> bool:
+    return contains(value, {name: document[name] for name in value})
+
+
+def _record_readers(records: Path) -> dict[str, Reader]:
+    """Return the readers of the documents of a record set."""
+    manifest = json.loads((records / manifests.MANIFEST).read_text())
+    del manifest["checksum"]
+    shard = next((records / manifests.SHARDS).iterdir()) / manifests.SHARD_FILE
+    (length,) = struct.unpack_from("<Q", data := shard.read_bytes())
+    header = json.loads(data[8 : 8 + length])
+    return {
+        "manifest": Reader(document=manifest, write=_write_manifest, read=_read_manifest, keeps=contains),
+        "shard header": Reader(
             document=header, write=_write_header(shard), read=_read_header, keeps=lambda *_: True, names_fields=False
-        )
-    return found
+        ),
+    }

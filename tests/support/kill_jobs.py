@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import psutil
 from trainer_data import TINY, TINY_OPTIONS, make_info, make_records
@@ -35,6 +36,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
     train = f"train --records {records} --out OUT --batch-size 2 --max-steps 100000 --max-epoch 100000 --device-target CPU"
     lines = {
         "synthesize": "pipeline synthesize --out OUT --num-images 20000 --jobs 2",
+        "clips": "pipeline synthesize --video --out OUT --num-clips 200 --jobs 2",
         "build": f"pipeline build {source} --out OUT --variants 40 --shards 8 --insize 184 --jobs 2",
         "verify": f"pipeline verify {records} --jobs 2",
         "bench-plan": "pipeline bench-plan --num-images 2000 --num-people 4000",
@@ -42,10 +44,21 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "bench-step": "trainer bench-step --preset small",
         "check-device": "trainer check-device --device-target CPU",
         "watch": f"evaluator watch --run {run} {source} --out OUT --device-target CPU",
+        "predict": f"evaluator predict --checkpoint {run} --out OUT {_video(folder)} --device-target CPU",
         "export": f"evaluator export --checkpoint {run} --format MINDIR --precision O2 --out OUT/network.mindir --device-target CPU",
         "quickstart": "evaluator.quickstart --out OUT",
     }
     return {name: line.split() + (TINY_OPTIONS if name == "launch" else []) for name, line in lines.items()}
+
+
+def _video(folder: Path) -> Path:
+    """Write a video of 2,000 gray frames, long enough for a kill while the annotated video is encoded."""
+    path = folder / "gray.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48))
+    for _ in range(2000):
+        writer.write(np.full((48, 64, 3), 127, np.uint8))
+    writer.release()
+    return path
 
 
 def killed(words: list[str], out: Path, rng: random.Random, *, started: bool) -> tuple[int, list[str]]:
