@@ -75,15 +75,16 @@ def space_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to; on success, flush it and rename it to `path`. Creates the folder of `path`.
+def atomic_file(path: Path, *, creates_folder: bool = True) -> Iterator[Path]:
+    """Yield a temporary path to write to; on success, flush it and rename it to `path`.
 
-    Raises UserError if there is no space left.
+    creates_folder: whether to create the folder of `path` if it is missing. Raises UserError if there is no space left.
     """
     temporary = temporary_path(path)
     try:
         with space_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if creates_folder:
+                path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             temporary.chmod(0o644)  # MindSpore and safetensors create files that only their owner can read
             publish(temporary, path)
@@ -100,9 +101,9 @@ def append(path: Path, text: str) -> None:
         raise UserError(f"{path.parent}: this folder was deleted or renamed while the command was writing to it") from error
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a whole file; text is encoded as UTF-8."""
-    with atomic_file(path) as temporary:
+def write_atomic(path: Path, data: bytes | str, *, creates_folder: bool = True) -> None:
+    """Write a whole file; text is encoded as UTF-8. creates_folder: as in `atomic_file`."""
+    with atomic_file(path, creates_folder=creates_folder) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 

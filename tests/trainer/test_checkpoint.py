@@ -134,6 +134,21 @@ def test_a_run_folder_that_is_gone_is_not_created_again(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("moment", ["_crc32", "save_file"])
+def test_a_run_folder_that_is_renamed_while_saving_is_not_created_again(tmp_path, monkeypatch, moment):
+    run, called = tmp_path / "run", getattr(checkpoint, moment)
+    run.mkdir()
+
+    def rename_then_call(*args):
+        run.rename(tmp_path / "renamed")
+        return called(*args)
+
+    monkeypatch.setattr(checkpoint, moment, rename_then_call)
+    with pytest.raises(UserError, match=r"the folder .*/run was deleted or renamed; restore it, then continue with --resume"):
+        save_checkpoint(run / "c.safetensors", make_info(), small_tensors())
+    assert [path.name for path in tmp_path.iterdir()] == ["renamed"]
+
+
 def test_loading_a_folder_skips_a_damaged_checkpoint_and_notes_it(saved_network, tmp_path, capsys):
     """Library code prints nothing; the command prints the notes."""
     saved = Path(shutil.copy(saved_network[1], tmp_path))

@@ -91,17 +91,17 @@ def save_checkpoint(
     Raises UserError if it cannot be written, or its folder is gone. then: what the user does after removing the cause.
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise UserError(
-            f"checkpoint {path}: cannot be written: the folder {path.parent} was deleted or renamed; restore it, then {then}"
-        )
     text = json.dumps(dataclasses.asdict(info))
     arrays = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     metadata = {"format": FORMAT, "version": str(FORMAT_VERSION), "info": text, "crc32": str(_crc32(text, arrays))}
     try:
-        with atomic_file(path) as temporary:
+        with atomic_file(path, creates_folder=False) as temporary:
             save_file(arrays, temporary, metadata)
     except (OSError, SafetensorError) as error:
+        if not path.parent.is_dir():
+            raise UserError(
+                f"checkpoint {path}: cannot be written: the folder {path.parent} was deleted or renamed; restore it, then {then}"
+            ) from error
         raise UserError(f"checkpoint {path}: cannot be written ({error}); fix the cause, then {then}") from error
 
 

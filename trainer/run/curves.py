@@ -32,9 +32,12 @@ PANELS: list[tuple[str, Callable[[str], bool], Literal["logarithmic", "from 0", 
 
 
 def write_picture(path: Path, draw: Callable[[], bytes]) -> None:
-    """Write a picture, or print why it could not be drawn: an error in drawing must not end a training run."""
+    """Write a picture, or print why it could not be drawn: an error in drawing must not end a training run.
+
+    A missing folder is not created: that of a run could have been deleted, and training would go on in an empty one.
+    """
     try:
-        write_atomic(path, draw())
+        write_atomic(path, draw(), creates_folder=False)
     except Exception as error:
         print(f"warning: {path.name} was not drawn: {error!r}", flush=True)
 

@@ -31,6 +31,7 @@ class Pictures:
 
     def __init__(self, folder: Path, records: Path, manifest: Manifest, config: NetworkConfig, *, unfolds: bool) -> None:
         self.folder, self.skeleton = Path(folder), manifest.format.skeleton
+        picture_path(self.folder, 0).parent.mkdir(exist_ok=True)
         self.stride_px = manifest.format.targets.stride_px
         self.samples = first_samples(records, manifest, NUM_SAMPLES)
         self._copy = build(config, self.skeleton)
