@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from data_cards import leakage, statistics
 from data_cards.config import CompareConfig
-from data_cards.index import Index, read_complete_manifest, read_index
+from data_cards.record_cards import leakage, statistics
+from data_cards.record_cards.index import Index, read_complete_manifest, read_index
 from pipeline.records.manifest import Manifest
 from pipeline.wording import printable
 

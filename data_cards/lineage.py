@@ -8,7 +8,7 @@ from typing import Any
 from data_cards.config import LineageConfig
 from data_cards.sources import SourceCard, source_card
 from pipeline.errors import UserError
-from pipeline.files import write_json
+from pipeline.storage.files import write_json
 from pipeline.wording import counted, printable
 from trainer.run.checkpoint import CheckpointInfo, checkpoint_faults, list_checkpoints, read_info
 from trainer.run.history import TrainingRun, history_of

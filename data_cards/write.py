@@ -1,10 +1,10 @@
 """The command `write`: write the card of an existing record set."""
 
-from data_cards.card import write_card
 from data_cards.config import WriteConfig
-from data_cards.index import read_complete_manifest
-from pipeline.folders import require_writable
+from data_cards.record_cards.card import write_card
+from data_cards.record_cards.index import read_complete_manifest
 from pipeline.records.manifest import CARD
+from pipeline.storage.folders import require_writable
 from pipeline.wording import counted, printable
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pipeline.cli import guarded, leave, parse
 from pipeline.errors import UserError
-from pipeline.folders import foreign_entries, require_writable
-from pipeline.processes import run_process
+from pipeline.runtime.processes import run_process
+from pipeline.storage.folders import foreign_entries, require_writable
 
 PROG = "openpose-quickstart"
 MARKER = "quickstart.txt"  # identifies the output folder, and holds the options

@@ -57,7 +57,7 @@ COMMANDS = {
 
 def build(config: "BuildConfig") -> int:
     """Run `build` and write the data card. Composed here so that `pipeline.build` does not import `data_cards`."""
-    from data_cards.card import write_card
+    from data_cards.record_cards.card import write_card
     from pipeline.build.build import run
 
     return run(config, write_card)

@@ -20,10 +20,10 @@ from typing import Any, NoReturn
 import yaml
 
 from pipeline.errors import Terminated, UserError, explained
-from pipeline.files import write_atomic
-from pipeline.interrupts import STOPPING, raised_signals
 from pipeline.parsing import OptionError, convert, option_types, require_plain, run_tyro, unknown_option, with_defaults
-from pipeline.streams import LastingFile, lasting_streams
+from pipeline.runtime.interrupts import STOPPING, raised_signals
+from pipeline.runtime.streams import LastingFile, lasting_streams
+from pipeline.storage.files import write_atomic
 from pipeline.wording import printable
 
 CONFIG_HELP = "--config FILE.yaml reads the same options from a file. Options on the command line override the file."
@@ -124,7 +124,7 @@ def _split_option(args: Sequence[str], option: str) -> tuple[list[str], str | No
 
 def _read_config_file(path: Path, config: type) -> dict[str, Any]:
     """Return the options of a `--config` file by field name, converted to their types. Raises OptionError naming file and key."""
-    from pipeline.documents import read_yaml  # imports msgspec and YAML, which commands without a file do not need
+    from pipeline.storage.documents import read_yaml  # imports msgspec and YAML, which commands without a file do not need
 
     where = f"--config {path}"
     try:

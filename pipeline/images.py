@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from pipeline.files import read_regular, require_regular
+from pipeline.storage.files import read_regular, require_regular
 
 FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # keypoints refer to the stored pixels, not to the EXIF view
 PADDING_GRAY = 128  # around the image: the middle of 0 and 255, 127.5, rounded to even

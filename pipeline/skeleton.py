@@ -164,7 +164,7 @@ class Skeleton:
 
         Raises UserError, which begins with `where`, naming the wrong field.
         """
-        from pipeline.documents import convert  # not needed by the decoder, which runs with NumPy and OpenCV alone
+        from pipeline.storage.documents import convert  # not needed by the decoder, which runs with NumPy and OpenCV alone
 
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(fields, dict):

@@ -21,7 +21,7 @@ from evaluator.predict.listing import list_sources
 from pipeline.__main__ import COMMANDS as PIPELINE_COMMANDS
 from pipeline.cli import main
 from pipeline.errors import UserError
-from pipeline.files import TEMPORARY
+from pipeline.storage.files import TEMPORARY
 from trainer.run import claim
 
 PROGRAMS = {"pipeline": PIPELINE_COMMANDS, "evaluator": EVALUATOR_COMMANDS, "data_cards": CARD_COMMANDS}

@@ -18,9 +18,7 @@ from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile
 from pipeline.datasets.selection import true_keypoints
 from pipeline.errors import UserError
-from pipeline.files import write_json
-from pipeline.folders import new_folder, require_usable
-from pipeline.progress import progress_bar
+from pipeline.runtime.progress import progress_bar
 from pipeline.samples.targets import (
     TargetConfig,
     dequantize_heatmaps,
@@ -32,6 +30,8 @@ from pipeline.samples.targets import (
 )
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import read_skeleton
+from pipeline.storage.files import write_json
+from pipeline.storage.folders import new_folder, require_usable
 
 
 def run(config: OracleConfig) -> int:

@@ -15,7 +15,7 @@ from evaluator.metrics.results import Results, to_results
 from pipeline.datasets.coco import CocoFile
 from pipeline.datasets.selection import true_keypoints
 from pipeline.errors import UserError
-from pipeline.progress import progress_bar
+from pipeline.runtime.progress import progress_bar
 from pipeline.samples.targets import TargetConfig
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import read_skeleton

@@ -17,7 +17,7 @@ import numpy as np
 from evaluator.export.config import ExportConfig
 from evaluator.inference.exported import OUTPUTS
 from pipeline.errors import UserError
-from pipeline.processes import end_with_parent
+from pipeline.runtime.processes import end_with_parent
 from trainer.device import DeviceConfig, choose_device
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from evaluator.export.config import ExportConfig
 from evaluator.export.quantization import quantize
 from evaluator.inference.exported import FORMAT, FORMAT_VERSION, INPUT, OUTPUTS
 from pipeline.errors import UserError
-from pipeline.files import publish, space_errors, temporary_path
-from pipeline.folders import require_writable
 from pipeline.images import PADDING_GRAY
+from pipeline.storage.files import publish, space_errors, temporary_path
+from pipeline.storage.folders import require_writable
 from pipeline.wording import printable
 from trainer.device import choose_device
 

@@ -11,9 +11,9 @@ from evaluator.inference.augmentation import AugmentedNetwork
 from evaluator.inference.config import InferConfig
 from evaluator.inference.exported import INPUT
 from pipeline.errors import UserError
-from pipeline.files import require_folder
 from pipeline.images import UnreadableImage
 from pipeline.photos import read_photo
+from pipeline.storage.files import require_folder
 from pipeline.wording import counted
 
 if TYPE_CHECKING:

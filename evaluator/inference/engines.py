@@ -10,7 +10,7 @@ from evaluator.inference.config import InferConfig
 from evaluator.inference.protocols import CheckpointNetwork
 from evaluator.inference.scoring import calibration_of, describe_scores
 from pipeline.errors import UserError
-from pipeline.files import file_facts
+from pipeline.storage.files import file_facts
 from pipeline.wording import printable
 from trainer.device import DeviceConfig, choose_device
 

@@ -9,10 +9,10 @@ import numpy as np
 from msgspec import Meta
 
 from evaluator.decoding import DecodeConfig
-from pipeline.documents import Count, convert, parse_json
 from pipeline.errors import UserError
-from pipeline.files import require_regular
 from pipeline.skeleton import Skeleton
+from pipeline.storage.documents import Count, convert, parse_json
+from pipeline.storage.files import require_regular
 from pipeline.wording import printable
 
 FORMAT, FORMAT_VERSION = "openpose-mindspore network", 2

@@ -12,8 +12,8 @@ from evaluator.decoding import DecodeConfig
 from evaluator.decoding.scores import ScoreMap, score_map
 from evaluator.inference.config import InferConfig
 from evaluator.inference.protocols import CheckpointNetwork
-from pipeline.documents import Count, Finite, Sha256, convert
 from pipeline.skeleton import Skeleton
+from pipeline.storage.documents import Count, Finite, Sha256, convert
 from pipeline.wording import counted, printable
 
 MAX_KNOTS = 64

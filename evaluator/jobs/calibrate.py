@@ -16,10 +16,10 @@ from evaluator.jobs.run import choose_images
 from evaluator.metrics.calibration import MIN_PROBABILITY, Judged, Reliability, cross_fit, fit, judge, reliability
 from evaluator.metrics.checks import read_results
 from pipeline.datasets.coco import CocoFile
-from pipeline.documents import convert
 from pipeline.errors import UserError
-from pipeline.folders import require_writable
 from pipeline.skeleton import Skeleton
+from pipeline.storage.documents import convert
+from pipeline.storage.folders import require_writable
 from pipeline.wording import counted
 from trainer.run import layout
 from trainer.run.checkpoint import read_checkpoint, save_checkpoint

@@ -8,10 +8,10 @@ from msgspec import Meta
 
 from evaluator.jobs.config import MAX_SHARDS
 from evaluator.metrics.figures import FIGURES
-from pipeline.documents import Count, Finite, Sha256, convert, read_json
 from pipeline.errors import UserError
-from pipeline.files import file_facts
 from pipeline.skeleton import Skeleton
+from pipeline.storage.documents import Count, Finite, Sha256, convert, read_json
+from pipeline.storage.files import file_facts
 from pipeline.wording import printable
 
 ShardNumber = Annotated[int, Meta(ge=1, le=MAX_SHARDS)]

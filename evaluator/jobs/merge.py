@@ -13,9 +13,9 @@ from evaluator.jobs.run import choose_images
 from evaluator.tracking.sequences import require_videos
 from pipeline.datasets.coco import CocoFile
 from pipeline.errors import UserError
-from pipeline.files import file_facts, require_folder
-from pipeline.folders import require_usable, unfinished_folder
 from pipeline.skeleton import Skeleton
+from pipeline.storage.files import file_facts, require_folder
+from pipeline.storage.folders import require_usable, unfinished_folder
 from pipeline.wording import counted
 
 OF_THE_SHARD = ("shard", "people")  # entries of an identity that differ between the shards of one evaluation

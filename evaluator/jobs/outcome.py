@@ -17,10 +17,10 @@ from pipeline import draw
 from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile, Image
 from pipeline.datasets.selection import true_keypoints
-from pipeline.files import write_json
-from pipeline.folders import new_folder
 from pipeline.images import read_image
 from pipeline.skeleton import Skeleton
+from pipeline.storage.files import write_json
+from pipeline.storage.folders import new_folder
 from pipeline.tolerance import report_unreadable
 from pipeline.version import package_version
 from pipeline.wording import counted

@@ -21,10 +21,10 @@ from msgspec import Meta
 
 from evaluator.decoding import People
 from evaluator.jobs.documents import read_identity
-from pipeline.documents import Id, convert, parse_json, read_bytes
 from pipeline.errors import UserError
-from pipeline.files import locked, remove_unfinished, space_errors, write_atomic, write_json
-from pipeline.folders import unfinished_folder
+from pipeline.storage.documents import Id, convert, parse_json, read_bytes
+from pipeline.storage.files import locked, remove_unfinished, space_errors, write_atomic, write_json
+from pipeline.storage.folders import unfinished_folder
 from pipeline.wording import counted, printable
 
 EVALUATION, PEOPLE, LOCK = "evaluation.json", "people.jsonl", "lock"

@@ -31,13 +31,13 @@ from evaluator.tracking.sequences import Tracks, require_videos
 from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile, Image
 from pipeline.errors import UserError
-from pipeline.files import file_facts, require_folder, write_json
-from pipeline.folders import new_folder, require_usable
 from pipeline.images import UnreadableImage, read_image
 from pipeline.photos import Photo, whole
-from pipeline.progress import progress_bar
+from pipeline.runtime.progress import progress_bar
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import read_skeleton
+from pipeline.storage.files import file_facts, require_folder, write_json
+from pipeline.storage.folders import new_folder, require_usable
 from pipeline.tolerance import report_unreadable
 from pipeline.wording import counted
 

@@ -25,9 +25,9 @@ from evaluator.jobs.documents import output_folder, read_board, read_metrics, re
 from evaluator.jobs.partial import differences
 from pipeline.cli import flatten, save_config
 from pipeline.errors import UserError
-from pipeline.files import file_facts, is_locked, link_or_copy, locked, remove_unfinished, require_folder, write_json
-from pipeline.folders import foreign_entries, require_folder_name, require_writable
-from pipeline.processes import run_process
+from pipeline.runtime.processes import run_process
+from pipeline.storage.files import file_facts, is_locked, link_or_copy, locked, remove_unfinished, require_folder, write_json
+from pipeline.storage.folders import foreign_entries, require_folder_name, require_writable
 from pipeline.wording import printable
 from trainer.run import layout
 from trainer.run.checkpoint import CheckpointInfo, list_checkpoints, read_checkpoint, read_info

@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from msgspec import Meta
 
-from pipeline.documents import parse_json
 from pipeline.errors import UserError
+from pipeline.storage.documents import parse_json
 
 if TYPE_CHECKING:
     from evaluator.live.server import LiveServer

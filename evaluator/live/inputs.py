@@ -8,7 +8,7 @@ import cv2
 
 from evaluator.predict.video import DEFAULT_FPS, MAX_FPS
 from pipeline.errors import UserError
-from pipeline.files import require_regular
+from pipeline.storage.files import require_regular
 from pipeline.wording import printable
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt")

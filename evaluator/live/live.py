@@ -18,7 +18,7 @@ from evaluator.predict.prediction import Prediction
 from evaluator.predict.predictor import EVERYBODY, Predictor
 from evaluator.tracking.tracker import UNTRACKED, Tracker
 from pipeline.errors import Terminated, UserError, stop_error
-from pipeline.interrupts import STOPPING
+from pipeline.runtime.interrupts import STOPPING
 from pipeline.skeleton import Skeleton
 from pipeline.wording import counted, printable
 

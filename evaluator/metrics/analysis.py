@@ -12,7 +12,7 @@ from evaluator.metrics.coco_eval import AREA_RANGES, SMALL, Comparison, compare
 from evaluator.metrics.diagnosis import ERRORS, GOOD, JOINT_ERRORS, ImageErrors, diagnose
 from evaluator.metrics.results import Result, Results
 from pipeline.datasets.coco import Annotation, CocoFile
-from pipeline.progress import progress_bar
+from pipeline.runtime.progress import progress_bar
 from pipeline.skeleton import Skeleton
 
 ALL_AREAS = {"all": AREA_RANGES["all"]}

@@ -11,9 +11,9 @@ from msgspec import Meta
 
 from evaluator.metrics.results import Results
 from pipeline.datasets.coco import CocoFile
-from pipeline.documents import Id, convert, read_json
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
+from pipeline.storage.documents import Id, convert, read_json
 
 MAX_NUMBER = 1e9
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from evaluator.predict.video import SUFFIXES as VIDEO_SUFFIXES
 from pipeline.errors import UserError
-from pipeline.folders import is_litter
+from pipeline.storage.folders import is_litter
 from pipeline.wording import counted, printable
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")

@@ -22,10 +22,10 @@ from evaluator.predict.previous import IMAGES, RESULTS, SKIPPED, Previous, Skipp
 from evaluator.predict.styles import draw_styled
 from evaluator.predict.tables import PeopleTable
 from pipeline.draw import write_picture
-from pipeline.files import write_json
 from pipeline.images import UnreadableImage
 from pipeline.photos import Photo, read_photo, whole
-from pipeline.progress import progress_bar
+from pipeline.runtime.progress import progress_bar
+from pipeline.storage.files import write_json
 from pipeline.wording import printable
 
 DRAWING_SUFFIX, VIDEO_SUFFIX = ".jpg", ".mp4"

@@ -40,9 +40,9 @@ from evaluator.predict.previous import (
 from evaluator.predict.video import Video
 from pipeline.cli import flatten, save_config
 from pipeline.errors import UserError
-from pipeline.files import write_json
-from pipeline.folders import extended_folder, new_folder, require_usable, unfinished_folder
 from pipeline.images import UnreadableImage
+from pipeline.storage.files import write_json
+from pipeline.storage.folders import extended_folder, new_folder, require_usable, unfinished_folder
 from pipeline.tolerance import report_unreadable
 from pipeline.wording import counted
 

@@ -6,10 +6,10 @@ from typing import Any, NotRequired, TypedDict
 
 from evaluator.jobs.documents import read_identity
 from evaluator.jobs.partial import EVALUATION, differences, remove_leftover
-from pipeline.documents import Count, Id, convert, read_json
 from pipeline.errors import UserError
-from pipeline.files import write_json
-from pipeline.folders import unfinished_folder
+from pipeline.storage.documents import Count, Id, convert, read_json
+from pipeline.storage.files import write_json
+from pipeline.storage.folders import unfinished_folder
 
 RESULTS, IMAGES, SKIPPED, PREDICTION = "results.json", "images.json", "skipped.json", "prediction.json"
 OF_FILES = ("num_files", "files", "last_id")  # entries of an identity that change when files are added

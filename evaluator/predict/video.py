@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 
 from evaluator.predict.config import VideoConfig
-from pipeline.files import require_regular
 from pipeline.images import UnreadableImage
+from pipeline.storage.files import require_regular
 
 SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
 DEFAULT_FPS = 25.0  # for files that do not state their rate

@@ -8,8 +8,8 @@ from evaluator.inference.scoring import read_calibration
 from evaluator.metrics.figures import FIGURES
 from evaluator.publish.card_data import PACKAGE, CardData, front_matter, package_version
 from evaluator.publish.measurement import Measurement
-from pipeline.markdown import code, front_matter_text, plain, table
 from pipeline.records.provenance import Provenance
+from pipeline.storage.markdown import code, front_matter_text, plain, table
 from pipeline.wording import counted, printable
 from trainer.run.history import TrainingRun
 

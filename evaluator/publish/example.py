@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.files import place_file
+from pipeline.storage.files import place_file
 
 FOLDER = "example"
 PROGRAM = "evaluator/export/find_people.py"

@@ -10,9 +10,9 @@ from evaluator.inference.config import InferConfig
 from evaluator.jobs.documents import read_identity, read_metrics
 from evaluator.jobs.partial import EVALUATION
 from evaluator.metrics.figures import FIGURES
-from pipeline.documents import convert
 from pipeline.errors import UserError
-from pipeline.files import require_folder
+from pipeline.storage.documents import convert
+from pipeline.storage.files import require_folder
 
 METRICS, PICTURES = "metrics.json", "pictures"
 NOT_MEASURED = -1.0  # no person of the size that a metric covers

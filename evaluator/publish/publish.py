@@ -23,9 +23,9 @@ from evaluator.publish.terms import Terms, choose_terms
 from pipeline.cli import option_types
 from pipeline.draw import draw_people, write_picture
 from pipeline.errors import UserError
-from pipeline.files import file_facts, place_file
-from pipeline.folders import new_folder, require_usable
 from pipeline.images import UnreadableImage, read_image
+from pipeline.storage.files import file_facts, place_file
+from pipeline.storage.folders import new_folder, require_usable
 from pipeline.wording import counted, printable
 from trainer.config import TrainConfig
 from trainer.device import DeviceConfig, choose_device

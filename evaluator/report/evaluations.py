@@ -11,11 +11,11 @@ from evaluator.metrics.analysis import Analysis, analyze
 from evaluator.metrics.checks import MismatchError, read_results
 from evaluator.metrics.results import Results
 from pipeline.datasets.coco import CocoFile
-from pipeline.documents import convert, read_yaml
 from pipeline.errors import UserError
-from pipeline.files import file_facts
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import COCO18, is_shipped, read_skeleton
+from pipeline.storage.documents import convert, read_yaml
+from pipeline.storage.files import file_facts
 from pipeline.wording import counted
 from trainer.run.checkpoint import list_checkpoints, read_info
 

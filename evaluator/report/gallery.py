@@ -13,7 +13,7 @@ from evaluator.metrics.results import Results
 from pipeline.datasets.coco import Image
 from pipeline.datasets.selection import add_derived_joints
 from pipeline.images import UnreadableImage, read_image
-from pipeline.progress import progress_bar
+from pipeline.runtime.progress import progress_bar
 from pipeline.skeleton import Skeleton
 
 PICTURE_PX = 640  # longer side of a picture in the page

@@ -34,9 +34,9 @@ from evaluator.report.gallery import choose, describe_image, pictures_of
 from evaluator.report.reliability import describe_reliability
 from pipeline.datasets.coco import CocoFile
 from pipeline.errors import UserError
-from pipeline.files import require_folder, write_atomic
-from pipeline.folders import require_writable
 from pipeline.skeleton import Skeleton
+from pipeline.storage.files import require_folder, write_atomic
+from pipeline.storage.folders import require_writable
 from pipeline.wording import counted, printable
 
 MARK = "<!doctype html><!-- openpose-mindspore report -->"

@@ -17,7 +17,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from pipeline.build.config import Backend
 from pipeline.errors import UserError
-from pipeline.processes import local_workers, num_workers
+from pipeline.runtime.processes import local_workers, num_workers
 
 CONNECT_TIMEOUT_S = 10
 POLL_S = 1.0

@@ -20,14 +20,14 @@ from pipeline.build.worker import BUILDER_VERSION
 from pipeline.datasets.combined import select
 from pipeline.datasets.selection import Selection
 from pipeline.errors import UserError
-from pipeline.files import file_facts, require_folder, write_atomic
-from pipeline.folders import require_folder_name
-from pipeline.progress import progress_bar
 from pipeline.records.codec import SCHEMA_VERSION
 from pipeline.records.contents import UNKNOWN, check_files
 from pipeline.records.extras import SKIPPED
 from pipeline.records.manifest import CARD, GROWING, MANIFEST, Manifest, SourceSet, read_manifest
 from pipeline.records.rules import count_lines
+from pipeline.runtime.progress import progress_bar
+from pipeline.storage.files import file_facts, require_folder, write_atomic
+from pipeline.storage.folders import require_folder_name
 from pipeline.wording import counted, printable
 
 MAX_SKIPPED_LINES = 10

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.build.shards import has_rows
-from pipeline.documents import read_json
 from pipeline.errors import UserError
-from pipeline.files import locked, remove_unfinished, space_errors, temporary_path, write_json
-from pipeline.folders import foreign_entries, require_writable
 from pipeline.records.contents import SHARD_NAME, contents
 from pipeline.records.manifest import GROWING, MANIFEST, SHARD_FILE, SHARDS, Manifest, read_manifest
+from pipeline.storage.documents import read_json
+from pipeline.storage.files import locked, remove_unfinished, space_errors, temporary_path, write_json
+from pipeline.storage.folders import foreign_entries, require_writable
 from pipeline.wording import counted, printable
 
 PLAN = "build.json"

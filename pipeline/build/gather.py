@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 from pipeline.build.config import BuildConfig
 from pipeline.datasets.selection import Selection
 from pipeline.errors import UserError
-from pipeline.files import atomic_file, file_facts, write_atomic
 from pipeline.records.codec import SOURCE_SHIFT
 from pipeline.records.extras import SKIPPED, skipped_text
 from pipeline.records.manifest import SAMPLES, SHARD_ROWS, Manifest, SkippedImage, content_digests
 from pipeline.records.reader import read_skipped, shard_facts
+from pipeline.storage.files import atomic_file, file_facts, write_atomic
 
 CardWriter = Callable[[Path, Manifest], object]
 """Writes the data card into the folder of a record set, whose manifest file may not exist yet."""

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from pipeline.build.claim import PLAN, read_plan
 from pipeline.build.gather import CardWriter
-from pipeline.files import publish
 from pipeline.records.contents import contents
 from pipeline.records.extras import SKIPPED
 from pipeline.records.manifest import GROWING, MANIFEST, SAMPLES, SHARDS, Manifest
+from pipeline.storage.files import publish
 from pipeline.wording import counted
 
 

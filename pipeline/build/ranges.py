@@ -11,8 +11,8 @@ from pipeline.build.config import BuildConfig
 from pipeline.build.shards import Shards, shard_name
 from pipeline.build.worker import Range, build_range
 from pipeline.datasets.selection import Sample
-from pipeline.progress import progress_bar
 from pipeline.records.manifest import SkippedImage
+from pipeline.runtime.progress import progress_bar
 
 IMAGES_PER_SHARD = 256
 MAX_SHARDS = 64

@@ -20,10 +20,10 @@ from pipeline.errors import UserError
 from pipeline.images import UnreadableImage, read_image
 from pipeline.records.codec import Row
 from pipeline.records.manifest import SkippedImage
+from pipeline.runtime.timing import Timed, untimed
 from pipeline.samples import masks
 from pipeline.samples.augment import Crop, Transform, apply_transform, plan_transform
 from pipeline.samples.targets import render_targets
-from pipeline.timing import Timed, untimed
 
 BUILDER_VERSION = "0.2.0"
 SAMPLES_SCHEMA = pa.schema(

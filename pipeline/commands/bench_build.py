@@ -14,11 +14,11 @@ from pipeline.commands.config import BenchBuildConfig
 from pipeline.datasets.selection import PersonFilter, Sample, read_annotations
 from pipeline.errors import UserError
 from pipeline.images import UnreadableImage
-from pipeline.progress import progress_bar
 from pipeline.records.codec import COLUMNS
+from pipeline.runtime.progress import progress_bar
+from pipeline.runtime.timing import StageTimes
 from pipeline.samples.targets import TargetConfig
 from pipeline.skeletons import read_skeleton
-from pipeline.timing import StageTimes
 from pipeline.wording import counted
 
 COCO_IMAGES = 56_599  # of train2017 with keypoints, https://cocodataset.org/#keypoints-2020; the person filter keeps fewer

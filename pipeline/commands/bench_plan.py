@@ -15,11 +15,11 @@ import psutil
 
 from pipeline.commands.config import BenchPlanConfig
 from pipeline.errors import UserError
-from pipeline.files import TEMPORARY
-from pipeline.processes import start_process
-from pipeline.progress import progress_bar
 from pipeline.records.manifest import SHARD_FILE, SHARDS
+from pipeline.runtime.processes import start_process
+from pipeline.runtime.progress import progress_bar
 from pipeline.skeletons import COCO18
+from pipeline.storage.files import TEMPORARY
 from pipeline.wording import counted
 
 IMAGE = "image.jpg"  # all names are links to this file, because only the annotations are measured

@@ -10,12 +10,12 @@ import numpy as np
 from pipeline import draw
 from pipeline.commands.config import PreviewConfig
 from pipeline.errors import UserError
-from pipeline.folders import new_folder
 from pipeline.geometry import resizing, transform_keypoints
 from pipeline.records.codec import DamagedRow, Decoded, RecordFormat, Row
 from pipeline.records.contents import check_files
 from pipeline.records.manifest import SHARDS, Manifest, read_manifest
 from pipeline.records.reader import ShardReader
+from pipeline.storage.folders import new_folder
 from pipeline.wording import counted
 
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from pipeline.documents import convert
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
+from pipeline.storage.documents import convert
 from pipeline.wording import printable
 
 

@@ -14,9 +14,9 @@ from msgspec import Meta
 from pipeline.datasets.boxes import DERIVED, Box, box_area, joint_box, polygon_box
 from pipeline.datasets.categories import first_repeated, read_categories
 from pipeline.datasets.segmentation import Coordinate, Polygons, Rle, Segmentation, expected_segmentation
-from pipeline.documents import Id, convert, read_json
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
+from pipeline.storage.documents import Id, convert, read_json
 from pipeline.wording import counted
 
 MAX_SIDE_PX = 65_535  # limit of the JPEG format

@@ -15,11 +15,11 @@ from msgspec import Meta
 
 from pipeline.datasets.categories import first_repeated
 from pipeline.datasets.selection import PersonFilter, Selection, read_annotations
-from pipeline.documents import convert, read_yaml
 from pipeline.errors import UserError
 from pipeline.records.codec import MAX_SOURCE_IMAGE_ID, source_image_id
 from pipeline.skeleton import MAX_NAME, Skeleton
 from pipeline.skeletons import is_shipped, read_skeleton
+from pipeline.storage.documents import convert, read_yaml
 
 MAX_SOURCES, MAX_WEIGHT = 100, 1_000.0
 SourceName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,49}$")]

@@ -19,10 +19,10 @@ import pyarrow as pa
 
 from pipeline.errors import UserError
 from pipeline.images import opencv_limits
+from pipeline.runtime.timing import Timed, untimed
 from pipeline.samples.augment import Crop
 from pipeline.samples.targets import TargetConfig, dequantize_heatmaps, dequantize_pafs
 from pipeline.skeleton import Skeleton
-from pipeline.timing import Timed, untimed
 
 SCHEMA_VERSION = 2
 SOURCE_SHIFT = 40  # of a record set of several sources: image_id = number of the source << SOURCE_SHIFT | id in its file

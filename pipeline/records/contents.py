@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.files import file_facts, require_regular
-from pipeline.folders import is_litter
 from pipeline.records.manifest import GROWING, SAMPLES, SHARDS, Manifest
+from pipeline.storage.files import file_facts, require_regular
+from pipeline.storage.folders import is_litter
 
 UNKNOWN = "not in the manifest"  # how a fault ends that harms nothing but is not part of the set
 SHARD_NAME = re.compile(r"v(\d{3})-s(\d{5})")

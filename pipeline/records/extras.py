@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.documents import read_bytes
 from pipeline.errors import UserError
-from pipeline.files import file_facts
 from pipeline.records.contents import contents
 from pipeline.records.manifest import CARD, GROWING, Manifest, SkippedImage
+from pipeline.storage.documents import read_bytes
+from pipeline.storage.files import file_facts
 from pipeline.wording import counted, printable
 
 CROISSANT, PICTURES, CARD_SUMS = "croissant.json", "pictures", "card.sha256"

@@ -19,12 +19,12 @@ from typing import Annotated, Any, NotRequired, TypedDict
 import numpy as np
 from msgspec import Meta
 
-from pipeline.documents import Count, Finite, Id, Sha256, convert, read_json
 from pipeline.errors import UserError
-from pipeline.files import FileFacts
 from pipeline.records.codec import SCHEMA_VERSION, RecordFormat
 from pipeline.samples.targets import TargetConfig
 from pipeline.skeleton import Skeleton
+from pipeline.storage.documents import Count, Finite, Id, Sha256, convert, read_json
+from pipeline.storage.files import FileFacts
 from pipeline.wording import printable
 
 MANIFEST = "manifest.json"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.documents import Count, Sha256, read_bytes
-from pipeline.files import file_facts
+from pipeline.storage.documents import Count, Sha256, read_bytes
+from pipeline.storage.files import file_facts
 
 if TYPE_CHECKING:
     from pipeline.records.manifest import Manifest

@@ -18,13 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Meta
 
-from pipeline.documents import Count, parse_json
 from pipeline.errors import UserError
-from pipeline.files import file_facts
 from pipeline.records.codec import COLUMNS, DamagedRow, RecordFormat, Row, row_crc32
 from pipeline.records.contents import contents, index_path
 from pipeline.records.manifest import SHARD_FILE, SHARD_ROWS, Manifest, Shard, SkippedImage
 from pipeline.records.samples import require_valid
+from pipeline.storage.documents import Count, parse_json
+from pipeline.storage.files import file_facts
 
 VERSION = "3.0"
 _NUMBERS = tuple(name for name, kind in COLUMNS.items() if kind != "bytes")

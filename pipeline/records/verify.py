@@ -6,14 +6,14 @@ import joblib
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.processes import local_workers, num_workers
-from pipeline.progress import progress_bar
 from pipeline.records.codec import RecordFormat
 from pipeline.records.config import VerifyConfig
 from pipeline.records.contents import UNKNOWN, check_files, index_path
 from pipeline.records.extras import SKIPPED, card_faults, skipped_faults
 from pipeline.records.manifest import MANIFEST, SAMPLES, SHARD_ROWS, SHARDS, Manifest, content_digests, read_manifest
 from pipeline.records.reader import shard_faults
+from pipeline.runtime.processes import local_workers, num_workers
+from pipeline.runtime.progress import progress_bar
 from pipeline.wording import counted, printable
 
 

@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 from mindspore.mindrecord import FileWriter
 
 from pipeline.errors import UserError
-from pipeline.files import publish, temporary_path
 from pipeline.records.codec import COLUMNS, Row
 from pipeline.records.manifest import SHARD_FILE, SHARD_ROWS
 from pipeline.records.reader import shard_faults
+from pipeline.storage.files import publish, temporary_path
 from pipeline.wording import counted
 
 HEADER_BYTES = 1 << 20  # with the default header and page sizes (16 MB and 32 MB), every small shard would take 48 MB

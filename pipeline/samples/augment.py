@@ -11,10 +11,10 @@ import numpy as np
 from pipeline import geometry
 from pipeline.datasets.selection import Sample
 from pipeline.images import PADDING_GRAY
+from pipeline.runtime.timing import Timed, untimed
 from pipeline.samples import masks
 from pipeline.samples.config import AugmentConfig
 from pipeline.skeleton import Skeleton
-from pipeline.timing import Timed, untimed
 
 
 @dataclass(frozen=True, kw_only=True)

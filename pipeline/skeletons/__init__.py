@@ -4,9 +4,9 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.documents import read_yaml
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
+from pipeline.storage.documents import read_yaml
 
 _FOLDER = Path(__file__).parent
 SHIPPED = tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))

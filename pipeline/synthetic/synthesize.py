@@ -15,9 +15,9 @@ import cv2
 import joblib
 import numpy as np
 
-from pipeline.folders import new_folder
-from pipeline.processes import local_workers, num_workers
-from pipeline.progress import progress_bar
+from pipeline.runtime.processes import local_workers, num_workers
+from pipeline.runtime.progress import progress_bar
+from pipeline.storage.folders import new_folder
 from pipeline.synthetic.annotations import CocoEntry, annotate, annotate_person
 from pipeline.synthetic.clips import Clip
 from pipeline.synthetic.config import MAX_FRAMES, MAX_IMAGES, SynthesizeConfig

@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from card_data import counts, table
 
-from data_cards import sources, statistics
-from data_cards.facts import Facts
-from data_cards.index import read_index
-from data_cards.text import card_text
+from data_cards import sources
+from data_cards.record_cards import statistics
+from data_cards.record_cards.facts import Facts
+from data_cards.record_cards.index import read_index
+from data_cards.record_cards.text import card_text
 from pipeline.build.worker import BUILDER_VERSION
 from pipeline.records.codec import SCHEMA_VERSION
 from pipeline.records.manifest import read_manifest

@@ -14,13 +14,13 @@ import pytest
 from card_data import card_files, counts, run
 from pipeline_data import PIPELINE, build_config, words_of
 
-from data_cards import card, charts
-from data_cards.index import read_index
+from data_cards.record_cards import card, charts
+from data_cards.record_cards.index import read_index
 from pipeline.__main__ import build
 from pipeline.errors import UserError
-from pipeline.files import file_facts, locked, temporary_path
 from pipeline.records import verify
 from pipeline.records.manifest import CARD, MANIFEST, read_manifest
+from pipeline.storage.files import file_facts, locked, temporary_path
 
 
 @pytest.mark.slow

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data_cards import charts, statistics
-from data_cards.index import Index, read_index
+from data_cards.record_cards import charts, statistics
+from data_cards.record_cards.index import Index, read_index
 from pipeline.records.manifest import read_manifest
 
 

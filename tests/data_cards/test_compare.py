@@ -10,9 +10,10 @@ import pytest
 from card_data import card_files, run
 from pipeline_data import build_config
 
-from data_cards import compare, leakage, statistics
+from data_cards import compare
 from data_cards.config import CompareConfig
-from data_cards.index import read_index
+from data_cards.record_cards import leakage, statistics
+from data_cards.record_cards.index import read_index
 from pipeline.__main__ import build
 from pipeline.records.manifest import CARD, read_manifest
 from pipeline.synthetic import synthesize

@@ -8,7 +8,7 @@ import mlcroissant
 import pyarrow.parquet as pq
 import pytest
 
-from data_cards import croissant
+from data_cards.record_cards import croissant
 from pipeline.records.codec import COLUMNS
 from pipeline.records.manifest import CARD, MANIFEST, read_manifest
 

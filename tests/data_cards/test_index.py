@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from card_data import card_files, run
 
-from data_cards.index import read_index
+from data_cards.record_cards.index import read_index
 from pipeline.errors import UserError
-from pipeline.files import file_facts
 from pipeline.records.manifest import MANIFEST, SAMPLES, Manifest, read_manifest
 from pipeline.records.reader import read_samples
+from pipeline.storage.files import file_facts
 
 ROW = 3
 Edit = Callable[[pa.Table], pa.Table]

@@ -22,8 +22,8 @@ from evaluator.metrics.calibration import Judged, cross_fit, fit, judge, reliabi
 from evaluator.metrics.coco_eval import evaluate
 from pipeline.cli import main
 from pipeline.datasets.coco import CocoFile
-from pipeline.files import file_facts, write_json
 from pipeline.skeletons import COCO18
+from pipeline.storage.files import file_facts, write_json
 from trainer.run.checkpoint import read_checkpoint, save_checkpoint
 
 

@@ -183,7 +183,7 @@ def test_adding_files_that_is_stopped_leaves_a_valid_output(album, tmp_path, mon
         real(*paths)
 
     # The first two files of the work on new images are published as well.
-    monkeypatch.setattr("pipeline.folders.publish", publish)
+    monkeypatch.setattr("pipeline.storage.folders.publish", publish)
     try:
         predict(out, [album], skip_existing=True)
         assert stop_after > 6

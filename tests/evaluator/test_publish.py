@@ -24,10 +24,10 @@ from evaluator.publish.publish import write_pictures
 from evaluator.publish.terms import IDENTIFIERS, choose_terms
 from pipeline.cli import main, parse
 from pipeline.errors import UserError
-from pipeline.files import file_facts
 from pipeline.records.manifest import read_manifest
 from pipeline.records.provenance import read_provenance
 from pipeline.skeletons import COCO18, read_skeleton
+from pipeline.storage.files import file_facts
 from trainer.__main__ import COMMANDS as TRAINER
 from trainer.config import TrainConfig
 from trainer.run.checkpoint import read_checkpoint, save_checkpoint

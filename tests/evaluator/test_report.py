@@ -19,8 +19,8 @@ from evaluator.metrics.diagnosis import ERRORS
 from evaluator.report import evaluations, gallery, report
 from pipeline.cli import main
 from pipeline.datasets.coco import CocoFile, Image
-from pipeline.files import write_json
 from pipeline.skeletons import COCO18
+from pipeline.storage.files import write_json
 
 
 def command(*words):

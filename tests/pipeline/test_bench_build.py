@@ -12,8 +12,8 @@ from pipeline.commands.bench_plan import write_annotations
 from pipeline.commands.config import BenchBuildConfig, BenchPlanConfig
 from pipeline.datasets.selection import PersonFilter, read_annotations
 from pipeline.errors import UserError
+from pipeline.runtime.timing import StageTimes
 from pipeline.skeletons import COCO18
-from pipeline.timing import StageTimes
 
 
 def test_bench_build_reports_time_and_size_of_a_sample(people, annotations, capsys):

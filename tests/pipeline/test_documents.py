@@ -10,8 +10,8 @@ from typing import Annotated
 import pytest
 from msgspec import Meta
 
-from pipeline.documents import convert, parse_json, parse_yaml, read_json, read_yaml
 from pipeline.errors import UserError
+from pipeline.storage.documents import convert, parse_json, parse_yaml, read_json, read_yaml
 from pipeline.wording import printable
 
 

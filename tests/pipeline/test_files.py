@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import files
-from pipeline.documents import read_json
 from pipeline.errors import UserError
-from pipeline.files import (
+from pipeline.storage import files
+from pipeline.storage.documents import read_json
+from pipeline.storage.files import (
     TEMPORARY,
     append,
     atomic_file,
@@ -118,7 +118,7 @@ def test_a_killed_process_keeps_the_old_file(tmp_path):
     code = """
 import sys, time
 from pathlib import Path
-from pipeline.files import atomic_file
+from pipeline.storage.files import atomic_file
 with atomic_file(Path(sys.argv[1]) / "file") as temporary:
     temporary.write_text("half")
     print("ready", flush=True)
@@ -193,7 +193,7 @@ def test_linking_a_missing_file_fails(tmp_path):
 HOLD_LOCK = """
 import sys, time
 from pathlib import Path
-from pipeline.files import locked
+from pipeline.storage.files import locked
 with locked(Path(sys.argv[1]) / "lock", "in use"):
     print("ready", flush=True)
     time.sleep(60)
@@ -278,7 +278,7 @@ def test_only_pipeline_files_renames_and_locks():
                 case _:
                     continue
             found |= {(str(path.relative_to(ROOT)), name) for name in used}
-    assert {path for path, _ in found} == {"pipeline/files.py"}, sorted(found)
+    assert {path for path, _ in found} == {"pipeline/storage/files.py"}, sorted(found)
 
 
 def test_a_file_in_place_of_a_folder_is_called_a_file(tmp_path):

@@ -10,10 +10,17 @@ from pathlib import Path
 import pytest
 from volumes import mounted, read_only
 
-from pipeline import folders
 from pipeline.errors import UserError
-from pipeline.files import TEMPORARY
-from pipeline.folders import foreign_entries, new_folder, require_folder_name, require_usable, require_writable, unfinished_folder
+from pipeline.storage import folders
+from pipeline.storage.files import TEMPORARY
+from pipeline.storage.folders import (
+    foreign_entries,
+    new_folder,
+    require_folder_name,
+    require_usable,
+    require_writable,
+    unfinished_folder,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -151,7 +158,7 @@ def test_a_mounted_file_is_refused_as_an_output_file(tmp_path):
 PUBLISH = """
 import os, signal, sys
 from pathlib import Path
-from pipeline import files, folders
+from pipeline.storage import files, folders
 real, left = os.replace, [int(sys.argv[2])]
 def replace(*names):
     if left[0] == 0:
@@ -230,7 +237,7 @@ def test_only_one_process_at_a_time_writes_an_output(tmp_path, exists):
     code = """
 import sys, time
 from pathlib import Path
-from pipeline.folders import new_folder
+from pipeline.storage.folders import new_folder
 with new_folder(Path(sys.argv[1])) as folder:
     (folder / "file").write_text("half")
     print("ready", flush=True)

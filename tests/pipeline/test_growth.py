@@ -15,7 +15,6 @@ import pytest
 from pipeline_data import PIPELINE, build_config, tree, words_of
 from volumes import volume
 
-from pipeline import files
 from pipeline.__main__ import build
 from pipeline.build import growth, worker
 from pipeline.commands import info
@@ -24,6 +23,7 @@ from pipeline.records import verify
 from pipeline.records.contents import check_files
 from pipeline.records.manifest import GROWING, MANIFEST, SHARDS, read_manifest
 from pipeline.records.verify import VerifyConfig
+from pipeline.storage import files
 from pipeline.tolerance import Tolerance
 from trainer.data.stream import Stream
 

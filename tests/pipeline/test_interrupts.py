@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.interrupts import handled, raised_signals
+from pipeline.runtime.interrupts import handled, raised_signals
 
 ROOT = Path(__file__).parents[2]
 # What MindSpore does at every execution of a graph.
@@ -70,14 +70,14 @@ def test_a_signal_during_the_import_of_mindspore_ends_a_command_with_its_code(nu
 def test_a_child_process_can_be_interrupted_too():
     """It inherits that SIGINT is blocked."""
     inner = "import signal, time;" + SLEEP
-    outer = f"import subprocess, sys; from pipeline.interrupts import raised_signals\nwith raised_signals(): p = subprocess.Popen([sys.executable, '-c', {inner!r}]); time.sleep(0.0)\np.wait(); sys.exit(p.returncode)"
+    outer = f"import subprocess, sys; from pipeline.runtime.interrupts import raised_signals\nwith raised_signals(): p = subprocess.Popen([sys.executable, '-c', {inner!r}]); time.sleep(0.0)\np.wait(); sys.exit(p.returncode)"
     process = started(outer, preexec_fn=None)
     os.killpg(process.pid, signal.SIGINT)
     assert "prog: stopped by Ctrl-C" in process.communicate(timeout=60)[1]
 
 
 def test_immediate_means_without_cleanup():
-    code = "from pipeline.interrupts import handled, raised_signals\nwith raised_signals(), handled(signal.SIG_DFL):\n try: print('ready', flush=True); time.sleep(60)\n finally: print('cleaned up')"
+    code = "from pipeline.runtime.interrupts import handled, raised_signals\nwith raised_signals(), handled(signal.SIG_DFL):\n try: print('ready', flush=True); time.sleep(60)\n finally: print('cleaned up')"
     process = started(code)
     os.kill(process.pid, signal.SIGINT)
     assert process.communicate(timeout=60) == ("", "") and process.returncode == 130

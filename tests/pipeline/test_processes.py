@@ -12,7 +12,7 @@ import joblib
 import pytest
 from kill_jobs import commands, killed
 
-from pipeline.processes import local_workers, run_process, start_process
+from pipeline.runtime.processes import local_workers, run_process, start_process
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,7 @@ def test_no_process_outlives_a_killed_command(prepared, tmp_path, name):
 def test_a_process_receives_sigterm_when_its_parent_is_killed(tmp_path):
     """Also if the parent is killed before the process has started up."""
     inner = "import pathlib, signal, sys, time; signal.signal(15, lambda *_: (pathlib.Path('ended').touch(), sys.exit())); print('ready', flush=True); time.sleep(60)"
-    outer = f"import sys, time; from pipeline.processes import start_process; start_process([sys.executable, '-c', {inner!r}]); time.sleep(60)"
+    outer = f"import sys, time; from pipeline.runtime.processes import start_process; start_process([sys.executable, '-c', {inner!r}]); time.sleep(60)"
     parent = subprocess.Popen(
         [sys.executable, "-c", outer],
         cwd=tmp_path,
@@ -48,7 +48,7 @@ def test_a_process_receives_sigterm_when_its_parent_is_killed(tmp_path):
 
 
 def test_a_process_whose_parent_has_ended_already_ends_at_once():
-    code = "from pipeline.processes import end_with_parent; end_with_parent(1 << 30); print('still here')"
+    code = "from pipeline.runtime.processes import end_with_parent; end_with_parent(1 << 30); print('still here')"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
 
@@ -75,7 +75,7 @@ def test_what_a_command_writes_to_stderr_is_heard_and_passed_on(capfd):
 
 def test_a_command_that_is_stopped_stops_the_one_that_it_runs_and_waits(tmp_path):
     inner = "import pathlib, signal, sys, time; signal.signal(15, lambda *_: (time.sleep(0.3), pathlib.Path('saved').touch(), sys.exit(143))); print('ready', flush=True); time.sleep(60)"
-    outer = f"import sys; from pipeline.processes import run_process; from pipeline.cli import guarded, leave; leave(guarded('prog', lambda: run_process([sys.executable, '-c', {inner!r}])))"
+    outer = f"import sys; from pipeline.runtime.processes import run_process; from pipeline.cli import guarded, leave; leave(guarded('prog', lambda: run_process([sys.executable, '-c', {inner!r}])))"
     process = start_process(
         [sys.executable, "-c", outer], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE
     )

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import progress
-from pipeline.progress import progress_bar
+from pipeline.runtime import progress
+from pipeline.runtime.progress import progress_bar
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.streams import LastingFile
+from pipeline.runtime.streams import LastingFile
 
 ROOT = Path(__file__).parents[2]
 # Prints before and after it works; prints more than the buffer holds.

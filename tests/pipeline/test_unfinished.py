@@ -353,7 +353,7 @@ def test_more_jobs_than_ranges_are_capped_and_said(people, tmp_path, capsys, mon
     config = build_config(people, tmp_path / "set", jobs=1000, shards=1)
     assert build(config) == 0
     assert "--jobs 1000: 1 worker for 1 range of images and 4 cores" in capsys.readouterr().out
-    from pipeline.processes import num_workers
+    from pipeline.runtime.processes import num_workers
 
     assert [num_workers(jobs, 9, "shard") for jobs in (-1, 1, 3, 4, 5, 1000)] == [4, 1, 3, 4, 4, 4]
     assert num_workers(-1, 2, "shard") == 2 and num_workers(-1, 0, "shard") == 1

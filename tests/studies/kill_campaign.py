@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))  # what pytest ad
 from launch_jobs import assert_no_process_left, ended, launch, launch_hosts, losses_of, ranks_of, start, train_words
 from trainer_data import make_records
 
-from pipeline.files import TEMPORARY
+from pipeline.storage.files import TEMPORARY
 from trainer.run import checkpoint
 
 STEPS = 120

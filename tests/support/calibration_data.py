@@ -13,8 +13,8 @@ from evaluator.inference.scoring import settings_of
 from evaluator.jobs.config import RunConfig
 from evaluator.jobs.run import identify
 from pipeline.datasets.coco import CocoFile
-from pipeline.files import file_facts, write_json
 from pipeline.skeletons import COCO18
+from pipeline.storage.files import file_facts, write_json
 from trainer.run.checkpoint import save_checkpoint
 
 CALIBRATION = {

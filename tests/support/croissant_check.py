@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 
-from data_cards.croissant import CONFORMS_TO
+from data_cards.record_cards.croissant import CONFORMS_TO
 
 REQUIRED = (
     "@context",

@@ -37,7 +37,6 @@ from pipeline.cli import flatten, parse
 from pipeline.commands.info import _settings
 from pipeline.datasets.coco import CocoFile
 from pipeline.datasets.combined import Source, read_sources
-from pipeline.documents import read_json
 from pipeline.errors import UserError
 from pipeline.records import contents, rules
 from pipeline.records import manifest as manifests
@@ -45,6 +44,7 @@ from pipeline.records.codec import DamagedRow
 from pipeline.records.manifest import SHARD_ROWS
 from pipeline.records.reader import ShardReader, read_skipped
 from pipeline.skeletons import COCO18, read_skeleton
+from pipeline.storage.documents import read_json
 from trainer.commands.info import describe
 from trainer.config import TrainConfig
 from trainer.distributed.hosts import STATUS, Hosts, host_folder

@@ -7,8 +7,8 @@ from evaluator_data import person, shift_to, write_set
 
 from evaluator.metrics.coco_eval import evaluate
 from pipeline.datasets.coco import CocoFile
-from pipeline.files import write_json
 from pipeline.skeletons import COCO18
+from pipeline.storage.files import write_json
 
 
 def entry(points, image_id, score):

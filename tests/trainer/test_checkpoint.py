@@ -110,7 +110,7 @@ def test_pruning_keeps_the_newest(tmp_path):
 def test_a_failed_save_leaves_only_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "c.safetensors"
     save_checkpoint(path, make_info(step=1), small_tensors())
-    monkeypatch.setattr("pipeline.files.os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk")))
+    monkeypatch.setattr("pipeline.storage.files.os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk")))
     with pytest.raises(UserError, match=r"c.safetensors: cannot be written \(disk\); fix the cause, then continue with --resume"):
         save_checkpoint(path, make_info(step=2), small_tensors())
     monkeypatch.undo()

@@ -20,9 +20,9 @@ from trainer_data import TINY_OPTIONS, make_records
 
 from pipeline.cli import main, parse
 from pipeline.errors import UserError
-from pipeline.files import TEMPORARY
 from pipeline.records.manifest import read_manifest
 from pipeline.skeletons import COCO18
+from pipeline.storage.files import TEMPORARY
 from trainer.__main__ import COMMANDS
 from trainer.config import TrainConfig
 from trainer.data.jitter import Jitter

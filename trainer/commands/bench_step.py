@@ -15,7 +15,7 @@ from tyro.conf import arg
 
 from pipeline.cli import as_options, flatten
 from pipeline.errors import UserError
-from pipeline.processes import start_process
+from pipeline.runtime.processes import start_process
 from pipeline.skeletons import read_skeleton
 from pipeline.wording import counted
 from trainer.config import Preset, TrainConfig

@@ -20,14 +20,14 @@ from pipeline.build.build import run as build
 from pipeline.build.config import BuildConfig
 from pipeline.build.worker import make_crop
 from pipeline.datasets.selection import PersonFilter, read_annotations
-from pipeline.documents import read_json
 from pipeline.errors import UserError
-from pipeline.files import require_folder
 from pipeline.images import UnreadableImage, read_image
 from pipeline.records.contents import index_path
 from pipeline.samples import masks
 from pipeline.samples.targets import TargetConfig, render_targets
 from pipeline.skeletons import read_skeleton
+from pipeline.storage.documents import read_json
+from pipeline.storage.files import require_folder
 from pipeline.tolerance import Tolerance
 from trainer.commands.config import BenchStreamConfig
 from trainer.data.config import JitterConfig

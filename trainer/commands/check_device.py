@@ -8,8 +8,8 @@ from typing import Any
 
 from pipeline.cli import flatten
 from pipeline.errors import UserError
-from pipeline.files import write_json
-from pipeline.progress import progress_bar
+from pipeline.runtime.progress import progress_bar
+from pipeline.storage.files import write_json
 from trainer.commands.check_device_config import CheckDeviceConfig
 from trainer.commands.device_checks import CHECKS, Outcome
 

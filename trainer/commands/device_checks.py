@@ -19,7 +19,7 @@ from pipeline.build.build import run as build
 from pipeline.build.config import BuildConfig
 from pipeline.cli import as_options, flatten
 from pipeline.errors import UserError
-from pipeline.processes import start_process
+from pipeline.runtime.processes import start_process
 from pipeline.samples.targets import TargetConfig
 from pipeline.synthetic.config import SynthesizeConfig
 from pipeline.synthetic.synthesize import run as synthesize

@@ -8,8 +8,8 @@ from safetensors.numpy import save_file
 
 from pipeline.cli import as_options, flatten
 from pipeline.errors import UserError
-from pipeline.files import atomic_file
 from pipeline.samples.targets import TargetConfig
+from pipeline.storage.files import atomic_file
 from pipeline.wording import counted, printable
 from trainer.commands.config import ImportConfig
 from trainer.config import TrainConfig

@@ -11,9 +11,9 @@ import tyro
 
 from pipeline.cli import flatten, parse
 from pipeline.errors import UserError
-from pipeline.files import file_facts, write_json
-from pipeline.progress import progress_bar
+from pipeline.runtime.progress import progress_bar
 from pipeline.skeleton import Skeleton
+from pipeline.storage.files import file_facts, write_json
 from pipeline.wording import counted, printable
 from trainer.config import TrainConfig
 from trainer.networks.config import RUNNING_AVERAGES

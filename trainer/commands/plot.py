@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from pipeline.errors import UserError
-from pipeline.files import write_atomic
+from pipeline.storage.files import write_atomic
 from trainer.run.curves import draw_curves
 from trainer.run.layout import CURVES
 from trainer.run.log import log_faults

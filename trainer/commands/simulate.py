@@ -13,15 +13,15 @@ import pyarrow.parquet as pq
 from pipeline.build.shards import shard_name
 from pipeline.build.worker import BUILDER_VERSION
 from pipeline.datasets.selection import PersonFilter
-from pipeline.files import file_facts
-from pipeline.progress import progress_bar
 from pipeline.records.codec import SCHEMA_VERSION, RecordFormat, Row, row_crc32
 from pipeline.records.manifest import MANIFEST, SAMPLES, SHARDS, Manifest, Source
 from pipeline.records.reader import shard_facts
 from pipeline.records.writer import ShardWriter
+from pipeline.runtime.progress import progress_bar
 from pipeline.samples.augment import Crop
 from pipeline.samples.targets import TargetConfig, render_targets
 from pipeline.skeletons import COCO18
+from pipeline.storage.files import file_facts
 from pipeline.wording import counted
 from trainer.commands.config import SimulateConfig
 from trainer.data.order import BLANK, order

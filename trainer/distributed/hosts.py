@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from pipeline.documents import Count, read_json
 from pipeline.errors import UserError
-from pipeline.files import write_json
+from pipeline.storage.documents import Count, read_json
+from pipeline.storage.files import write_json
 from pipeline.wording import printable
 
 PUBLISH_S = 2.0

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.processes import start_process
+from pipeline.runtime.processes import start_process
 from trainer.distributed.hosts import Hosts
 from trainer.distributed.world import BEAT_FILE, LOCAL_SIZE
 

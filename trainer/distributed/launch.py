@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.cli import parse
 from pipeline.errors import UserError, stop_error
-from pipeline.files import locked
+from pipeline.storage.files import locked
 from trainer.config import TrainConfig
 from trainer.distributed.config import LaunchConfig
 from trainer.distributed.hosts import STATUS, Hosts, host_folder

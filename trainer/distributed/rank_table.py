@@ -9,8 +9,8 @@ from typing import Annotated, TypedDict
 
 from msgspec import Meta
 
-from pipeline.documents import read_json
 from pipeline.errors import UserError
+from pipeline.storage.documents import read_json
 
 MAX_BYTES = 64 << 20
 ADVICE = "create the file with hccl_tools.py of MindSpore"

@@ -7,9 +7,9 @@ import mindspore as ms
 import numpy as np
 
 from pipeline.cli import as_options
-from pipeline.documents import convert
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
+from pipeline.storage.documents import convert
 from trainer.config import TrainConfig
 from trainer.networks.channels import layers
 from trainer.networks.config import NetworkConfig

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
-from pipeline.interrupts import STOPPING, handled
+from pipeline.runtime.interrupts import STOPPING, handled
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import mindspore as ms
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.files import write_json
+from pipeline.storage.files import write_json
 from pipeline.wording import printable
 from trainer.config import TrainConfig
 from trainer.data.jitter import Jitter, Tensors, device_tensor

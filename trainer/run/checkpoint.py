@@ -18,11 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from pipeline.cli import flatten
-from pipeline.documents import Count, Finite, convert, parse_json
 from pipeline.errors import UserError
-from pipeline.files import atomic_file
 from pipeline.samples.targets import TargetConfig
 from pipeline.skeleton import Skeleton
+from pipeline.storage.documents import Count, Finite, convert, parse_json
+from pipeline.storage.files import atomic_file
 from pipeline.wording import printable
 from trainer.networks.config import NetworkConfig
 from trainer.run.history import TrainingRun

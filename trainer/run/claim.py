@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.files import locked, remove_unfinished
-from pipeline.folders import foreign_entries, require_writable
+from pipeline.storage.files import locked, remove_unfinished
+from pipeline.storage.folders import foreign_entries, require_writable
 from trainer.run.checkpoint import list_checkpoints
 from trainer.run.layout import CONFIG, LOCK, checkpoint_files
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import UserError
-from pipeline.files import require_folder, write_atomic
+from pipeline.storage.files import require_folder, write_atomic
 from trainer.run.layout import LOG
 from trainer.run.log import log_faults, read_log, scalars
 

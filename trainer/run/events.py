@@ -5,7 +5,7 @@ import secrets
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.files import space_errors
+from pipeline.storage.files import space_errors
 from trainer.run.layout import TENSORBOARD
 from trainer.run.log import Entry, scalars
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.documents import Count
 from pipeline.records.provenance import Provenance
+from pipeline.storage.documents import Count
 from pipeline.wording import counted
 
 if TYPE_CHECKING:

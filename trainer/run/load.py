@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.documents import convert
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
+from pipeline.storage.documents import convert
 from pipeline.wording import counted, printable
 from trainer.networks.config import STRIDE_PX, NetworkConfig, Precision
 from trainer.run.checkpoint import AVERAGE, NETWORK, CheckpointInfo, Tensors, read_path

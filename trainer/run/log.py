@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Required, TypedDict
 import numpy as np
 from msgspec import Meta
 
-from pipeline.documents import Count, Finite, convert, parse_json, read_bytes
 from pipeline.errors import UserError
-from pipeline.files import append, write_atomic
+from pipeline.storage.documents import Count, Finite, convert, parse_json, read_bytes
+from pipeline.storage.files import append, write_atomic
 from pipeline.wording import counted
 from trainer.run.formatting import format_rates
 from trainer.run.layout import LOG

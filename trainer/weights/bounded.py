@@ -21,7 +21,7 @@ import numpy as np
 from safetensors import SafetensorError
 
 from pipeline.errors import UserError
-from pipeline.files import require_regular
+from pipeline.storage.files import require_regular
 from pipeline.wording import printable
 
 Tensors = dict[str, np.ndarray]

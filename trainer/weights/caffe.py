@@ -15,7 +15,7 @@ import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from pipeline.files import read_regular
+from pipeline.storage.files import read_regular
 from trainer.weights.bounded import MAX_DIMENSIONS, MAX_NAME_LENGTH, Tensors, check_shape, reading
 
 MAX_BYTES = 256 << 20  # CMU's largest network has 209 MB

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from pipeline.files import file_facts
+from pipeline.storage.files import file_facts
 from trainer.weights.layouts.conversion import Source
 
 BACKBONE_FORMAT = "openpose-mindspore backbone"  # in the metadata of a file that `import` wrote

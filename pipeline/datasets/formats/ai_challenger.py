@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.datasets.formats.coco_like import Numbers, read_coco
 from pipeline.datasets.formats.faults import Faults
 from pipeline.datasets.formats.people import Person, Request, Source, SourceImage
-from pipeline.documents import convert, read_json
+from pipeline.storage.documents import convert, read_json
 
 V_OF_COCO = {1: 2, 2: 1, 3: 0}
 

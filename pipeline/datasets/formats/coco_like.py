@@ -11,8 +11,8 @@ from msgspec import Meta
 from pipeline.datasets.coco import LicenseId
 from pipeline.datasets.formats.faults import Faults
 from pipeline.datasets.formats.people import Person, Request, Source, SourceImage
-from pipeline.documents import Id, convert, read_json
 from pipeline.errors import UserError
+from pipeline.storage.documents import Id, convert, read_json
 
 Number = Annotated[float, Meta(ge=-1e9, le=1e9)]
 Numbers = list[Number]

@@ -18,12 +18,12 @@ from pipeline.datasets.formats.people import Person, Request, Source, SourceImag
 from pipeline.datasets.formats.registry import FORMATS, Format
 from pipeline.datasets.segmentation import MAX_COORDINATE_PX, usable_segmentation
 from pipeline.errors import UserError
-from pipeline.files import place_file
-from pipeline.folders import new_folder, require_usable
 from pipeline.images import UnreadableImage, image_size
-from pipeline.progress import progress_bar
+from pipeline.runtime.progress import progress_bar
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import read_skeleton, skeleton_text
+from pipeline.storage.files import place_file
+from pipeline.storage.folders import new_folder, require_usable
 from pipeline.wording import counted, printable
 
 ANNOTATIONS, IMAGES, SKELETON, FAULTS = "annotations.json", "images", "skeleton.yaml", "faults.tsv"

@@ -15,8 +15,8 @@ from xml.etree.ElementTree import Element
 from pipeline.datasets.formats.faults import Faults
 from pipeline.datasets.formats.named_joints import Group, Point, find_image, is_ignored, region, to_people
 from pipeline.datasets.formats.people import Person, Request, Source, SourceImage
-from pipeline.documents import read_xml
 from pipeline.errors import UserError
+from pipeline.storage.documents import read_xml
 
 
 def read(request: Request, faults: Faults) -> Source:

@@ -17,8 +17,8 @@ import msgspec
 from pipeline.datasets.formats.faults import Faults
 from pipeline.datasets.formats.named_joints import Group, Point, find_image, is_ignored, region, to_people
 from pipeline.datasets.formats.people import Person, Request, Source, SourceImage
-from pipeline.documents import read_json
 from pipeline.errors import UserError
+from pipeline.storage.documents import read_json
 
 HIDDEN = ("occluded", "hidden")
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.files import require_regular
+from pipeline.storage.files import require_regular
 
 MAX_BYTES = 1 << 30
 

@@ -18,8 +18,8 @@ from msgspec import Meta
 from pipeline.datasets.formats.coco_like import Numbers, read_coco
 from pipeline.datasets.formats.faults import Faults
 from pipeline.datasets.formats.people import Person, Request, Source, SourceImage
-from pipeline.documents import convert, read_json
 from pipeline.errors import UserError
+from pipeline.storage.documents import convert, read_json
 
 V_OF_COCO = {0: 0, 1: 2, 2: 2, 3: 1}
 

@@ -17,9 +17,9 @@ import numpy as np
 
 from pipeline.datasets.formats.faults import Faults
 from pipeline.datasets.formats.people import Person, Request, Source, SourceImage
-from pipeline.documents import read_bytes, read_yaml
 from pipeline.errors import UserError
 from pipeline.images import UnreadableImage, image_size
+from pipeline.storage.documents import read_bytes, read_yaml
 
 MAX_LABEL_BYTES = 1 << 24
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")

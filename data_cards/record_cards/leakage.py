@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_cards.index import Index, read_index
+from data_cards.record_cards.index import Index, read_index
 from pipeline.records.manifest import read_manifest
 from pipeline.wording import counted
 

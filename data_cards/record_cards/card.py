@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from data_cards import charts, croissant, leakage, statistics, text
-from data_cards.facts import Facts
-from data_cards.index import read_index
+from data_cards.record_cards import charts, croissant, leakage, statistics, text
+from data_cards.record_cards.facts import Facts
+from data_cards.record_cards.index import read_index
 from data_cards.sources import source_card
 from pipeline import draw
 from pipeline.commands import preview
 from pipeline.errors import UserError
-from pipeline.files import TEMPORARY, locked, publish, remove_unfinished, space_errors, temporary_path
 from pipeline.records.extras import CARD_SUMS, CROISSANT, PICTURES, card_sums
 from pipeline.records.manifest import CARD, Manifest
+from pipeline.storage.files import TEMPORARY, locked, publish, remove_unfinished, space_errors, temporary_path
 
 _CONTACT_SHEET_SAMPLES = 6
 _HALVED_FROM_PX = 300  # larger crops are shown at half their size

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import IO, Any
 
-from pipeline.interrupts import STOPPED
+from pipeline.runtime.interrupts import STOPPED
 from pipeline.wording import counted
 
 _PR_SET_PDEATHSIG = 1

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from data_cards.index import Index
+from data_cards.record_cards.index import Index
 from pipeline.wording import counted, plural
 
 MAP_CELLS = 32  # along each side of a position map

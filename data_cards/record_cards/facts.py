@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from data_cards import croissant
-from data_cards.index import Index
-from data_cards.leakage import Leakage
+from data_cards.record_cards import croissant
+from data_cards.record_cards.index import Index
+from data_cards.record_cards.leakage import Leakage
+from data_cards.record_cards.statistics import Histogram
 from data_cards.sources import SourceCard
-from data_cards.statistics import Histogram
 from pipeline.records.manifest import SAMPLES, Manifest
 from pipeline.wording import counted
 

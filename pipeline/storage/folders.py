@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipeline.documents import read_json
 from pipeline.errors import UserError
-from pipeline.files import TEMPORARY, leftovers, locked, publish, space_errors, temporary_path, write_json
+from pipeline.storage.documents import read_json
+from pipeline.storage.files import TEMPORARY, leftovers, locked, publish, space_errors, temporary_path, write_json
 
 # What file managers, NFS and file systems put into folders.
 _LITTER = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\.directory|\._.*|\.nfs.*|\.fuse_hidden.*|@eaDir|lost\+found")

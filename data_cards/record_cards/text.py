@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from data_cards import croissant
-from data_cards.facts import Facts, front_matter
-from data_cards.statistics import Histogram
-from pipeline.markdown import code, front_matter_text, plain, table
+from data_cards.record_cards import croissant
+from data_cards.record_cards.facts import Facts, front_matter
+from data_cards.record_cards.statistics import Histogram
 from pipeline.records.codec import SOURCE_SHIFT
 from pipeline.records.rules import count_rules
+from pipeline.storage.markdown import code, front_matter_text, plain, table
 from pipeline.version import PACKAGE, package_version
 from pipeline.wording import counted
 

@@ -3,7 +3,7 @@
 Bounded in size, depth and time, whatever the file contains. Refuses text that is not UTF-8, lone surrogates, and duplicate keys, of
 which other readers silently take the last. A document's schema is a type: a dataclass, a TypedDict, or anything else that msgspec
 (https://jcristharif.com/msgspec) converts to. `Annotated[int, Meta(ge=1)]` limits a value. Imports only
-`pipeline.document_errors`, `pipeline.errors`, `pipeline.files` and `pipeline.wording`.
+`pipeline.storage.document_errors`, `pipeline.errors`, `pipeline.storage.files` and `pipeline.wording`.
 """
 
 import math
@@ -19,9 +19,9 @@ import msgspec
 import yaml
 from msgspec import Meta
 
-from pipeline.document_errors import encoding_problem, explain, show
 from pipeline.errors import UserError
-from pipeline.files import read_regular
+from pipeline.storage.document_errors import encoding_problem, explain, show
+from pipeline.storage.files import read_regular
 from pipeline.wording import printable
 
 MAX_JSON_BYTES = 4 << 30  # annotation files of large data sets; jiter refuses more than 200 levels

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_cards.statistics import Histogram
+from data_cards.record_cards.statistics import Histogram
 from pipeline.wording import counted
 
 INK, PALE, GRID = (38, 43, 52), (120, 126, 136), (228, 231, 235)
