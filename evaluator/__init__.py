@@ -2,7 +2,7 @@
 
     from evaluator import Predictor
 
-Sub-packages: `decoding` (fields to people), `inference` (images to fields), `metrics` (scores), `jobs` (resumable evaluations),
+Sub-packages: `decoding` (fields to people), `inference` (images to fields), `metrics` (scores), `jobs` (resumable evaluations), `tuning` (of the decoder),
 `predict` (the Python interface, photos, videos), `tracking` (people over frames), `live` (web page of a camera), `export`,
 `publish` (a folder with a model card), `report` and `ceiling` (limits of the decoder). Imports `pipeline` and `trainer`;
 importing it does nothing: `Predictor` and what it returns are imported when they are used.

@@ -23,6 +23,11 @@ COMMANDS = {
         config="evaluator.jobs.config:CalibrateConfig",
         run="evaluator.jobs.calibrate:run",
     ),
+    "tune": Command(
+        help="find the settings of the decoder for a checkpoint on annotated images",
+        config="evaluator.tuning.config:TuneConfig",
+        run="evaluator.tuning.tune:run",
+    ),
     "oracle": Command(
         help="decode and score the targets of the ground truth: the upper bound of encoding and decoding",
         config="evaluator.ceiling.config:OracleConfig",

@@ -7,13 +7,15 @@ import tyro
 from evaluator.decoding import DecodeConfig
 from evaluator.decoding.scores import SelectConfig
 from evaluator.inference.config import InferConfig
+from evaluator.inference.decoder_options import DecodeOptions
 from evaluator.tracking.config import TrackConfig
 from pipeline.tolerance import Tolerance
 from trainer.device import DeviceConfig
 
 ACCELERATOR_BATCH_SIZE = 8
 
-Decoding = Annotated[DecodeConfig, tyro.conf.arg(name="")]
+Decoding = Annotated[DecodeOptions, tyro.conf.arg(name="")]
+AllDecoding = Annotated[DecodeConfig, tyro.conf.arg(name="")]
 Inference = Annotated[InferConfig, tyro.conf.arg(name="")]
 Device = Annotated[DeviceConfig, tyro.conf.arg(name="")]
 Tracking = Annotated[TrackConfig, tyro.conf.arg(name="")]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 import tyro
 
 from evaluator.decoding import DecodeConfig
-from evaluator.options import Decoding, Tracking, VideoScores, require_video
+from evaluator.options import AllDecoding, Tracking, VideoScores, require_video
 from evaluator.tracking.config import TrackConfig
 from pipeline.samples.targets import TargetConfig
 
@@ -34,7 +34,7 @@ class OracleConfig:
     """Place the neck only if both shoulders are labeled, or also at a single labeled shoulder."""
     video: VideoScores = False
     targets: Annotated[TargetConfig, tyro.conf.arg(name="")] = field(default_factory=TargetConfig)
-    decoding: Decoding = field(default_factory=DecodeConfig)
+    decoding: AllDecoding = field(default_factory=DecodeConfig)
     tracking: Tracking = field(default_factory=TrackConfig)
 
     def __post_init__(self) -> None:
@@ -61,7 +61,7 @@ class StressConfig:
     seed: int = 0
     """Seed of the random faults."""
     targets: Annotated[TargetConfig, tyro.conf.arg(name="")] = field(default_factory=TargetConfig)
-    decoding: Decoding = field(default_factory=DecodeConfig)
+    decoding: AllDecoding = field(default_factory=DecodeConfig)
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -83,7 +83,7 @@ class BenchDecodeConfig:
     """Number of images with people to decode. A tenth as many crowds of each size are decoded too."""
     repeats: int = 5
     """Number of times that each image is decoded; the fastest time counts."""
-    decoding: Decoding = field(default_factory=DecodeConfig)
+    decoding: AllDecoding = field(default_factory=DecodeConfig)
 
     def __post_init__(self) -> None:
         for name in ("num_images", "repeats"):

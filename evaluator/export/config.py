@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from evaluator.decoding import DecodeConfig
+from evaluator.inference.decoder_options import DecodeOptions
 from evaluator.options import Decoding, Device, require_batch_size
 from trainer.device import DeviceConfig
 from trainer.networks.config import Precision
@@ -51,7 +51,7 @@ class ExportConfig:
     num_calibration_images: int = 64
     """Number of calibration images to use, spread over the folder."""
     device: Device = field(default_factory=DeviceConfig)
-    decoding: Decoding = field(default_factory=DecodeConfig)
+    decoding: Decoding = field(default_factory=DecodeOptions)
 
     def __post_init__(self) -> None:
         for name in ("height", "width"):

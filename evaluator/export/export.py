@@ -8,6 +8,7 @@ import dataclasses
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,10 @@ from evaluator.export.comparison import Comparison
 from evaluator.export.config import ExportConfig
 from evaluator.export.quantization import quantize
 from evaluator.inference.exported import FORMAT, FORMAT_VERSION, INPUT, OUTPUTS
+from evaluator.inference.tuned import decoding_of
 from pipeline.errors import UserError
 from pipeline.images import PADDING_GRAY
-from pipeline.storage.files import publish, space_errors, temporary_path
+from pipeline.storage.files import atomic_file, publish, space_errors, temporary_path
 from pipeline.storage.folders import require_writable
 from pipeline.wording import printable
 from trainer.device import choose_device
@@ -107,7 +109,7 @@ def describe(network: "LoadedNetwork", config: ExportConfig) -> dict[str, Any]:
         "precision": config.precision,
         "quantization": config.quantize,
         "targets": network.info.targets,
-        "decoding": dataclasses.asdict(config.decoding),
+        "decoding": dataclasses.asdict(config.decoding.over(decoding_of(network))),
         "calibration": network.info.calibration,
         "checkpoint": {"step": network.info.step, "epoch": network.info.epoch, "records_digest": network.info.records_digest},
     }
@@ -120,6 +122,18 @@ def require_onnx() -> None:
         import onnxruntime  # noqa: F401 - only tests that it is installed
     except ImportError as error:
         raise UserError(f"--format ONNX needs {error.name}: pip install '.[export]'") from error
+
+
+def add_metadata(source: Path, out: Path, values: Mapping[str, Any]) -> None:
+    """Write a copy of an exported network (.onnx) with these entries of its metadata replaced."""
+    require_onnx()
+    import onnx
+
+    model = onnx.load(str(source))
+    texts = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, {**texts, **{name: _as_text(value) for name, value in values.items()}})
+    with atomic_file(out) as temporary:
+        onnx.save(model, str(temporary))
 
 
 def _cell(network: "LoadedNetwork") -> "nn.Cell":

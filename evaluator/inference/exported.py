@@ -1,7 +1,7 @@
 """An exported network in ONNX Runtime. Needs no MindSpore."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
@@ -45,11 +45,15 @@ class _Metadata(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Step and epoch of the checkpoint from which a network was exported, and the calibration of its scores."""
+    """Step and epoch of the checkpoint from which a network was exported, and the calibration of its scores.
+
+    tuning: empty; the settings of the decoder are in `ExportedNetwork.decoding`.
+    """
 
     step: int
     epoch: int
     calibration: dict[str, Any]
+    tuning: dict[str, Any] = field(default_factory=dict)
 
 
 class ExportedNetwork:
@@ -143,12 +147,3 @@ def _read_metadata(path: Path, texts: dict[str, str]) -> _Metadata:
 def fixed_sides(network: object) -> tuple[int | None, int | None]:
     """Return the width and height that the input of a network must have; None for a side of any length."""
     return network.fixed_wh if isinstance(network, ExportedNetwork) else (None, None)
-
-
-def resolve_decoding(network: object, given: DecodeConfig) -> DecodeConfig:
-    """Return the settings of the decoder. Those left at their defaults are the ones that an exported network contains."""
-    if not isinstance(network, ExportedNetwork):
-        return given
-    default = DecodeConfig()
-    changed = {name: value for name, value in vars(given).items() if value != getattr(default, name)}
-    return DecodeConfig(**{**vars(network.decoding), **changed})

@@ -45,6 +45,10 @@ class Progress(Protocol):
     def calibration(self) -> dict[str, Any]:
         """The calibration of the scores, see `evaluator.inference.scoring`; empty if there is none."""
 
+    @property
+    def tuning(self) -> dict[str, Any]:
+        """The settings of the decoder in a checkpoint, see `evaluator.inference.tuned`; empty if there are none."""
+
 
 class CheckpointNetwork(FieldNetwork, Protocol):
     """A network loaded from a file: `trainer.run.load.LoadedNetwork` or `evaluator.inference.exported.ExportedNetwork`."""

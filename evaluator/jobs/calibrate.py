@@ -6,8 +6,9 @@ from typing import Any
 
 from evaluator.decoding import DecodeConfig
 from evaluator.decoding.scores import score_map
+from evaluator.export.export import add_metadata
 from evaluator.inference.config import InferConfig
-from evaluator.inference.engines import sha256
+from evaluator.inference.engines import ONNX_SUFFIX, sha256
 from evaluator.inference.scoring import Calibration, settings_of
 from evaluator.jobs.config import CalibrateConfig
 from evaluator.jobs.documents import read_identity
@@ -30,7 +31,8 @@ MIN_IMAGES, MIN_PEOPLE, MIN_RIGHT = 10, 50, 10  # for a fit that means anything
 
 def run(config: CalibrateConfig) -> int:
     """Run the command. Raises UserError if files do not belong together, and for too few people."""
-    _require_new(config.out)
+    is_exported = config.checkpoint.suffix.lower() == ONNX_SUFFIX
+    require_new(config.out, ONNX_SUFFIX if is_exported else layout.CHECKPOINT_SUFFIX)
     identity = _read_identity(config.evaluation)
     settings = _settings(config.evaluation, identity)
     if sha256(config.annotations, "annotation file") != identity["annotations"]:
@@ -47,9 +49,14 @@ def run(config: CalibrateConfig) -> int:
             f"{MIN_RIGHT} of them right, got {counts[1]} in {counts[0]}, {counts[2]} right; evaluate more images, or train longer"
         )
     calibration = calibrate(judged, skeleton, len(document.images), identity, settings)
-    info, tensors = read_checkpoint(checkpoint)
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(config.out, dataclasses.replace(info, calibration=_plain(calibration)), tensors)
+    if is_exported:
+        add_metadata(checkpoint, config.out, {"calibration": _plain(calibration)})
+    else:
+        info, tensors = read_checkpoint(checkpoint)
+        save_checkpoint(
+            config.out, dataclasses.replace(info, calibration=_plain(calibration)), tensors, then="run the command again"
+        )
     print(f"wrote {config.out}: {checkpoint} with calibrated scores")
     return 0
 
@@ -86,9 +93,11 @@ def table(measured: Reliability) -> list[str]:
     return [f"{'people':>8}{'mean score':>12}{'right':>8}", *(f"{n:>8}{score:>12.3f}{right:>8.3f}" for n, score, right in rows)]
 
 
-def _require_new(out: Path) -> None:
-    if out.suffix != layout.CHECKPOINT_SUFFIX:
-        raise UserError(f"output file {out}: the name of a checkpoint ends in {layout.CHECKPOINT_SUFFIX}; choose another --out")
+def require_new(out: Path, suffix: str = layout.CHECKPOINT_SUFFIX) -> None:
+    """Raise UserError unless a network can be written to this path, which must end in `suffix` and not exist."""
+    if out.suffix != suffix:
+        kind = "an exported network" if suffix == ONNX_SUFFIX else "a checkpoint"
+        raise UserError(f"output file {out}: the name of {kind} ends in {suffix}; choose another --out")
     if out.exists():
         raise UserError(f"output file {out}: already exists; choose another --out")
     if (out.parent / layout.CONFIG).exists() and (out.parent / layout.LOG).exists():

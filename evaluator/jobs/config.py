@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from evaluator.decoding import DecodeConfig
 from evaluator.inference.config import InferConfig
+from evaluator.inference.decoder_options import DecodeOptions
 from evaluator.options import (
     BatchSize,
     Decoding,
@@ -66,7 +66,7 @@ class RunConfig:
     tolerance: Unreadable = field(default_factory=Tolerance)
     device: Device = field(default_factory=DeviceConfig)
     inference: Inference = field(default_factory=InferConfig)
-    decoding: Decoding = field(default_factory=DecodeConfig)
+    decoding: Decoding = field(default_factory=DecodeOptions)
     video: VideoScores = False
     tracking: Tracking = field(default_factory=TrackConfig)
 
@@ -167,7 +167,7 @@ class WatchConfig:
     tolerance: Unreadable = field(default_factory=Tolerance)
     device: Device = field(default_factory=DeviceConfig)
     inference: Inference = field(default_factory=InferConfig)
-    decoding: Decoding = field(default_factory=DecodeConfig)
+    decoding: Decoding = field(default_factory=DecodeOptions)
 
     def __post_init__(self) -> None:
         if self.max_evaluations is not None and self.max_evaluations < 1:
@@ -197,10 +197,10 @@ class WatchConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrateConfig:
-    """Calibrate the scores of a checkpoint: make them the probability that a predicted person is right.
+    """Calibrate the scores of a network: make them the probability that a predicted person is right.
 
     A person is right if its OKS with a person of the ground truth is at least 0.5. The probabilities are fitted to an evaluation of
-    the checkpoint, and kept in a new checkpoint. COCO metrics do not change. Use images that the network was not trained on, and as
+    the network, and kept in a copy of its file. COCO metrics do not change. Use images that the network was not trained on, and as
     many as you have: some hundred people are enough.
 
     Example: python -m evaluator calibrate --evaluation ap --annotations person_keypoints_val2017.json --checkpoint runs/first --out calibrated.safetensors
@@ -211,6 +211,6 @@ class CalibrateConfig:
     annotations: Path
     """COCO keypoint annotation file of this evaluation."""
     checkpoint: Path
-    """Checkpoint file, or run folder, whose checkpoint of this evaluation is used."""
+    """Checkpoint file, exported network (.onnx), or run folder, whose checkpoint of this evaluation is used."""
     out: Path
-    """Checkpoint file to write, with the suffix .safetensors, outside of the run folder; must not exist."""
+    """File to write, .safetensors or .onnx as --checkpoint, outside of the run folder; must not exist."""

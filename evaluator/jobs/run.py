@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from evaluator.decoding import People
+from evaluator.decoding import DecodeConfig, People
 from evaluator.inference.augmentation import AugmentedNetwork
 from evaluator.inference.clock import Clock
 from evaluator.inference.engines import load_and_report, origin_of, sha256
-from evaluator.inference.exported import resolve_decoding
 from evaluator.inference.fields import Fields, find_people_or_fail
 from evaluator.inference.protocols import FieldNetwork
 from evaluator.inference.scoring import map_of, read_calibration, settings_of, warn_of_other_settings
 from evaluator.inference.sizes import Size
 from evaluator.inference.stored_fields import StoredFields, decode_stored
 from evaluator.inference.streaming import Stream
+from evaluator.inference.tuned import decoding_of
 from evaluator.jobs import outcome
 from evaluator.jobs.config import RunConfig
 from evaluator.jobs.documents import read_identity, read_metrics
@@ -57,7 +57,7 @@ def run(config: RunConfig) -> int:
         assert config.fields is not None, "RunConfig requires one of the two"
         return evaluate_source(config, None, {"fields": sha256(config.fields, "fields")})
     network, device = load_and_report(config.checkpoint, config.device, config.inference)
-    config = replace(config, decoding=resolve_decoding(network, config.decoding))
+    config = replace(config, decoding=config.decoding.filled(decoding_of(network)))
     return evaluate_source(config, network, origin_of(network, device, config.device))
 
 
@@ -66,6 +66,8 @@ def evaluate_source(config: RunConfig, network: FieldNetwork | None, origin: dic
 
     origin: what identifies the network or the fields (SHA-256, step), and the device.
     """
+    decoding = config.decoding.over(DecodeConfig())
+    config = replace(config, decoding=config.decoding.filled(decoding))
     skeleton = network.skeleton if network else read_skeleton(config.skeleton)
     document = CocoFile(config.annotations, skeleton)
     if config.video:
@@ -78,7 +80,7 @@ def evaluate_source(config: RunConfig, network: FieldNetwork | None, origin: dic
     insize = augmented.insize if augmented else None
     identity = identify(config, document, skeleton, origin | {"batch_size": batch_size, "insize": insize})
     calibration = read_calibration(identity["calibration"], f"checkpoint {config.checkpoint}")
-    warn_of_other_settings(calibration, settings_of(config.inference, insize, config.decoding))
+    warn_of_other_settings(calibration, settings_of(config.inference, insize, decoding))
     if (config.out / EVALUATION).exists():
         return _report_complete(config, identity, document)
     number, count = config.part
@@ -136,7 +138,7 @@ def identify(config: RunConfig, document: CocoFile, skeleton: Skeleton, origin: 
         "annotations": file_facts(document.path)["sha256"],
         "max_images": config.max_images,
         "skeleton": skeleton.to_dict(),
-        **flatten(config.decoding),
+        **asdict(config.decoding.over(DecodeConfig())),
         **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config.inference).items()},
         **origin,
         "results_version": RESULTS_VERSION,
@@ -188,11 +190,13 @@ def _network_source(config: RunConfig, augmented: AugmentedNetwork, batch_size: 
     folder = config.images
     assert folder is not None, "RunConfig requires --images with --checkpoint"
 
+    decoding = config.decoding.over(DecodeConfig())
+
     def read(image: Image) -> Photo:
         return whole(read_image(folder / image.file_name, image.size_wh))
 
     def find(image: Image, _photo: Photo, fields: Fields) -> People:
-        return find_people_or_fail(fields, augmented.network.skeleton, config.decoding, image.file_name)
+        return find_people_or_fail(fields, augmented.network.skeleton, decoding, image.file_name)
 
     return Stream(network=augmented, read=read, work=find, batch_size=batch_size, clock=clock).run
 
@@ -201,7 +205,7 @@ def _stored_source(config: RunConfig, document: CocoFile, skeleton: Skeleton) ->
     assert config.fields is not None, "RunConfig requires one of --checkpoint and --fields"
     stored = StoredFields(config.fields)
     stored.require_images(document.images, config.annotations)
-    return lambda groups: decode_stored(stored, groups, skeleton, config.decoding)
+    return lambda groups: decode_stored(stored, groups, skeleton, config.decoding.over(DecodeConfig()))
 
 
 def _find_all(groups: list[Group], source: Source, work: Unfinished, config: RunConfig, clock: Clock) -> Found:

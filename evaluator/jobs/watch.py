@@ -15,10 +15,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from evaluator.decoding import DecodeConfig
 from evaluator.drawings import draw_board
 from evaluator.jobs.config import RunConfig, WatchConfig
 from evaluator.jobs.documents import output_folder, read_board, read_metrics, require_outputs
@@ -95,7 +97,7 @@ class Watch:
     def __init__(self, config: WatchConfig, evaluate: Evaluate) -> None:
         self.config, self.evaluate = config, evaluate
         self.held = config.out / HELD
-        options = flatten(config)
+        options = flatten(replace(config, decoding=config.decoding.filled(DecodeConfig())))  # training tunes no decoder
         decisive = ("max_images", "batch_size", "hf32", *flatten(config.inference), *flatten(config.decoding))
         annotations = file_facts(config.annotations)["sha256"]
         self.settings = {"annotations": annotations, **{name: options[name] for name in decisive}}

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import tyro
 
-from evaluator.decoding import DecodeConfig
 from evaluator.decoding.scores import SelectConfig
 from evaluator.inference.config import InferConfig
+from evaluator.inference.decoder_options import DecodeOptions
 from evaluator.options import Decoding, Device, Inference
 from evaluator.tracking.config import TrackConfig
 from trainer.device import DeviceConfig
@@ -44,7 +44,7 @@ class LiveConfig:
     tracking: Annotated[TrackConfig, tyro.conf.arg(name="")] = field(default_factory=TrackConfig)
     device: Device = field(default_factory=DeviceConfig)
     inference: Inference = field(default_factory=InferConfig)
-    decoding: Decoding = field(default_factory=DecodeConfig)
+    decoding: Decoding = field(default_factory=DecodeOptions)
 
     def __post_init__(self) -> None:
         if not self.source:

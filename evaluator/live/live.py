@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from evaluator.inference.engines import load_and_report
-from evaluator.inference.exported import resolve_decoding
 from evaluator.inference.scoring import calibration_of
+from evaluator.inference.tuned import decoding_of
 from evaluator.live.capture import Capture, Frame
 from evaluator.live.config import LiveConfig
 from evaluator.live.inputs import parse_source
@@ -33,7 +33,7 @@ def run(config: LiveConfig) -> int:
         predictor = Predictor.of(
             network,
             inference=config.inference,
-            decoding=resolve_decoding(network, config.decoding),
+            decoding=config.decoding.over(decoding_of(network)),
             calibration=calibration_of(network),
             select=EVERYBODY,
         )

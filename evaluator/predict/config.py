@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from evaluator.decoding import DecodeConfig
 from evaluator.decoding.scores import SelectConfig
 from evaluator.inference.config import InferConfig
+from evaluator.inference.decoder_options import DecodeOptions
 from evaluator.options import BatchSize, Decoding, Device, Inference, Select, Tracking, Unreadable, require_batch_size
 from evaluator.tracking.config import TrackConfig
 from pipeline.tolerance import Tolerance
@@ -105,7 +105,7 @@ class PredictConfig:
     tolerance: Unreadable = field(default_factory=Tolerance)
     device: Device = field(default_factory=DeviceConfig)
     inference: Inference = field(default_factory=InferConfig)
-    decoding: Decoding = field(default_factory=DecodeConfig)
+    decoding: Decoding = field(default_factory=DecodeOptions)
     select: Select = field(default_factory=SelectConfig)
     video: Video = field(default_factory=VideoConfig)
     tracking: Tracking = field(default_factory=TrackConfig)

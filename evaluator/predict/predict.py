@@ -9,12 +9,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from evaluator.decoding import DecodeConfig
 from evaluator.inference.clock import Clock
 from evaluator.inference.engines import load_and_report, origin_of
-from evaluator.inference.exported import resolve_decoding
 from evaluator.inference.protocols import FieldNetwork
 from evaluator.inference.scoring import read_calibration
 from evaluator.inference.streaming import prefetch
+from evaluator.inference.tuned import decoding_of
 from evaluator.jobs.partial import Unfinished, remove_leftover
 from evaluator.jobs.results_version import RESULTS_VERSION
 from evaluator.options import choose_batch_size
@@ -57,7 +58,7 @@ def run(config: PredictConfig) -> int:
     sources = list_sources(config.images, exclude=(config.out, unfinished_folder(config.out)))
     sources.report_ignored()
     network, device = load_and_report(config.checkpoint, config.device, config.inference)
-    config = replace(config, decoding=resolve_decoding(network, config.decoding))
+    config = replace(config, decoding=config.decoding.filled(decoding_of(network)))
     return predict(config, sources, network, origin_of(network, device, config.device))
 
 
@@ -73,10 +74,12 @@ def predict(
     origin: what identifies the network (SHA-256, step), and the device. clock: measures where the time goes.
     """
     origin = {"device": "CPU", "calibration": {}, **(origin or {})}
+    decoding = config.decoding.over(DecodeConfig())
+    config = replace(config, decoding=config.decoding.filled(decoding))
     predictor = Predictor.of(
         network,
         inference=config.inference,
-        decoding=config.decoding,
+        decoding=decoding,
         calibration=read_calibration(origin["calibration"], f"checkpoint {config.checkpoint}"),
         select=EVERYBODY,
         batch_size=choose_batch_size(config.batch_size, origin["device"]),
@@ -167,7 +170,7 @@ def _identify(config: PredictConfig, sources: Sources, network: FieldNetwork, or
         "files": _digest(sources.files),
         "skeleton": network.skeleton.to_dict(),
         **flatten(config.select),
-        **flatten(config.decoding),
+        **asdict(config.decoding.over(DecodeConfig())),
         **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config.inference).items()},
         **origin,
         "results_version": RESULTS_VERSION,

@@ -14,11 +14,11 @@ from evaluator.inference.augmentation import AugmentedNetwork
 from evaluator.inference.clock import Clock
 from evaluator.inference.config import InferConfig
 from evaluator.inference.engines import load_engine
-from evaluator.inference.exported import resolve_decoding
 from evaluator.inference.fields import Fields, find_people_or_fail
 from evaluator.inference.protocols import FieldNetwork
 from evaluator.inference.scoring import Calibration, calibration_of, map_of, settings_of, warn_of_other_settings
 from evaluator.inference.streaming import Stream
+from evaluator.inference.tuned import decoding_of
 from evaluator.options import choose_batch_size, require_batch_size
 from evaluator.predict.prediction import Prediction, to_prediction
 from pipeline.images import UnreadableImage
@@ -67,7 +67,7 @@ class Predictor:
         inference = InferConfig(scales=tuple(scales), mirror=mirror, insize=insize, precision=precision)
         require_batch_size(batch_size)
         network, name = load_engine(Path(model), DeviceConfig(device_target=device), inference)
-        decoding = decoding or resolve_decoding(network, DecodeConfig())
+        decoding = decoding or decoding_of(network)
         select = SelectConfig(min_score=min_score, min_joints=min_joints, max_people=max_people)
         self._set(network, inference, decoding, calibration_of(network), select, choose_batch_size(batch_size, name))
 

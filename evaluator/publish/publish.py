@@ -12,6 +12,7 @@ from evaluator.export import export
 from evaluator.export.comparison import Comparison
 from evaluator.export.config import ExportConfig
 from evaluator.inference.augmentation import image_fields
+from evaluator.inference.decoder_options import DecodeOptions
 from evaluator.inference.fields import find_people_or_fail
 from evaluator.inference.scoring import calibration_of, map_of
 from evaluator.publish.card_data import CardData
@@ -83,7 +84,7 @@ def _write(
     network = load_network(folder / CHECKPOINT)
     # The exports recommend the size with which the figures were measured.
     network.insize = measurements[0].inference.insize or network.insize
-    decoding = measurements[0].decoding
+    decoding = DecodeOptions(**vars(measurements[0].decoding))
     for export_config in (
         ExportConfig(checkpoint=folder / CHECKPOINT, format="ONNX", out=folder / ONNX, decoding=decoding),
         ExportConfig(checkpoint=folder / CHECKPOINT, format="MINDIR", out=folder / MINDIR, decoding=decoding),

@@ -18,8 +18,10 @@ from evaluator.__main__ import COMMANDS
 from evaluator.decoding import DecodeConfig
 from evaluator.export.comparison import TOLERANCE
 from evaluator.inference.config import InferConfig
+from evaluator.inference.decoder_options import DecodeOptions
 from evaluator.inference.engines import load_engine
-from evaluator.inference.exported import ExportedNetwork, resolve_decoding
+from evaluator.inference.exported import ExportedNetwork
+from evaluator.inference.tuned import decoding_of
 from pipeline.cli import main
 from pipeline.errors import UserError
 from pipeline.skeletons import COCO18
@@ -137,10 +139,11 @@ def test_a_network_with_a_fixed_size_shrinks_what_does_not_fit(network, photos, 
 
 
 def test_settings_left_at_their_defaults_are_those_in_the_file(network):
-    exported = ExportedNetwork(network[1])
-    given = DecodeConfig(peak_threshold=0.2)
-    assert resolve_decoding(exported, given) == DecodeConfig(peak_threshold=0.2, noise_factor=0)
-    assert resolve_decoding(load_network(network[0]), given) == given
+    exported, given = decoding_of(ExportedNetwork(network[1])), DecodeOptions(peak_threshold=0.2)
+    assert given.over(exported) == DecodeConfig(peak_threshold=0.2, noise_factor=0)
+    assert given.over(decoding_of(load_network(network[0]))) == DecodeConfig(peak_threshold=0.2)
+    usual = DecodeOptions(**vars(DecodeConfig()))  # given, although it is the usual one
+    assert usual.over(exported) == DecodeConfig()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from job_data import NoiseNetwork, write_images
 from pipeline_data import tree
 from volumes import mounted
 
-from evaluator.decoding import DecodeConfig, People
+from evaluator.decoding import People
 from evaluator.decoding.scores import SelectConfig
 from evaluator.inference.config import InferConfig
 from evaluator.inference.streaming import prefetch
@@ -161,7 +161,7 @@ def test_joints_are_in_the_order_of_openpose():
 
 def test_openpose_json_and_results_contain_the_same_keypoints(tmp_path):
     annotations, images = write_set(tmp_path)
-    options = {"openpose_json": True, "decoding": DecodeConfig()}
+    options = {"openpose_json": True, "decoding": DecodeOptions(num_samples=8)}
     assert predict(tmp_path / "out", [images], PerfectNetwork(annotations), **options) == 0
     results = read(tmp_path / "out" / "results.json")
     for image_id, name in ((1, "a"), (2, "b"), (3, "c")):
@@ -368,6 +368,7 @@ sys.path.insert(0, sys.argv[1])
 from job_data import NoiseNetwork
 from evaluator.predict import predict
 from evaluator.predict.config import PredictConfig
+from evaluator.inference.decoder_options import DecodeOptions
 from evaluator.predict.listing import list_sources
 files = list_sources([Path(sys.argv[2])])
 config = PredictConfig(images=(Path(sys.argv[2]),), checkpoint=Path("c"), out=Path(sys.argv[3]), openpose_json=True)

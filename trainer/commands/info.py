@@ -134,6 +134,8 @@ def describe(path: Path, info: CheckpointInfo, tensors: Tensors | None, fault: s
         yield from (f"  {line}" for line in lines)
     if info.calibration:
         yield f"scores calibrated on {printable(str(info.calibration.get('num_images', 'unknown')))} images"
+    if info.tuning:
+        yield f"decoder tuned on {printable(str(info.tuning.get('num_images', 'unknown')))} images"
     yield from _settings("network", info.network, info.config)
     yield from _settings("settings", {k: v for k, v in info.config.items() if k not in info.network}, info.config)
     if tensors is not None:

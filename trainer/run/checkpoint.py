@@ -68,6 +68,8 @@ class CheckpointInfo:
     """Training runs, the oldest first: those of --pretrained-model-path, then this one. Read it with `history_of`."""
     calibration: dict[str, Any] = field(default_factory=dict)
     """Map from raw scores to probabilities, written by `python -m evaluator calibrate`, which defines it; empty after training."""
+    tuning: dict[str, Any] = field(default_factory=dict)
+    """Settings of the decoder, written by `python -m evaluator tune`, which defines them; empty after training."""
 
 
 class FoundCheckpoint(NamedTuple):
