@@ -22,6 +22,7 @@ from volumes import mounted
 from evaluator.decoding import People
 from evaluator.decoding.scores import SelectConfig
 from evaluator.inference.config import InferConfig
+from evaluator.inference.decoder_options import DecodeOptions
 from evaluator.inference.streaming import prefetch
 from evaluator.jobs.partial import Unfinished
 from evaluator.predict import openpose_json
@@ -368,7 +369,6 @@ sys.path.insert(0, sys.argv[1])
 from job_data import NoiseNetwork
 from evaluator.predict import predict
 from evaluator.predict.config import PredictConfig
-from evaluator.inference.decoder_options import DecodeOptions
 from evaluator.predict.listing import list_sources
 files = list_sources([Path(sys.argv[2])])
 config = PredictConfig(images=(Path(sys.argv[2]),), checkpoint=Path("c"), out=Path(sys.argv[3]), openpose_json=True)
