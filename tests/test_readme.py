@@ -59,6 +59,7 @@ SMALL = {
     "import": ["--overwrite"],
     # A network of two steps finds nobody.
     "calibrate": shlex.split("--evaluation scored/ap --annotations scored/annotations.json --checkpoint scored/run"),
+    "tune": shlex.split("--annotations scored/annotations.json --images scored/images"),
     "synthesize": shlex.split("--num-images 2"),
     "live": shlex.split("--port 0"),
 }
@@ -107,6 +108,9 @@ def workspace(tmp_path_factory) -> Path:
     )
     _build_others(folder)
     write_calibratable(folder / "scored")
+    (folder / "scored/images").mkdir()
+    for number in range(1, 61):
+        cv2.imwrite(str(folder / f"scored/images/{number}.jpg"), np.zeros((300, 900, 3), np.uint8))
     _write_sources(folder)
     return folder
 

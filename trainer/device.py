@@ -76,10 +76,10 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def choose_device(config: DeviceConfig, *, unfolds: bool = False) -> str:
+def choose_device(config: DeviceConfig, *, unfolds: bool = False, device_id: int | None = None) -> str:
     """Set up the device of this process and return its name. "auto" selects Ascend if the machine has one, otherwise the CPU.
 
-    unfolds: the process runs only networks without any convolution larger than 1x1 (after `cpu_convolution.unfold`).
+    device_id: index of the Ascend device if the launcher of several processes chooses it; default: the one in `config`. unfolds: the process runs only networks without any convolution larger than 1x1 (after `cpu_convolution.unfold`).
 
     Raises UserError if the device is not available. Call this function once, before anything else in mindspore.
     """
@@ -88,13 +88,15 @@ def choose_device(config: DeviceConfig, *, unfolds: bool = False) -> str:
     target = config.device_target
     if target == "auto":
         target = "Ascend" if has_ascend() else "CPU"
-    if target == "CPU" and config.max_device_memory:
-        raise UserError("--max-device-memory: works only on an Ascend device, this process uses the CPU; remove the option")
+    for name in ("max_device_memory", "device_id"):
+        if target == "CPU" and getattr(config, name):
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(f"{option}: works only on an Ascend device, this process uses the CPU; remove the option")
     if unfolds and target == "CPU":
         lift_limit(os.environ)
     try:
         if target == "Ascend":
-            ms.set_device("Ascend", config.device_id)
+            ms.set_device("Ascend", config.device_id if device_id is None else device_id)
         elif ms.get_context("device_target") != "CPU":  # MindSpore refuses to set it again after the first computation
             ms.set_device("CPU")
     except (RuntimeError, ValueError) as error:

@@ -159,7 +159,7 @@ def _report_complete(config: RunConfig, identity: dict[str, Any], document: Coco
     metrics = read_metrics(out / "metrics.json", needed, FIGURES) if config.part == (1, 1) else None
     changed = differences(about, identity)
     if metrics and not changed:
-        changed = differences(_drawn(metrics["settings"]), _drawn(flatten(config)))
+        changed = differences(*_drawn(metrics["settings"], flatten(config)))
     if changed:
         raise UserError(
             f"output folder {out}: contains a finished evaluation with other inputs or options ({changed}); use the same ones, or "
@@ -178,12 +178,16 @@ def _report_complete(config: RunConfig, identity: dict[str, Any], document: Coco
     return report_unreadable(metrics["unreadable_images"], outcome.UNREADABLE_SCORED, config.tolerance, metrics["num_images"])
 
 
-def _drawn(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that decide which pictures an evaluation writes, and whether and how it tracks people."""
-    tracking = {name: options.get(name, value) for name, value in {"video": False, **asdict(TrackConfig())}.items()}
-    if options["images"] is None or not options["pictures"]:
-        return {"pictures": 0, **tracking}
-    return {**{name: options[name] for name in ("pictures", "draw_min_score")}, **tracking}
+def _drawn(*settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return, for each evaluation, the options that decide which pictures it writes, and whether and how it tracks people."""
+    names = {"video": False, **asdict(TrackConfig())}
+    drawn = [{name: options.get(name, value) for name, value in names.items()} for options in settings]
+    for chosen, options in zip(drawn, settings, strict=True):
+        chosen["pictures"] = 0 if options["images"] is None else options["pictures"]
+    if all(chosen["pictures"] for chosen in drawn):  # without pictures, the score does not matter
+        for chosen, options in zip(drawn, settings, strict=True):
+            chosen["draw_min_score"] = options["draw_min_score"]
+    return drawn
 
 
 def _network_source(config: RunConfig, augmented: AugmentedNetwork, batch_size: int, clock: Clock) -> Source:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from calibration_data import write_calibratable
 from evaluator_data import write_annotations
 from exported_data import NOISE_OPTIONS, export, save_network, write_photo
 
@@ -21,10 +22,12 @@ from evaluator.inference.config import InferConfig
 from evaluator.inference.decoder_options import DecodeOptions
 from evaluator.inference.engines import load_engine
 from evaluator.inference.exported import ExportedNetwork
+from evaluator.inference.scoring import calibration_of
 from evaluator.inference.tuned import decoding_of
 from pipeline.cli import main
 from pipeline.errors import UserError
 from pipeline.skeletons import COCO18
+from pipeline.storage.files import file_facts, write_json
 from trainer.device import DeviceConfig
 from trainer.run.load import load_network
 
@@ -111,6 +114,23 @@ def test_people_equal_those_of_the_checkpoint_without_mindspore(network, photos,
     for ours, theirs in zip(a, b, strict=True):
         assert ours["image_id"] == theirs["image_id"] and ours["score"] == pytest.approx(theirs["score"], abs=1e-3)
         np.testing.assert_allclose(ours["keypoints"], theirs["keypoints"], atol=0.11)
+
+
+def test_scores_of_an_exported_network_can_be_calibrated(network, tmp_path, capsys):
+    folder, out = write_calibratable(tmp_path / "set"), tmp_path / "calibrated.onnx"
+    identity = json.loads((folder / "ap" / "evaluation.json").read_text())
+    write_json(folder / "ap" / "evaluation.json", {**identity, "checkpoint": file_facts(network[1])["sha256"]})
+    words = ("calibrate", "--evaluation", folder / "ap", "--annotations", folder / "annotations.json", "--checkpoint", network[1])
+    assert command(*words, "--out", tmp_path / "wrong.safetensors") == 1
+    assert "the name of an exported network ends in .onnx" in capsys.readouterr().err
+    assert command(*words, "--out", out) == 0
+    calibrated, before = ExportedNetwork(out), ExportedNetwork(network[1])
+    calibration = calibration_of(calibrated)
+    assert calibration is not None and calibration.num_people == 120 and calibration_of(before) is None
+    assert (calibrated.decoding, calibrated.skeleton, calibrated.insize) == (before.decoding, before.skeleton, before.insize)
+    images = np.random.default_rng(1).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+    for found, expected in zip(calibrated.fields(images), before.fields(images), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_augmentation_works_with_an_exported_network(network, photos):

@@ -332,6 +332,7 @@ def test_a_finished_evaluation_with_other_options_is_rejected_naming_the_differe
         ({"inference": InferConfig(insize=96)}, {"checkpoint": "aa"}, "insize: 64 before, 96 now"),
         ({"inference": InferConfig(precision="O2")}, {"checkpoint": "aa"}, "precision: O0 before, O2 now"),
         ({"pictures": 2}, {"checkpoint": "aa"}, "pictures: 1 before, 2 now"),
+        ({"pictures": 0}, {"checkpoint": "aa"}, "pictures: 1 before, 0 now"),
         ({"draw_min_score": 0.25}, {"checkpoint": "aa"}, r"draw_min_score: 0.5 before, 0.25 now"),
     )
     for options, origin, reason in others:

@@ -113,6 +113,9 @@ def test_training_configures_the_device_before_it_joins_the_other_processes(call
 def test_a_memory_limit_that_would_do_nothing_is_refused():
     with pytest.raises(UserError, match="--max-device-memory: works only on an Ascend device"):
         choose_device(DeviceConfig(device_target="CPU", max_device_memory="30GB"))
+    with pytest.raises(UserError, match="--device-id: works only on an Ascend device"):
+        choose_device(DeviceConfig(device_target="CPU", device_id=99))
+    assert choose_device(DeviceConfig(device_target="CPU"), device_id=1) == "CPU"  # as the launcher numbers its ranks
 
 
 @pytest.mark.parametrize("limit", ["30", "30 GB", "0GB", "0.0GB", "-1GB", "GB"])

@@ -74,6 +74,8 @@ def test_lines_of_the_plan():
     assert "4 ranks x 10 = 40 samples per step" in line(some_plan(), "batch")
     assert "1 rank x 1 = 1 sample per step" in line(some_plan(num_ranks=1, batch_size=1), "batch")
     assert "25 per epoch; 7 done, 5,000 to go; ends at step 5,007 (--max-epoch 2)" in line(some_plan(steps_done=7), "steps")
+    over = some_plan(steps_done=4, steps_left=0, ended_by="--max-steps 3")
+    assert "4 done, 0 to go; ended (--max-steps 3)" in line(over, "steps")
     equal = "\n".join(some_plan(rates=((0, LearningRates(0.1, 0.1, 0.1)),)).lines())
     assert (
         "backbone 0.0, neck 2.5e-05, stages 1e-04" in "\n".join(some_plan().lines()) and "from step         0: lr 1e-01" in equal

@@ -1,7 +1,6 @@
 """The command `train`: record set in, checkpoints and log out. Continues exactly where an earlier run stopped."""
 
 from contextlib import nullcontext
-from dataclasses import replace
 
 from pipeline.cli import save_config
 from pipeline.errors import stop_error
@@ -23,7 +22,7 @@ ADVICE = "to continue, run the same command with --resume"
 
 def run(config: TrainConfig) -> int:
     """Run the command `train`, alone or as one of several processes. Raises UserError for errors that the user can fix."""
-    device = choose_device(replace(config.device, device_id=local_device_id(config.device.device_id)), unfolds=config.unfolds)
+    device = choose_device(config.device, unfolds=config.unfolds, device_id=local_device_id(config.device.device_id))
     world = join()
     stream = Stream(
         config.records,

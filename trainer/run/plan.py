@@ -91,10 +91,8 @@ class Plan:
     def _step_lines(self) -> Iterator[str]:
         total = self.steps_done + self.steps_left
         done = f"{self.steps_done:,} done, " if self.steps_done else ""
-        yield (
-            f"steps       {self.steps_per_epoch:,} per epoch; {done}{self.steps_left:,} to go; "
-            f"ends at step {total:,} ({self.ended_by})"
-        )
+        end = f"ends at step {total:,}" if self.steps_left else "ended"  # maybe beyond an option that is lower now
+        yield f"steps       {self.steps_per_epoch:,} per epoch; {done}{self.steps_left:,} to go; {end} ({self.ended_by})"
         if self.steps_left and total < FEW_STEPS:
             option = self.ended_by.split()[0]
             yield (
