@@ -159,7 +159,8 @@ def _report_complete(config: RunConfig, identity: dict[str, Any], document: Coco
     metrics = read_metrics(out / "metrics.json", needed, FIGURES) if config.part == (1, 1) else None
     changed = differences(about, identity)
     if metrics and not changed:
-        changed = differences(*_drawn(metrics["settings"], flatten(config)))
+        before, now = _drawn(metrics["settings"], flatten(config))
+        changed = differences(before, now)
     if changed:
         raise UserError(
             f"output folder {out}: contains a finished evaluation with other inputs or options ({changed}); use the same ones, or "
