@@ -46,6 +46,7 @@ def run(config: OracleConfig) -> int:
         require_videos(document)
     found, milliseconds = decode_targets(config, document, skeleton)
     tracks = follow(document, found, skeleton, config.tracking) if config.video else None
+    sizes = {image.id: image.size_wh for image in document.images}
     results = [
         entry
         for image_id, people in found.items()
@@ -54,6 +55,7 @@ def run(config: OracleConfig) -> int:
             image_id=image_id,
             category_id=document.category_id,
             skeleton=skeleton,
+            size_wh=sizes[image_id],
             identities=tracks.identities[image_id] if tracks else None,
         )
     ]

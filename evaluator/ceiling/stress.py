@@ -59,7 +59,9 @@ def _score(config: StressConfig, document: CocoFile, skeleton: Skeleton, ids: li
         rng = np.random.default_rng([config.seed, image_id])
         fields = degraded_fields(keypoints, sizes[image_id], skeleton, config.targets, fault, strength, rng)
         people = find_people(fields, skeleton, config.decoding)
-        results += to_results(people, image_id=image_id, category_id=document.category_id, skeleton=skeleton)
+        results += to_results(
+            people, image_id=image_id, category_id=document.category_id, skeleton=skeleton, size_wh=sizes[image_id]
+        )
     return evaluate(document, results, skeleton, ids).figures["AP"]
 
 

@@ -15,6 +15,7 @@ from evaluator.decoding.grouping import Pairs, Peaks, group, ranges
 from pipeline.skeleton import Skeleton
 
 LOG_FLOOR = 1e-3  # smaller heatmap values are noise, and their logarithms would shift the refined peak
+CERTAIN_PEAK = 0.5  # higher peaks are joints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,9 +165,10 @@ def _refined(values: np.ndarray, at: np.ndarray, cell: np.ndarray, size: int, st
 
 
 def score_pairs(peaks: Peaks, pafs: np.ndarray, skeleton: Skeleton, config: DecodeConfig) -> Pairs:
-    """Score all pairs of peaks that a limb may join. Returns start peak, end peak and score, best first.
+    """Score all pairs of peaks that a limb may join. Returns start peak, end peak and score, in the order in which to join them.
 
-    The score is the mean over the samples of the PAF's component along the line from start to end; a perfect limb scores 1.
+    The score is the mean over the samples of the PAF's component along the line from start to end; a perfect limb scores 1. Pairs of
+    low peaks come later than their scores say, so that peaks of noise do not take limbs from those of joints.
     """
     limb, start, end = _all_pairs(peaks, skeleton)
     x, y = peaks.x, peaks.y
@@ -185,8 +187,10 @@ def score_pairs(peaks: Peaks, pafs: np.ndarray, skeleton: Skeleton, config: Deco
     unsupported = short & ~good
     # Ranked after all supported pairs, the shortest first.
     score[unsupported] = 1e-3 * (1 - length[unsupported] / config.short_limb_cells)
+    certainty = np.minimum(peaks.value, CERTAIN_PEAK) / CERTAIN_PEAK
+    priority = score * np.sqrt(certainty[start] * certainty[end])
     keep = np.flatnonzero(good | short)
-    keep = keep[np.argsort(-score[keep], kind="stable")]
+    keep = keep[np.lexsort((-priority[keep], unsupported[keep]))]
     return start[keep], end[keep], score[keep]
 
 

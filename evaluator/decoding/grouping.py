@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.skeleton import Skeleton
 
 Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Start peak intp (n,), end peak intp (n,) and score float32 (n,) of pairs of peaks, best first."""
+"""Start peak intp (n,), end peak intp (n,) and score float32 (n,) of pairs of peaks, in the order in which to join them."""
 
 # Joint positions of a standing adult in body heights: (sideways from the midline, down from the top of the head). Drillis and
 # Contini, "Body segment parameters", 1966 (see Winter, "Biomechanics and Motor Control of Human Movement"); nose, eyes and ears
@@ -67,7 +67,7 @@ def group(
     joints, people, has_joint = peaks.joint.tolist(), person.tolist(), (keypoints[..., 2] > 0).tolist()
     for first, second, score in conflicts:
         if score < share_threshold:
-            break
+            continue
         for taker, peak in ((people[first], second), (people[second], first)):
             if not has_joint[taker][joints[peak]]:
                 has_joint[taker][joints[peak]] = True
@@ -77,14 +77,14 @@ def group(
 
 
 def assemble(joint: np.ndarray, pairs: Pairs, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int, float]]]:
-    """Merge peaks into people by the pairs, best first. At first, each peak is a person.
+    """Merge peaks into people by the pairs, in their order. At first, each peak is a person.
 
     Two people merge only if they have no joint in common. A pair that is far too long for a body of MIN_JOINTS_FOR_SCALE or
     more joints is skipped: it runs through a row of people.
 
     joint: intp (n,), the joint of each peak. scale: float (pairs,), the body height that each pair's length corresponds to.
     Returns the person of each peak intp (n,), the sum of each person's pair scores float64 (N,), and the pairs that would
-    give a person the same joint twice, best first.
+    give a person the same joint twice, in the same order.
     """
     joints = joint.tolist()
     person = list(range(len(joints)))
@@ -223,6 +223,19 @@ def body_reach(skeleton: Skeleton) -> np.ndarray:
     reach = np.where(np.isfinite(reach), reach, 0).astype(np.float32)
     reach.setflags(write=False)
     return reach
+
+
+def body_heights(keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """Return float32 (N,): height of each standing person in the unit of keypoints (N, J, 3), 0 for those with one joint.
+
+    The largest that any two joints indicate, because limbs look shorter, never longer, than they are.
+    """
+    return _scales(keypoints, keypoints[..., 2] > 0, body_reach(skeleton))
+
+
+def standing_heights(skeleton: Skeleton) -> np.ndarray:
+    """Return float64 (J,): distance of each joint from the top of the head of a standing person in body heights, 0.5 if unknown."""
+    return np.nan_to_num([_standing(joint)[1] for joint in skeleton.joints], nan=0.5)
 
 
 def _standing(joint: str) -> tuple[float, float]:

@@ -66,6 +66,7 @@ def score(
             image_id=image.id,
             category_id=document.category_id,
             skeleton=skeleton,
+            size_wh=image.size_wh,
             to_scores=to_scores,
             identities=tracks.identities[image.id] if tracks else None,
         )

@@ -5,9 +5,12 @@ from typing import NotRequired, TypedDict
 import numpy as np
 
 from evaluator.decoding import People
-from evaluator.decoding.grouping import body_reach
+from evaluator.decoding.grouping import body_heights, body_reach, standing_heights
 from evaluator.decoding.scores import ScoreMap, score_map
+from evaluator.inference.sizes import Size
 from pipeline.skeleton import Skeleton
+
+DROP = 0.4  # share of the difference in height between standing joints: people also sit, lie, and raise arms
 
 
 class Result(TypedDict):
@@ -36,18 +39,19 @@ def to_results(
     image_id: int,
     category_id: int,
     skeleton: Skeleton,
+    size_wh: Size | None = None,
     to_scores: ScoreMap | None = None,
     identities: np.ndarray | None = None,
 ) -> Results:
     """Convert people, in pixels of the image, to entries of a COCO results file, in the joint order of the annotations.
 
-    to_scores: the map from raw scores to scores; by default that of an uncalibrated network. identities: int (N,), in frames of
+    size_wh: width and height of the image. to_scores: the map from raw scores to scores; by default that of an uncalibrated network. identities: int (N,), in frames of
     videos.
 
-    COCO scores all labeled joints and derives the area of a prediction from all of its joints. Missing joints at 0, 0 would
-    distort that area, so that they are placed at the nearest found joint along the limbs, with v = 0.
+    COCO scores all labeled joints and derives the area of a prediction from all of its joints, so that missing joints must be
+    somewhere: see `place_missing`. Their v is 0.
     """
-    placed = place_missing(people.keypoints, skeleton)
+    placed = place_missing(people.keypoints, skeleton, size_wh)
     peaks = people.keypoints[..., 2:].astype(np.float64)
     # x, y, v and the height of the peak, which is not part of COCO's `keypoints`.
     entries = np.concatenate([placed.round(2), peaks > 0, peaks.round(4)], axis=-1)[:, skeleton.source_indices]
@@ -70,13 +74,19 @@ def to_results(
     return results
 
 
-def place_missing(keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """Place missing joints (score 0) at the nearest found joint of the same person.
+def place_missing(keypoints: np.ndarray, skeleton: Skeleton, size_wh: Size | None = None) -> np.ndarray:
+    """Guess where missing joints (score 0) are: DROP times as far above or below the nearest found joint as in a standing person.
 
-    keypoints: float32 (N, J, 3), at least one joint per person. Returns float64 (N, J, 2).
+    The nearest joint is the one with the shortest chain of limbs. keypoints: float32 (N, J, 3), in pixels, at least one joint per
+    person. size_wh: of the image, inside which the guesses are. Returns float64 (N, J, 2).
     """
     found = keypoints[..., 2] > 0
     distance = body_reach(skeleton).astype(np.float64)
     distance[(distance == 0) & ~np.eye(skeleton.num_joints, dtype=bool)] = 1e6  # no chain of limbs: used as a last resort
     nearest = np.where(found[:, None], distance, np.inf).argmin(axis=2)
-    return np.take_along_axis(keypoints[..., :2].astype(np.float64), nearest[..., None], axis=1)
+    placed = np.take_along_axis(keypoints[..., :2].astype(np.float64), nearest[..., None], axis=1)
+    height = standing_heights(skeleton)
+    placed[..., 1] += DROP * body_heights(keypoints, skeleton)[:, None] * (height - height[nearest])
+    if size_wh is not None:
+        placed = np.where(found[..., None], placed, np.clip(placed, 0, np.array(size_wh) - 1))
+    return placed

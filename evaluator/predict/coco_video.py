@@ -35,7 +35,7 @@ class CocoVideo(AbstractContextManager):
         self._images.write(json.dumps({**about, "file_name": f"{len(self._videos)}/{name}"}) + "\n")
         for person in prediction.people:
             self._num_annotations += 1
-            entry = person.to_coco(image_id)
+            entry = person.to_coco(image_id, size_wh=prediction.size_wh)
             box = entry.pop("box")
             entry |= {"id": self._num_annotations, "video_id": len(self._videos), "track_id": person.identity or -1}
             found = sum(value > 0 for value in entry["keypoints"][2::3])

@@ -12,6 +12,7 @@ import numpy as np
 
 from evaluator.decoding import People
 from evaluator.decoding.scores import ScoreMap, SelectConfig, select
+from evaluator.inference.sizes import Size
 from evaluator.metrics.results import to_results
 from evaluator.predict import openpose_json
 from pipeline import geometry
@@ -68,14 +69,16 @@ class Person:
         (left, top), (right, bottom) = found.min(axis=0).tolist(), found.max(axis=0).tolist()
         return Box(left, top, right - left, bottom - top)
 
-    def to_coco(self, image_id: int = 1, category_id: int = PERSON_CATEGORY) -> dict[str, Any]:
+    def to_coco(self, image_id: int = 1, category_id: int = PERSON_CATEGORY, *, size_wh: Size | None = None) -> dict[str, Any]:
         """Return an entry of a COCO results file, whose keypoints are in the order of `skeleton.source_joints`.
+
+        size_wh: width and height of the image, which the guessed places of missing joints (v = 0) do not leave.
 
         Also has `raw_score`, `confidences`, one for each of these keypoints, 0 if it was not found, `box`: x, y, width, height, and
         `track_id` of a person with an identity. (pycocotools would use `bbox` in place of the keypoints to sort people by size.)
         """
         people = People(keypoints=self.keypoints[None], scores=np.array([self.raw_score], np.float32))
-        [entry] = to_results(people, image_id=image_id, category_id=category_id, skeleton=self.skeleton)
+        [entry] = to_results(people, image_id=image_id, category_id=category_id, skeleton=self.skeleton, size_wh=size_wh)
         tracked = {} if self.identity is None else {"track_id": self.identity}
         return {**entry, "score": self.score, "box": [round(value, 2) for value in self.box], **tracked}
 
@@ -112,7 +115,7 @@ class Prediction:
 
     def to_coco(self, image_id: int = 1, category_id: int = PERSON_CATEGORY) -> list[dict[str, Any]]:
         """Return the entries of a COCO results file, see `Person.to_coco`."""
-        return [person.to_coco(image_id, category_id) for person in self.people]
+        return [person.to_coco(image_id, category_id, size_wh=self.size_wh) for person in self.people]
 
     def to_openpose(self) -> dict[str, Any]:
         """Return the document that OpenPose writes for an image (`--write_json`)."""

@@ -100,8 +100,10 @@ def _ap(comparison: Comparison) -> float:
 
 def _results(document: CocoFile, found: Found, skeleton: Skeleton, used: Mapping[int, int]) -> Results:
     """COCO results with the people that the candidate `used[image_id]` finds in each image."""
+    about: dict[str, Any] = {"category_id": document.category_id, "skeleton": skeleton}
+    sizes = {image.id: image.size_wh for image in document.images}
     return [
         entry
         for image_id, number in used.items()
-        for entry in to_results(found[image_id][number], image_id=image_id, category_id=document.category_id, skeleton=skeleton)
+        for entry in to_results(found[image_id][number], image_id=image_id, size_wh=sizes[image_id], **about)
     ]

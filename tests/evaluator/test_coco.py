@@ -115,16 +115,22 @@ def test_results_have_the_joint_order_of_the_annotations(document):
     np.testing.assert_allclose(points[found, :2], source[found, :2], atol=0.006)
     assert (points[:, 2] == found).all()
     knee, ankle = (COCO18.source_joints.index(f"left_{joint}") for joint in ("knee", "ankle"))
-    assert (points[ankle, :2] == points[knee, :2]).all()
+    assert points[ankle, 0] == points[knee, 0] and points[ankle, 1] > points[knee, 1] + 1
 
 
-def test_missing_joints_are_placed_at_the_nearest_found_joint_along_the_limbs():
+def test_missing_joints_are_placed_above_or_below_the_nearest_found_joint_along_the_limbs():
     keypoints = np.zeros((1, COCO18.num_joints, 3), np.float32)
     nose, hip = COCO18.index("nose"), COCO18.index("left_hip")
     keypoints[0, nose], keypoints[0, hip] = (10, 20, 0.5), (30, 40, 0.5)
+    # From nose to hip by way of the neck: 0.097 and |(0.0955, 0.288)| = 0.3034 body heights. So the body is 28.28 / 0.4004 = 70.63 high.
+    ear, ankle = (10, 20 - 0.4 * 0.015 * 70.63), (30, 40 + 0.4 * 0.491 * 70.63)
     placed = place_missing(keypoints, COCO18)[0]
-    assert (placed[[COCO18.index("left_ear"), nose]] == (10, 20)).all()
-    assert (placed[[COCO18.index("left_ankle"), hip]] == (30, 40)).all()
+    np.testing.assert_allclose(placed[[nose, hip]], [(10, 20), (30, 40)])
+    np.testing.assert_allclose(placed[[COCO18.index("left_ear"), COCO18.index("left_ankle")]], [ear, ankle], atol=0.01)
+    inside = place_missing(keypoints, COCO18, size_wh=(100, 50))[0]
+    np.testing.assert_allclose(inside[COCO18.index("left_ankle")], (30, 49))
+    lone = np.where(np.arange(COCO18.num_joints)[:, None] == nose, keypoints, 0)  # nothing tells how large that body is
+    assert (place_missing(lone, COCO18)[0] == (10, 20)).all()
     assert place_missing(keypoints[:0], COCO18).shape == (0, COCO18.num_joints, 2)
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import evaluator.decoding
 from evaluator.decoding import DecodeConfig, decode
+from evaluator.decoding.decoder import find_peaks, score_pairs
 from evaluator.decoding.grouping import body_reach
 from pipeline.geometry import pixels_to_cells
 from pipeline.samples.targets import TargetConfig, render_heatmaps, render_pafs
@@ -63,6 +64,23 @@ def test_one_person_is_recovered_within_a_pixel(x, y, scale):
     people = decode(*fields([truth]), COCO18)
     assert len(people) == 1
     assert largest_error_px(people.keypoints[0], truth) < 1
+
+
+def test_a_low_peak_does_not_take_a_limb_from_a_high_one():
+    """The peak at x = 14 is noise on the limb; the PAF is weaker near the true end, so that the pair with the noise scores higher."""
+    heatmaps, pafs = np.zeros((4, 9, 30), np.float32), np.zeros((4, 9, 30), np.float32)
+    cv2.GaussianBlur(np.eye(1, 30 * 9, 4 * 30 + 5, dtype=np.float32).reshape(9, 30), (0, 0), 1, dst=heatmaps[0])
+    heatmaps[0] *= 0.8 / heatmaps[0].max()
+    heatmaps[0, 4, 14] = 0.1
+    heatmaps[1, 4, 24] = 0.8
+    pafs[0, 3:6, 5:25] = 0.9
+    pafs[0, 3:6, 5:12] = 0.7
+    peaks = find_peaks(heatmaps[:3], DecodeConfig())
+    start, end, score = score_pairs(peaks, pafs, CHAIN, DecodeConfig())
+    assert peaks.x[start].round().tolist() == [5, 14] and peaks.x[end].round().tolist() == [24, 24]
+    assert score[0] < score[1] == pytest.approx(0.9)
+    best = decode(heatmaps, pafs, CHAIN).keypoints[0]
+    assert best[:2, 0].round().tolist() == [5, 24]
 
 
 def test_several_people_are_separated_and_sorted_by_score():

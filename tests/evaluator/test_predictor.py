@@ -66,7 +66,10 @@ def test_joints_that_were_not_found_are_absent():
     assert person.box == (10.5, 20.25, 19.5, 19.75)
     entry = person.to_coco(image_id=9)
     assert (entry["image_id"], entry["category_id"], entry["score"], entry["raw_score"]) == (9, 1, 0.75, 1.5)
-    assert entry["keypoints"][:3] == [10.5, 20.25, 1] and entry["keypoints"][15:18] == [30, 40, 0], "the nearest one, not seen"
+    assert entry["keypoints"][:3] == [10.5, 20.25, 1] and entry["keypoints"][15] == 30, "the nearest one"
+    assert entry["keypoints"][16] > 40 and entry["keypoints"][17] == 0, "a shoulder is below an ear; not seen"
+    inside = person.to_coco(image_id=9, size_wh=(50, 45))
+    assert inside["keypoints"][15:18] == [30, 44, 0]
     assert entry["confidences"] == [0.75, 0, 0, 0.5] + [0] * 13 and entry["box"] == [10.5, 20.25, 19.5, 19.75]
     with pytest.raises(TypeError):
         person.joints["nose"] = None
