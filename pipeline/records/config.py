@@ -18,6 +18,8 @@ class VerifyConfig:
     """Record set made by `build`."""
     jobs: int = -1
     """Number of processes; -1 = one per core."""
+    json: Path | None = None
+    """Also write what was found to this file: `ok`, `faults`, and numbers of samples and shards."""
 
     def __post_init__(self) -> None:
         if self.jobs == 0 or self.jobs < -1:

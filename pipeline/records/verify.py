@@ -14,6 +14,7 @@ from pipeline.records.manifest import MANIFEST, SAMPLES, SHARD_ROWS, SHARDS, Man
 from pipeline.records.reader import shard_faults
 from pipeline.runtime.processes import local_workers, num_workers
 from pipeline.runtime.progress import progress_bar
+from pipeline.storage.files import write_json
 from pipeline.wording import counted, printable
 
 
@@ -36,6 +37,9 @@ def run(config: VerifyConfig) -> int:
     beside = [*of_card, *skipped_faults(config.records, manifest)]
     for fault in (*faults, *beside):
         print(f"FAULT {printable(fault)}")
+    if config.json is not None:
+        numbers = {"num_samples": manifest.num_samples, "num_shards": len(manifest.shards), "digest": manifest.digest}
+        write_json(config.json, {"ok": not (faults or beside), "faults": [*faults, *beside], **numbers})
     if faults or beside:
         print(f"{config.records}: {counted(len(faults) + len(beside), 'fault')}; {_advice(faults)}")
         return 1

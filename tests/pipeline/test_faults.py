@@ -297,9 +297,12 @@ def test_faults_beside_the_records_are_named_and_do_not_keep_a_run_from_training
     copy = tmp_path / "set"
     shutil.copytree(records, copy)
     damage(copy)
-    assert main("test", "", COMMANDS, ["verify", str(copy), "--jobs", "1"]) == 1
+    said = tmp_path / "said.json"
+    assert main("test", "", COMMANDS, ["verify", str(copy), "--jobs", "1", "--json", str(said)]) == 1
     output = capfd.readouterr().out
     assert f"FAULT {named}" in output and "1 fault; the records themselves are intact" in output
+    document = json.loads(said.read_text())
+    assert document["ok"] is False and len(document["faults"]) == 1 and document["faults"][0].startswith(named)
     Stream(copy, batch_size=2, seed=0, check_hashes=True)
 
 
