@@ -1,6 +1,7 @@
 """Small real inputs that many tests share, built once per session, and signal handling that does not depend on the caller."""
 
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,16 @@ from pipeline.synthetic.config import ClipConfig, SynthesizeConfig
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run files with slow tests first, those with the fewest tests before others: they hold the longest ones.
+
+    A worker runs whole files, so that at the end one waits for the other; small fast files make that short.
+    """
+    num_tests = Counter(item.path for item in items)
+    slow = {item.path for item in items if "slow" in item.keywords}
+    items.sort(key=lambda item: (item.path not in slow, num_tests[item.path]))  # stable: the order within a file stays
 
 
 @pytest.fixture(scope="session")
