@@ -28,8 +28,8 @@ Found = Mapping[int, Sequence[People]]
 class Choice:
     """The outcome of a search.
 
-    candidates: settings, the present ones first. ap: COCO AP of each on all images. chosen: index of the best one on all images.
-    ap_before: AP of the present settings. ap_after: AP over all images when the settings of each fold are those with the highest AP
+    candidates: settings, the present ones first. ap: COCO AP of each on all images. chosen: index of the best one on all images; 0, the
+    present ones, if a choice on other images gains nothing. ap_before: AP of the present settings. ap_after: AP over all images when the settings of each fold are those with the highest AP
     on the other folds, which is what to expect on other images. by_fold: the index chosen for each fold.
     """
 
@@ -76,13 +76,13 @@ def choose(
         report()
     by_fold = ap[:, 1:].argmax(axis=0).tolist()
     used = {image_id: number for fold, number in zip(folds, by_fold, strict=True) for image_id in fold}
-    crossed = evaluate(document, _results(document, found, skeleton, used), skeleton, [*found])
+    ap_after = evaluate(document, _results(document, found, skeleton, used), skeleton, [*found]).figures["AP"]
     return Choice(
         candidates=settings,
         ap=ap[:, 0].tolist(),
-        chosen=int(ap[:, 0].argmax()),
+        chosen=int(ap[:, 0].argmax()) if ap_after > ap[0, 0] else 0,
         ap_before=float(ap[0, 0]),
-        ap_after=crossed.figures["AP"],
+        ap_after=ap_after,
         by_fold=by_fold,
     )
 

@@ -123,9 +123,8 @@ def _report(choice: Choice, num_people: int, num_images: int) -> None:
     for number in order[:NUM_LISTED]:
         print(f"AP {choice.ap[number]:.4f} with {_changes(present, choice.candidates[number])}")
     gain = choice.ap_after - choice.ap_before
-    print(
-        f"AP {choice.ap_after:.4f} ({gain:+.4f}) when chosen on other images (cross-validation): expect this gain on images of this kind"
-    )
+    verdict = "expect this gain on images of this kind" if choice.chosen else "no gain to expect, so the present settings stay"
+    print(f"AP {choice.ap_after:.4f} ({gain:+.4f}) when chosen on other images (cross-validation): {verdict}")
 
 
 def _changes(present: DecodeConfig, settings: DecodeConfig) -> str:

@@ -53,7 +53,7 @@ def test_gain_is_that_of_settings_chosen_on_other_images(tmp_path, lucky):
     choice = choose(document, found, COCO18, candidates(DecodeConfig())[:5], num_folds=4)
     assert choice.ap_before == 0 and choice.ap[0] == 0
     if lucky:
-        assert choice.ap[choice.chosen] > 0.2 and choice.ap_after == 0
+        assert max(choice.ap) > 0.2 and choice.ap_after == 0 and choice.chosen == 0, "the present settings stay"
     else:
         assert choice.ap[choice.chosen] == pytest.approx(1) == pytest.approx(choice.ap_after) and choice.chosen == 1
 
