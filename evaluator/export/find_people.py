@@ -62,12 +62,13 @@ def main(words: list[str]) -> None:
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         people = model.find(image)
         scores = model.to_scores(people.scores)
-        for score, person in zip(scores, people.keypoints, strict=True):
+        shown = people.keypoints[scores >= MIN_SCORE]  # best score first
+        for score, person in zip(scores, shown, strict=False):
             named = zip(model.skeleton.joints, person, strict=True)
             print(f"{score:.3f}", {name: [round(float(value), 1) for value in (x, y)] for name, (x, y, seen) in named if seen})
         out = Path(f"{Path(word).stem}-people.jpg")
-        write_picture(out, draw_people(image, people.keypoints[scores >= MIN_SCORE], model.skeleton))
-        print(f"people: {len(scores)}; {out}")
+        write_picture(out, draw_people(image, shown, model.skeleton))
+        print(f"people: {len(shown)} with a score of at least {MIN_SCORE:g}; {out}")
 
 
 if __name__ == "__main__":

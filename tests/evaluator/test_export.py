@@ -284,20 +284,24 @@ def test_the_example_finds_the_same_people_as_the_evaluator_without_mindspore(tm
     assert command("export", "--checkpoint", saved, "--format", "ONNX", "--out", out) == 0
     # Fields of random weights are noise, in which the default settings find no peaks. The example uses the settings in the file.
     decoding, model = DecodeConfig(noise_factor=0), onnx.load(str(out))
-    onnx.helper.set_model_props(model, {**_properties(model), "decoding": json.dumps(dataclasses.asdict(decoding))})
-    onnx.save(model, str(out))
     image = cv2.resize(images_of(9, 11, 3), (150, 99), interpolation=cv2.INTER_CUBIC)
+    people = find_people(image_fields(load_network(saved), image), COCO18, decoding)
+    middle = float(np.median(people.scores)) - 0.01
+    knots = [[0, 0.01], [middle, 0.5], [middle + 50, 0.9]]  # half of the people are more probably right than wrong
+    texts = {"decoding": dataclasses.asdict(decoding), "calibration": {**CALIBRATION, "knots": knots}}
+    onnx.helper.set_model_props(model, _properties(model) | {name: json.dumps(text) for name, text in texts.items()})
+    onnx.save(model, str(out))
     cv2.imwrite(str(picture), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     done = subprocess.run(
         [sys.executable, "-c", blocked, EXAMPLE, out, picture], capture_output=True, text=True, cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    network = load_network(saved)
-    people = find_people(image_fields(network, image), COCO18, decoding)
     *lines, total = done.stdout.splitlines()
-    assert len(lines) == len(people) > 0 and total == f"people: {len(people)}; picture-people.jpg"
-    for line, person, score in zip(lines, people.keypoints, score_map(COCO18, CALIBRATION["knots"])(people.scores), strict=True):
+    scores = score_map(COCO18, knots)(people.scores)
+    count = int((scores >= 0.5).sum())
+    assert 0 < count < len(people) and total == f"people: {count} with a score of at least 0.5; picture-people.jpg"
+    for line, person, score in zip(lines, people.keypoints[:count], scores[:count], strict=True):
         text, joints = line.split(" ", 1)
         assert float(text) == pytest.approx(float(score), abs=2e-3)
         joints = ast.literal_eval(joints)
