@@ -7,6 +7,7 @@ import tyro
 from evaluator.decoding import DecodeConfig
 from evaluator.decoding.scores import SelectConfig
 from evaluator.inference.config import InferConfig
+from evaluator.metrics.config import MetricConfig
 from evaluator.tracking.config import TrackConfig
 from pipeline.tolerance import Tolerance
 from trainer.device import DeviceConfig
@@ -16,6 +17,7 @@ ACCELERATOR_BATCH_SIZE = 8
 Decoding = Annotated[DecodeConfig, tyro.conf.arg(name="")]
 Inference = Annotated[InferConfig, tyro.conf.arg(name="")]
 Device = Annotated[DeviceConfig, tyro.conf.arg(name="")]
+Metrics = Annotated[MetricConfig, tyro.conf.arg(name="")]
 Tracking = Annotated[TrackConfig, tyro.conf.arg(name="")]
 
 BatchSize = Annotated[

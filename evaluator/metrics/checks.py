@@ -29,6 +29,7 @@ class _Fields(msgspec.Struct):
     score: Number = 0
     raw_score: Number = 0
     confidences: list[Number] = []
+    bbox: Annotated[list[Number], Meta(min_length=4, max_length=4)] | Annotated[list[Number], Meta(max_length=0)] | None = None
 
 
 FIELDS = ("image_id", "category_id", "keypoints", "score")

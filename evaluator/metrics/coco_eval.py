@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from evaluator.metrics.checks import require_fit
 from evaluator.metrics.figures import FIGURES
 from evaluator.metrics.oks import KeypointEval
 from evaluator.metrics.results import Results
-from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco import Annotation, CocoFile
 from pipeline.skeleton import Skeleton
 
 # Segment areas of a person in square pixels, with the names of pycocotools. COCO's keypoint metrics have no range for small
@@ -22,6 +22,8 @@ AREA_RANGES = {"all": (0.0, 1e10), "medium": (32.0**2, 96.0**2), "large": (96.0*
 SMALL = {"small": (0.0, 32.0**2)}
 
 MAX_PEOPLE = 20  # COCO scores this many predicted people per image
+
+Ignored = Callable[[Annotation], bool]
 
 MIN_MATCH_OKS = 0.1  # a result with a lower OKS does not match a person
 
@@ -161,11 +163,15 @@ def compare(
     skeleton: Skeleton,
     image_ids: Collection[int] | None = None,
     areas: Mapping[str, tuple[float, float]] = AREA_RANGES,
+    ignored: Ignored = lambda entry: False,
 ) -> Comparison:
-    """Run the evaluation of pycocotools. areas: area ranges by name. Raises UserError as `evaluate` does."""
+    """Run the evaluation of pycocotools. areas: area ranges by name. Raises UserError as `evaluate` does.
+
+    ignored: whether COCO ignores a person in addition to crowds and people without labeled joints.
+    """
     # pycocotools prints its progress.
     with contextlib.redirect_stdout(io.StringIO()):
-        job = keypoint_eval(document, results, skeleton, image_ids)
+        job = keypoint_eval(document, results, skeleton, image_ids, ignored)
         job.params.areaRngLbl, job.params.areaRng = list(areas), [list(limits) for limits in areas.values()]
         job.evaluate()
         job.accumulate()
@@ -175,23 +181,27 @@ def compare(
 
 
 def keypoint_eval(
-    document: CocoFile, results: Results, skeleton: Skeleton, image_ids: Collection[int] | None = None
+    document: CocoFile,
+    results: Results,
+    skeleton: Skeleton,
+    image_ids: Collection[int] | None = None,
+    ignored: Ignored = lambda entry: False,
 ) -> KeypointEval:
     """Return an evaluation of these images that has not run yet. Raises MismatchError as `require_fit` does."""
     require_fit(document, results, skeleton, image_ids)
-    job = KeypointEval(_ground_truth(document, skeleton), _detections(document, results, skeleton), "keypoints")
+    job = KeypointEval(_ground_truth(document, ignored), _detections(document, results, skeleton), "keypoints")
     job.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
     job.params.imgIds = sorted({image.id for image in document.images} if image_ids is None else set(image_ids))
     return job
 
 
-def _ground_truth(document: CocoFile, skeleton: Skeleton) -> COCO:
+def _ground_truth(document: CocoFile, ignored: Ignored) -> COCO:
     annotations = [
         {
             "image_id": image_id,
             "category_id": document.category_id,
             "keypoints": entry.keypoints.ravel().tolist(),
-            "num_keypoints": int(entry.labeled.sum()),
+            "num_keypoints": 0 if ignored(entry) else int(entry.labeled.sum()),
             "iscrowd": int(entry.iscrowd),
             "area": entry.area,
             "bbox": list(entry.bbox),
@@ -203,11 +213,14 @@ def _ground_truth(document: CocoFile, skeleton: Skeleton) -> COCO:
 
 
 def _detections(document: CocoFile, results: Results, skeleton: Skeleton) -> COCO:
+    """As `COCO.loadRes`: the area of a result is that of its `bbox` if the first result has one, else of the box of its keypoints."""
     points = np.array([entry["keypoints"] for entry in results], np.float64).reshape(len(results), len(skeleton.source_joints), 3)
     low, high = points[..., :2].min(axis=1), points[..., :2].max(axis=1)
-    boxes, areas = np.concatenate([low, high - low], axis=1).tolist(), (high - low).prod(axis=1).tolist()
+    boxes = np.concatenate([low, high - low], axis=1).tolist()
+    if results and results[0].get("bbox"):
+        boxes = [entry.get("bbox") or box for entry, box in zip(results, boxes, strict=True)]
     annotations = [
-        {**entry, "area": area, "bbox": box, "iscrowd": 0} for entry, area, box in zip(results, areas, boxes, strict=True)
+        {**entry, "area": box[2] * box[3], "bbox": box, "iscrowd": 0} for entry, box in zip(results, boxes, strict=True)
     ]
     return _coco(document, annotations)
 

@@ -1,0 +1,62 @@
+"""A network's skeleton seen through an annotation file with other keypoints: joints are matched by name.
+
+So a network over the joints of several data sets is scored on the annotations of one of them, in the order of that file.
+"""
+
+from typing import Any
+
+from pipeline.datasets.categories import keypoints_of
+from pipeline.datasets.combined import labeled_by
+from pipeline.errors import UserError
+from pipeline.skeleton import Skeleton
+from pipeline.skeletons import SHIPPED, read_skeleton
+from pipeline.wording import printable
+
+
+def view_of_file(entries: list[Any], skeleton: Skeleton, where: str) -> Skeleton:
+    """Return the skeleton with the keypoints of a file as `source_joints`; unchanged if they are its own.
+
+    entries: `categories` of the file. The OKS constants are those of the shipped skeleton with exactly these keypoints, which are what
+    others score this data with; else, by name, those of the network, else of a shipped skeleton. Keypoints that the network does
+    not predict have index -1 in `source_indices`; they are missing in its results.
+
+    Raises UserError, which begins with `where`, if the network predicts at most half of the keypoints.
+    """
+    listed = keypoints_of(entries, where)
+    if skeleton.source_joints in listed or not listed:
+        return skeleton
+    names = max(listed, key=lambda keypoints: len({*keypoints} & {*skeleton.joints}))
+    lacking = [name for name in names if name not in skeleton.joints]
+    if 2 * len(lacking) >= len(names):
+        raise UserError(
+            f"{where}: categories: {len(lacking)} of {len(names)} keypoints are not joints of skeleton {skeleton.name!r}: "
+            f"{printable(', '.join(lacking)[:500])}; keypoints are matched by name with its joints {', '.join(skeleton.joints)}; "
+            "rename them in the file if they are called otherwise there"
+        )
+    try:
+        return labeled_by(skeleton, _skeleton_of(names, skeleton, where))
+    except ValueError as error:
+        raise UserError(f"{where}: categories: {error}") from error
+
+
+def shipped_skeleton(names: tuple[str, ...]) -> Skeleton | None:
+    """Return the first shipped skeleton with exactly these keypoints in its annotation files; of COCO's, `coco18`."""
+    for name in sorted(SHIPPED, key=lambda name: name != "coco18"):
+        if read_skeleton(name).source_joints == names:
+            return read_skeleton(name)
+    return None
+
+
+def _skeleton_of(names: tuple[str, ...], network: Skeleton, where: str) -> Skeleton:
+    """Return a skeleton with exactly these keypoints. Raises UserError if one has no OKS constant."""
+    if shipped := shipped_skeleton(names):
+        return shipped
+    sigmas: dict[str, float] = {}
+    for known in (network, *map(read_skeleton, ("coco18", *SHIPPED))):
+        sigmas = dict(zip(known.source_joints, known.sigmas, strict=True)) | sigmas
+    if unknown := [name for name in names if name not in sigmas]:
+        raise UserError(
+            f"{where}: categories: no skeleton has an OKS constant for keypoint {printable(unknown[0])!r}; name it as the network does"
+        )
+    constants = tuple(sigmas[name] for name in names)
+    return Skeleton(name="file", joints=names, limbs=(), mirror_pairs=(), source_joints=names, sigmas=constants)
