@@ -111,26 +111,33 @@ def _unreadable_names(outcome: Outcome) -> dict[str, str]:
 def _metrics(
     outcome: Outcome, config: RunConfig | MergeConfig, identity: dict[str, Any], speed: dict[str, float]
 ) -> dict[str, Any]:
-    num_labeled = sum(
-        entry.is_labeled_person for image in outcome.images for entry in outcome.document.annotations.get(image.id, [])
-    )
     return {
-        "figures": outcome.evaluation.figures,
-        "figures_images_with_people": outcome.people_images.figures,
-        "num_images": len(outcome.images),
-        "num_images_in_file": len(outcome.document.images),
-        "num_images_with_people": len(outcome.people_images.image_oks),
-        "data_set": outcome.document.info.get("description", ""),
-        "num_people": num_labeled,
-        "num_people_found": len(outcome.results),
+        **describe_metrics(outcome.document, outcome.images, outcome.results, outcome.evaluation, outcome.people_images),
         "unreadable_images": _unreadable_names(outcome),
         "speed": speed,
-        "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": package_version(),
         **as_written(outcome.others),
         **({"tracking": outcome.tracks.figures} if outcome.tracks else {}),
         "network": {name: identity[name] for name in OF_THE_NETWORK if name in identity},
         "settings": flatten(config),
+    }
+
+
+def describe_metrics(
+    document: CocoFile, images: list[Image], results: Results, evaluation: Evaluation, people_images: Evaluation
+) -> dict[str, Any]:
+    """Return the entries of metrics.json that every evaluation has. people_images: the evaluation over images with people."""
+    people = [entry for image in images for entry in document.annotations.get(image.id, []) if entry.is_labeled_person]
+    return {
+        "figures": evaluation.figures,
+        "figures_images_with_people": people_images.figures,
+        "num_images": len(images),
+        "num_images_in_file": len(document.images),
+        "num_images_with_people": len(people_images.image_oks),
+        "data_set": document.info.get("description", ""),
+        "num_people": len(people),
+        "num_people_found": len(results),
+        "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": package_version(),
     }
 
 

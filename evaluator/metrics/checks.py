@@ -29,7 +29,11 @@ class _Fields(msgspec.Struct):
     score: Number = 0
     raw_score: Number = 0
     confidences: list[Number] = []
-    bbox: Annotated[list[Number], Meta(min_length=4, max_length=4)] | Annotated[list[Number], Meta(max_length=0)] | None = None
+    bbox: list[Number] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.bbox or ()) not in (0, 4):
+            raise ValueError(f"bbox must be x, y, width, height, got {len(self.bbox or ())} numbers")
 
 
 FIELDS = ("image_id", "category_id", "keypoints", "score")

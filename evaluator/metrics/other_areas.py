@@ -12,7 +12,7 @@ from evaluator.metrics.results import Results
 from pipeline.datasets.coco import Annotation, CocoFile
 from pipeline.skeleton import Skeleton
 
-SHOWN = {"": slice(None), " .5": 0, " .75": 5}  # places in the OKS thresholds 0.5, 0.55, …, 0.95
+SHOWN: dict[str, slice | int] = {"": slice(None), " .5": 0, " .75": 5}  # places in the OKS thresholds 0.5, 0.55, …, 0.95
 
 
 def compare_with_areas(

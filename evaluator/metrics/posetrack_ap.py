@@ -11,7 +11,8 @@ The score of a joint is its value in `confidences`; in results of other programs
 """
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -76,7 +77,7 @@ def measure(document: CocoFile, results: Results, config: MetricConfig, image_id
 def _labeled(entries: list[Annotation], document: CocoFile, places: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Return the labeled people, float64 (P, 15, 3), without joints in regions to ignore, and their head sizes in pixels (P,)."""
     people = [entry for entry in entries if entry.is_labeled_person]
-    true = np.array([entry.keypoints for entry in people], np.float64).reshape(len(people), -1, 3)[:, places]
+    true = _at([entry.keypoints for entry in people], places)
     true[..., 2] *= ~_ignored(true, entries)
     has_joints = (true[..., 2] > 0).any(axis=1)
     return true[has_joints], np.array([size_of(entry, "head", document.skeleton) for entry in people])[has_joints]
@@ -84,10 +85,16 @@ def _labeled(entries: list[Annotation], document: CocoFile, places: list[int]) -
 
 def _predicted(results: list[Result], entries: list[Annotation], places: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Return the predictions of an image: float64 (N, 15, 3), and the scores of their joints (N, 15), NaN for joints they lack."""
-    points = np.array([entry["keypoints"] for entry in results], np.float64).reshape(len(results), -1, 3)[:, places]
+    points = _at([entry["keypoints"] for entry in results], places)
     scores = np.array([_joint_scores(entry, places) for entry in results]).reshape(len(results), len(places))
     has = points[..., 2] > 0
     return points, np.where((has | ~has.any(axis=1, keepdims=True)) & ~_ignored(points, entries), scores, np.nan)
+
+
+def _at(keypoints: Sequence[Any], places: list[int]) -> np.ndarray:
+    """Return keypoints, x, y, v of all joints, at these places, float64 (N, 15, 3)."""
+    points = [np.reshape(each, (-1, 3))[places] for each in keypoints]
+    return np.array(points, np.float64).reshape(len(points), len(places), 3)
 
 
 def _joint_scores(entry: Result, places: list[int]) -> list[float]:

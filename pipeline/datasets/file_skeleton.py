@@ -39,6 +39,19 @@ def view_of_file(entries: list[Any], skeleton: Skeleton, where: str) -> Skeleton
         raise UserError(f"{where}: categories: {error}") from error
 
 
+def shipped_skeleton_of_file(entries: list[Any], skeleton: Skeleton, where: str) -> Skeleton:
+    """Return the shipped skeleton with exactly the keypoints of a file. Raises UserError, which begins with `where`, if there is none.
+
+    entries: `categories` of the file. skeleton: not used.
+    """
+    listed = keypoints_of(entries, where)
+    found = next((shipped for names in listed if (shipped := shipped_skeleton(names))), None)
+    if found is None:
+        shown = printable("; ".join(", ".join(names) for names in listed)[:500]) or "no category with keypoints"
+        raise UserError(f"{where}: categories: not the keypoints of a shipped skeleton ({shown}); give yours with --skeleton")
+    return found
+
+
 def shipped_skeleton(names: tuple[str, ...]) -> Skeleton | None:
     """Return the first shipped skeleton with exactly these keypoints in its annotation files; of COCO's, `coco18`."""
     for name in sorted(SHIPPED, key=lambda name: name != "coco18"):
