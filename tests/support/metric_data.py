@@ -21,7 +21,9 @@ def write_people(
     rng, num_joints = np.random.default_rng(seed), len(skeleton.source_joints)
     images, annotations, results = [], [], []
     for image_id in range(1, num_images + 1):
-        images.append({"id": image_id, "file_name": f"{image_id}.jpg", "width": 640, "height": 480, "crowdIndex": image_id / num_images})
+        images.append(
+            {"id": image_id, "file_name": f"{image_id}.jpg", "width": 640, "height": 480, "crowdIndex": image_id / num_images}
+        )
         for _ in range(rng.integers(0, 4)):
             size = rng.uniform(40, 250)
             points = rng.uniform(0, size, (num_joints, 2)) + rng.uniform(0, 200, 2)
@@ -77,6 +79,6 @@ def posetrack(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
         if annotation["iscrowd"]:
             annotation["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
     for entry in results:
-        entry["confidences"] = rng.random(len(entry["keypoints"]) // 3).round(4).tolist()
+        entry["confidences"] = rng.random(len(entry["keypoints"]) // 3).round(8).tolist()
     path.write_text(json.dumps(document))
     return path, results
