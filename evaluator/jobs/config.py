@@ -52,6 +52,8 @@ class RunConfig:
     annotations: Path | None = None
     """COCO keypoint annotation file. Joints are matched by name if its keypoints are not those of the network. With --submission:
     COCO's image_info file, or nothing for all images of --images."""
+    joints: tuple[str, ...] = ()
+    """Keypoints that the annotation file calls otherwise than the network, as FILE=NETWORK, such as throat=neck."""
     submission: bool = False
     """Write results.json for images without annotations, as COCO's server expects it, and no metrics."""
     checkpoint: Path | None = None
@@ -104,7 +106,15 @@ class RunConfig:
         if self.max_images is not None and self.max_images < 1:
             raise ValueError(f"max_images must be at least 1, got {self.max_images}")
         require_batch_size(self.batch_size)
-        _ = self.part
+        _ = self.part, self.network_joints
+
+    @property
+    def network_joints(self) -> dict[str, str]:
+        """The network's names by those of the file, from --joints."""
+        for entry in self.joints:
+            if not all(entry.partition("=")):
+                raise ValueError(f"joints must be FILE=NETWORK, such as throat=neck, got {entry!r}")
+        return {file: network for file, _, network in (entry.partition("=") for entry in self.joints)}
 
     def _require_submission(self) -> None:
         if self.checkpoint is None:

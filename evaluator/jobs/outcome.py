@@ -1,6 +1,6 @@
 """The last part of `run` and `merge`: people to COCO results, metrics, pictures and the printed summary."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ from evaluator.inference.clock import Clock
 from evaluator.jobs.config import MergeConfig, RunConfig
 from evaluator.jobs.partial import EVALUATION, Found
 from evaluator.metrics.coco_eval import Evaluation, evaluate_twice, labeled_images
+from evaluator.metrics.config import MetricConfig
 from evaluator.metrics.figures import Measured
 from evaluator.metrics.others import as_written, measure_others
 from evaluator.metrics.results import Results, to_results
+from evaluator.tracking.config import TrackConfig
 from evaluator.tracking.sequences import Tracks, follow
 from pipeline import draw
 from pipeline.cli import flatten, save_config
@@ -192,3 +194,12 @@ def _lacking(outcome: Outcome) -> list[str]:
     names = [joint for joint, count in counts.items() if count]
     number = counted(sum(counts.values()), "labeled keypoint")
     return [f"the network does not predict {printable(', '.join(names))}: {number} count as not found"] if names else []
+
+
+def drawn(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that decide which pictures and metrics an evaluation writes, and whether and how it tracks people."""
+    defaults = {"video": False, **asdict(TrackConfig()), **asdict(MetricConfig())}
+    others = {name: options.get(name, value) for name, value in defaults.items()}
+    if options["images"] is None or not options["pictures"]:
+        return {"pictures": 0, **others}
+    return {**{name: options[name] for name in ("pictures", "draw_min_score")}, **others}

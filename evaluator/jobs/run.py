@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -25,11 +26,9 @@ from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, Unfinished, differ
 from evaluator.jobs.results_version import RESULTS_VERSION
 from evaluator.jobs.submission import ImageList
 from evaluator.metrics.coco_eval import Evaluation
-from evaluator.metrics.config import MetricConfig
 from evaluator.metrics.figures import FIGURES, Measured
 from evaluator.metrics.others import require_metrics
 from evaluator.options import choose_batch_size
-from evaluator.tracking.config import TrackConfig
 from evaluator.tracking.sequences import Tracks, require_videos
 from pipeline.cli import flatten
 from pipeline.datasets.coco import CocoFile, Image
@@ -112,7 +111,7 @@ def _open(config: RunConfig, skeleton: Skeleton) -> CocoFile:
     """Read the annotation file, with the skeleton in its keypoints. Raises UserError for a file that lacks what the options need."""
     if config.annotations is None or config.submission:
         return ImageList(config.annotations, config.images, skeleton)
-    document = CocoFile(config.annotations, skeleton, view=view_of_file)
+    document = CocoFile(config.annotations, skeleton, view=partial(view_of_file, joints=config.network_joints))
     require_metrics(document, config.metrics)
     if config.video:
         require_videos(document)
@@ -174,7 +173,7 @@ def _report_complete(config: RunConfig, identity: dict[str, Any], document: Coco
     metrics = read_metrics(out / "metrics.json", needed, FIGURES) if has_metrics else None
     changed = differences(about, identity)
     if metrics and not changed:
-        changed = differences(_drawn(metrics["settings"]), _drawn(flatten(config)))
+        changed = differences(outcome.drawn(metrics["settings"]), outcome.drawn(flatten(config)))
     if changed:
         raise UserError(
             f"output folder {out}: contains a finished evaluation with other inputs or options ({changed}); use the same ones, or "
@@ -195,15 +194,6 @@ def _report_complete(config: RunConfig, identity: dict[str, Any], document: Coco
     if config.video:
         print(Tracks(identities={}, figures=read_metrics(out / "metrics.json", ("tracking",))["tracking"]).summary())
     return report_unreadable(metrics["unreadable_images"], outcome.UNREADABLE_SCORED, config.tolerance, metrics["num_images"])
-
-
-def _drawn(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that decide which pictures and metrics an evaluation writes, and whether and how it tracks people."""
-    defaults = {"video": False, **asdict(TrackConfig()), **asdict(MetricConfig())}
-    others = {name: options.get(name, value) for name, value in defaults.items()}
-    if options["images"] is None or not options["pictures"]:
-        return {"pictures": 0, **others}
-    return {**{name: options[name] for name in ("pictures", "draw_min_score")}, **others}
 
 
 def _network_source(config: RunConfig, augmented: AugmentedNetwork, batch_size: int, clock: Clock) -> Source:

@@ -2,18 +2,17 @@
 
 import contextlib
 import io
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
 
 from evaluator.metrics.checks import require_fit
+from evaluator.metrics.coco_sets import Ignored, detections, ground_truth
 from evaluator.metrics.figures import FIGURES
 from evaluator.metrics.oks import KeypointEval
 from evaluator.metrics.results import Results
-from pipeline.datasets.coco import Annotation, CocoFile
+from pipeline.datasets.coco import CocoFile
 from pipeline.skeleton import Skeleton
 
 # Segment areas of a person in square pixels, with the names of pycocotools. COCO's keypoint metrics have no range for small
@@ -22,8 +21,6 @@ AREA_RANGES = {"all": (0.0, 1e10), "medium": (32.0**2, 96.0**2), "large": (96.0*
 SMALL = {"small": (0.0, 32.0**2)}
 
 MAX_PEOPLE = 20  # COCO scores this many predicted people per image
-
-Ignored = Callable[[Annotation], bool]
 
 MIN_MATCH_OKS = 0.1  # a result with a lower OKS does not match a person
 
@@ -189,53 +186,10 @@ def keypoint_eval(
 ) -> KeypointEval:
     """Return an evaluation of these images that has not run yet. Raises MismatchError as `require_fit` does."""
     require_fit(document, results, skeleton, image_ids)
-    job = KeypointEval(_ground_truth(document, ignored), _detections(document, results, skeleton), "keypoints")
+    job = KeypointEval(ground_truth(document, ignored), detections(document, results, skeleton), "keypoints")
     job.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
     job.params.imgIds = sorted({image.id for image in document.images} if image_ids is None else set(image_ids))
     return job
-
-
-def _ground_truth(document: CocoFile, ignored: Ignored) -> COCO:
-    annotations = [
-        {
-            "image_id": image_id,
-            "category_id": document.category_id,
-            "keypoints": entry.keypoints.ravel().tolist(),
-            "num_keypoints": 0 if ignored(entry) else int(entry.labeled.sum()),
-            "iscrowd": int(entry.iscrowd),
-            "area": entry.area,
-            "bbox": list(entry.bbox),
-        }
-        for image_id, entries in sorted(document.annotations.items())
-        for entry in entries
-    ]
-    return _coco(document, annotations)
-
-
-def _detections(document: CocoFile, results: Results, skeleton: Skeleton) -> COCO:
-    """As `COCO.loadRes`: the area of a result is that of its `bbox` if the first result has one, else of the box of its keypoints."""
-    points = np.array([entry["keypoints"] for entry in results], np.float64).reshape(len(results), len(skeleton.source_joints), 3)
-    low, high = points[..., :2].min(axis=1), points[..., :2].max(axis=1)
-    boxes = np.concatenate([low, high - low], axis=1).tolist()
-    if results and results[0].get("bbox"):
-        boxes = [entry.get("bbox") or box for entry, box in zip(results, boxes, strict=True)]
-    annotations = [
-        {**entry, "area": box[2] * box[3], "bbox": box, "iscrowd": 0} for entry, box in zip(results, boxes, strict=True)
-    ]
-    return _coco(document, annotations)
-
-
-def _coco(document: CocoFile, annotations: list[dict[str, Any]]) -> COCO:
-    """Build the pycocotools data set of these entries."""
-    coco = COCO()
-    # Ids start at 1 in the order of the list: COCOeval mistakes a match with annotation 0 for no match.
-    coco.dataset = {
-        "images": [{"id": image.id} for image in document.images],
-        "categories": [{"id": document.category_id}],
-        "annotations": [{**annotation, "id": number} for number, annotation in enumerate(annotations, start=1)],
-    }
-    coco.createIndex()
-    return coco
 
 
 def _image_oks(comparison: Comparison, document: CocoFile) -> dict[int, float]:

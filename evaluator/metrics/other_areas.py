@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from evaluator.metrics.coco_eval import Comparison, Ignored, compare
+from evaluator.metrics.coco_eval import Comparison, compare
+from evaluator.metrics.coco_sets import Ignored
 from evaluator.metrics.figures import UNDEFINED
 from evaluator.metrics.results import Results
 from pipeline.datasets.coco import Annotation, CocoFile

@@ -64,7 +64,7 @@ def facts_of(evaluated: Evaluated) -> dict[str, str]:
         "device": identity.get("device"),
         "evaluated": metrics.get("evaluated", "").replace("T", " ").replace("+00:00", " UTC"),
         "version": metrics.get("version"),
-        "scores": ("calibrated" if identity.get("calibration") else "not calibrated") if identity else None,
+        "scores": ("calibrated" if identity["calibration"] else "not calibrated") if "calibration" in identity else None,
     }
     return {name: str(value) for name, value in facts.items() if value not in (None, "")}
 

@@ -17,17 +17,17 @@ function drawOthers(run) {
 
 function describeMetric(metric, { about, figures, joints, counts }) {
   const numbers = Object.entries(counts).map(([name, number]) => `${number} ${name}`);
-  const parts = [
-    element("h3", {}, metric),
-    element("p", { class: "note" }, [about, ...numbers].join("; ")),
-    scrolled(metric, ["figure", "value"], Object.entries(figures).map(([name, value]) => [name, figure(value)])),
-  ];
+  const tables = [scrolled(metric, ["figure", "value"], Object.entries(figures).map(([name, value]) => [name, figure(value)]))];
   const columns = Object.entries(joints);
   if (columns.length) {
     const rows = Object.keys(columns[0][1]).map((joint) => [joint, ...columns.map(([, column]) => figure(column[joint]))]);
-    parts.push(scrolled(`${metric} by joint`, ["joint", ...columns.map(([name]) => name)], rows));
+    tables.push(scrolled(`${metric} by joint`, ["joint", ...columns.map(([name]) => name)], rows));
   }
-  return parts;
+  return [
+    element("h3", {}, metric),
+    element("p", { class: "note" }, [about, ...numbers].join("; ")),
+    element("div", { class: "columns" }, ...tables),
+  ];
 }
 
 function scrolled(label, heads, rows) {
