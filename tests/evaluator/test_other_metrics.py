@@ -2,6 +2,7 @@
 
 import json
 
+import format_files
 import numpy as np
 import pytest
 from metric_data import crowdpose, posetrack, write_people
@@ -199,3 +200,23 @@ def test_wrong_options():
     for options, reason in (({"metric": ("pck", "pck")}, "different names"), ({"pck_norm": "box"}, "needs --metric pck")):
         with pytest.raises(ValueError, match=reason):
             MetricConfig(**options)
+
+
+def test_what_convert_keeps_is_scored(tmp_path):
+    """Head boxes of MPII, and crowd indices of CrowdPose."""
+    document, people = format_files.convert(tmp_path / "m", "mpii", format_files.mpii(tmp_path / "mpii"))
+    true = next(entry.keypoints for entry in people["a.jpg"] if entry.is_labeled_person)
+    path = tmp_path / "m" / "out" / "annotations.json"
+    each = measured(path, "mpii16", [result(document["images"][0]["id"], true)], metric=("pckh",))
+    assert each.figures["PCKh@0.1 best"] == 1 and each.counts["labeled people"] == 1
+    image = {"id": 1, "file_name": "1.jpg", "width": 64, "height": 48, "crowdIndex": 0.9}
+    points = format_files.flat(14)
+    (tmp_path / "source").mkdir()
+    source = format_files.coco(
+        tmp_path / "source" / "c.json", [{"keypoints": points, "num_keypoints": 14, "bbox": [5, 10, 14, 14]}], [image]
+    )
+    format_files.convert(tmp_path / "c", "crowdpose", source)
+    figures = measured(
+        tmp_path / "c" / "out" / "annotations.json", "crowdpose14", [result(1, points)], metric=("crowdpose",)
+    ).figures
+    assert figures["AP hard"] == pytest.approx(1) and figures["AP easy"] == UNDEFINED

@@ -10,8 +10,9 @@ from evaluator_data import PerfectNetwork, write_set
 from evaluator.jobs.config import RunConfig
 from evaluator.jobs.run import evaluate_source
 from evaluator.metrics.config import MetricConfig
+from pipeline.datasets.combined import union
 from pipeline.errors import UserError
-from pipeline.skeletons import COCO18
+from pipeline.skeletons import COCO18, read_skeleton
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,30 @@ def test_joints_are_matched_by_name(coco_set, tmp_path, capsys):
         np.reshape(entry["keypoints"], (-1, 3)).tolist() for entry in found
     ]
     assert read(tmp_path / "own" / "metrics.json")["figures"] == read(tmp_path / "other" / "metrics.json")["figures"]
+
+
+def test_a_network_over_two_sources_is_scored_on_each_of_them(coco_set, tmp_path):
+    """The second file has the neck, and calls it throat; nobody's head is labeled."""
+    crowdpose = read_skeleton("crowdpose14")
+    network = PerfectNetwork(coco_set[0], union([COCO18, crowdpose]))
+    document = read(coco_set[0])
+    for entry in document["annotations"]:
+        points = dict(zip(COCO18.source_joints, np.reshape(entry["keypoints"], (-1, 3)), strict=True))
+        points |= {"neck": (points["left_shoulder"] + points["right_shoulder"]) / 2, "head": np.zeros(3)}
+        entry["keypoints"] = np.concatenate([points[joint] for joint in crowdpose.source_joints]).tolist()
+    names = [{"neck": "throat"}.get(joint, joint) for joint in crowdpose.source_joints]
+    document["categories"][0]["keypoints"] = names
+    (tmp_path / "throat.json").write_text(json.dumps(document))
+    for annotations, joints in ((coco_set[0], ()), (tmp_path / "throat.json", ("throat=neck",))):
+        config = config_of(coco_set, tmp_path / annotations.stem, annotations=annotations, joints=joints)
+        assert evaluate_source(config, network) == 0
+        assert read(config.out / "metrics.json")["figures"]["AP"] == pytest.approx(1)
+    skeleton = read(config.out / "evaluation.json")["skeleton"]
+    assert skeleton["source_joints"] == names and "throat" in skeleton["joints"] and "neck" not in skeleton["joints"]
+    throat = names.index("throat")
+    assert all(entry["keypoints"][3 * throat + 2] == 1 for entry in read(config.out / "results.json"))
+    with pytest.raises(UserError, match="--joints gorge=neck: must be a keypoint of the file, left_shoulder"):
+        evaluate_source(dataclasses.replace(config, out=tmp_path / "no", joints=("gorge=neck",)), network)
 
 
 def test_keypoints_that_the_network_lacks_are_said_and_count_as_not_found(coco_set, tmp_path, capsys):
@@ -137,6 +162,8 @@ def test_options_of_a_submission(tmp_path):
     ):
         with pytest.raises(ValueError, match=reason):
             config_of((None, tmp_path), tmp_path / "out", **options)
+    with pytest.raises(ValueError, match="joints must be FILE=NETWORK, such as throat=neck, got 'neck'"):
+        config_of((tmp_path, tmp_path), tmp_path, joints=("neck",))
     with pytest.raises(ValueError, match="use `merge --metric` after --shard"):
         config_of((tmp_path, tmp_path), tmp_path, shard="1/2", metrics=MetricConfig(metric=("pck",)))
 
