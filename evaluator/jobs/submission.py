@@ -5,6 +5,7 @@ The format is https://cocodataset.org/#format-results: a list of image_id, categ
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ class ImageList(CocoFile):
         """path: the file; None for all images of `folder`. Raises UserError for another file, and for a folder without images."""
         assert path or folder, "RunConfig requires --images with --checkpoint"
         self.path = path or folder or Path()
-        self.videos, self.annotations, self.category_id = {}, {}, PERSON
+        self.videos, self.annotations, self.categories, self.category_id = {}, {}, {PERSON: "person"}, PERSON
+        self.derived, self.licenses, self.info = Counter(), {}, {}
         has_all = {*COCO18.source_joints} <= {*skeleton.joints}
         category = {"id": PERSON, "name": "person", "keypoints": list(COCO18.source_joints)}
         self.skeleton = view_of_file([category], skeleton, str(self.path)) if has_all else skeleton
@@ -101,6 +103,7 @@ def publish(config: RunConfig, identity: dict[str, Any], document: ImageList, fo
             listed = [
                 {"id": image.id, "file_name": image.file_name, "width": image.width, "height": image.height}
                 for image in document.images
+                if image.id in found.people
             ]
             write_json(folder / "images.json", listed)
         write_json(folder / EVALUATION, identity)

@@ -146,10 +146,12 @@ def test_a_submission_has_the_results_of_an_evaluation(coco_set, tmp_path, has_f
     assert evaluate_source(config, PerfectNetwork(coco_set[0])) == 0, "complete already"
 
 
-def test_the_names_of_images_are_their_ids_if_they_are_numbers(tmp_path):
+def test_the_names_of_images_are_their_ids_if_they_are_numbers(tmp_path, capsys):
     annotations, images = write_set(tmp_path / "set", names=("000000000010.png", "000000000020.png", "000000000030.png"))
-    config = config_of((None, images), tmp_path / "out", annotations=None, submission=True)
-    assert evaluate_source(config, PerfectNetwork(annotations)) == 0
+    (images / "000000000040.jpg").write_bytes(b"no image")
+    config = config_of((None, images), tmp_path / "out", submission=True)
+    assert evaluate_source(config, PerfectNetwork(annotations)) == 1, "too many unreadable images"
+    assert "unreadable image 000000000040.jpg" in capsys.readouterr().err
     assert [image["id"] for image in read(config.out / "images.json")] == [10, 20, 30]
     assert {entry["image_id"] for entry in read(config.out / "results.json")} == {10, 20}
 

@@ -82,3 +82,8 @@ def posetrack(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
         entry["confidences"] = rng.random(len(entry["keypoints"]) // 3).round(8).tolist()
     path.write_text(json.dumps(document))
     return path, results
+
+
+def mpii(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
+    """Write annotations as `convert` writes MPII's, with head boxes."""
+    return write_people(folder, read_skeleton("mpii16"), head_box=[10, 10, 30, 40])
