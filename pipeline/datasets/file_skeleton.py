@@ -3,6 +3,7 @@
 So a network over the joints of several data sets is scored on the annotations of one of them, in the order of that file.
 """
 
+import functools
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -11,7 +12,7 @@ from pipeline.datasets.categories import keypoints_of
 from pipeline.datasets.combined import labeled_by, renamed
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
-from pipeline.skeletons import SHIPPED, read_skeleton
+from pipeline.skeletons import COCO18, SHIPPED, read_skeleton
 from pipeline.wording import printable
 
 NO_NAMES: Mapping[str, str] = MappingProxyType({})
@@ -66,10 +67,13 @@ def shipped_skeleton_of_file(entries: list[Any], skeleton: Skeleton, where: str)
 
 def shipped_skeleton(names: tuple[str, ...]) -> Skeleton | None:
     """Return the first shipped skeleton with exactly these keypoints in its annotation files; of COCO's, `coco18`."""
-    for name in sorted(SHIPPED, key=lambda name: name != "coco18"):
-        if read_skeleton(name).source_joints == names:
-            return read_skeleton(name)
-    return None
+    return next((skeleton for skeleton in _shipped() if skeleton.source_joints == names), None)
+
+
+@functools.cache
+def _shipped() -> tuple[Skeleton, ...]:
+    """The shipped skeletons, COCO's first."""
+    return (COCO18, *(read_skeleton(name) for name in SHIPPED if name != COCO18.name))
 
 
 def _skeleton_of(names: tuple[str, ...], network: Skeleton, where: str) -> Skeleton:
@@ -77,7 +81,7 @@ def _skeleton_of(names: tuple[str, ...], network: Skeleton, where: str) -> Skele
     if shipped := shipped_skeleton(names):
         return shipped
     sigmas: dict[str, float] = {}
-    for known in (network, *map(read_skeleton, ("coco18", *SHIPPED))):
+    for known in (network, *_shipped()):
         sigmas = dict(zip(known.source_joints, known.sigmas, strict=True)) | sigmas
     if unknown := [name for name in names if name not in sigmas]:
         raise UserError(
