@@ -27,6 +27,12 @@ BatchSize = Annotated[
         f"Default: 1 on a CPU, where larger batches are not faster, {ACCELERATOR_BATCH_SIZE} on other devices."
     ),
 ]
+FileJoints = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(
+        help="Keypoints that the annotation file calls otherwise than the network, as FILE=NETWORK, such as throat=neck."
+    ),
+]
 MaxImages = Annotated[
     int | None,
     tyro.conf.arg(help="Evaluate a random subset of this many images, the same subset every time. The output states the number."),

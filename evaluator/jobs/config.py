@@ -14,6 +14,7 @@ from evaluator.options import (
     Decoding,
     Device,
     DrawMinScore,
+    FileJoints,
     Inference,
     MaxImages,
     Metrics,
@@ -52,8 +53,7 @@ class RunConfig:
     annotations: Path | None = None
     """COCO keypoint annotation file. Joints are matched by name if its keypoints are not those of the network. With --submission:
     COCO's image_info file, or nothing for all images of --images."""
-    joints: tuple[str, ...] = ()
-    """Keypoints that the annotation file calls otherwise than the network, as FILE=NETWORK, such as throat=neck."""
+    joints: FileJoints = ()
     submission: bool = False
     """Write results.json for images without annotations, as COCO's server expects it, and no metrics."""
     checkpoint: Path | None = None
@@ -192,6 +192,7 @@ class WatchConfig:
     """Stop after this many minutes without a new checkpoint; 0 evaluates the existing checkpoints and stops."""
     poll_seconds: float = 10.0
     """Seconds between two checks for new checkpoints."""
+    joints: FileJoints = ()
     max_images: MaxImages = None
     batch_size: BatchSize = None
     pictures: Pictures = 8
@@ -216,6 +217,7 @@ class WatchConfig:
             out=out,
             annotations=self.annotations,
             images=self.images,
+            joints=self.joints,
             max_images=self.max_images,
             batch_size=self.batch_size,
             pictures=self.pictures,
