@@ -34,6 +34,10 @@ class _Fields(msgspec.Struct):
     def __post_init__(self) -> None:
         if len(self.bbox or ()) not in (0, 4):
             raise ValueError(f"bbox must be x, y, width, height, got {len(self.bbox or ())} numbers")
+        if self.confidences and 3 * len(self.confidences) != len(self.keypoints):
+            raise ValueError(
+                f"confidences must be one number per keypoint, got {len(self.confidences)} with {len(self.keypoints)} numbers in keypoints"
+            )
 
 
 FIELDS = ("image_id", "category_id", "keypoints", "score")

@@ -12,9 +12,9 @@ class MetricConfig:
     """Which metrics are computed, beside COCO's ten, which every evaluation has."""
 
     metric: tuple[MetricName, ...] = ("coco",)
-    """Metrics to print, and to add to metrics.json and the report: coco; crowdpose, AP by crowding (CrowdPose); ochuman, AP with box
-    areas (OCHuman); pck and pckh, the share of right joints (LSP, MPII); posetrack, AP by joint (PoseTrack). COCO's figures are always in
-    metrics.json."""
+    """Metrics to print and to write to metrics.json and the report beside COCO's (coco), which are always there: crowdpose, AP by
+    crowding (CrowdPose); ochuman, AP with box areas (OCHuman); pck and pckh, the share of right joints (LSP, MPII); posetrack, AP by
+    joint (PoseTrack)."""
     pck_norm: Norm = "torso"
     """pck: length that the allowed distance refers to: torso (left shoulder to right hip), head (0.6 x diagonal of the head box), or
     box (longer side of the person's box)."""

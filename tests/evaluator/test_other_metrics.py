@@ -220,3 +220,14 @@ def test_what_convert_keeps_is_scored(tmp_path):
         tmp_path / "c" / "out" / "annotations.json", "crowdpose14", [result(1, points)], metric=("crowdpose",)
     ).figures
     assert figures["AP hard"] == pytest.approx(1) and figures["AP easy"] == UNDEFINED
+
+
+def test_people_without_keypoints_are_ignored_by_ochuman(tmp_path):
+    """`convert` keeps them with their box; a prediction there is neither right nor wrong, elsewhere it is wrong."""
+    skeleton = read_skeleton("coco18")
+    true = standing(skeleton)
+    path = people_file(tmp_path, skeleton, [(true, {}), (true * 0, {"bbox": [150, 50, 300, 200]})])
+    found = [result(1, true, 0.5), result(2, true, 0.9)]
+    assert measured(path, "coco18", found, metric=("ochuman",)).figures["AP"] == pytest.approx(1)
+    elsewhere = [found[0], result(2, np.add(true, (3000, 3000, 0)), 0.9)]
+    assert measured(path, "coco18", elsewhere, metric=("ochuman",)).figures["AP"] == pytest.approx(0.5)

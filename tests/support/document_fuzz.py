@@ -398,7 +398,14 @@ RANKS = {
     "server_list": [{"server_id": "a", "device": [{"rank_id": "0", "device_id": "4"}, {"rank_id": 1, "device_id": 5}]}],
 }
 RESULTS = [
-    {"image_id": 1, "category_id": 1, "keypoints": [1.0, 2.0, 1] * 17, "score": score, "bbox": [1, 2, 3, 4.5]}
+    {
+        "image_id": 1,
+        "category_id": 1,
+        "keypoints": [1.0, 2.0, 1] * 17,
+        "score": score,
+        "bbox": [1, 2, 3, 4.5],
+        "confidences": [0.5] * 17,
+    }
     for score in (0.5, 0.25)
 ]
 CONFIG = {
