@@ -105,7 +105,10 @@ def test_one_file_becomes_an_evaluation_with_its_report(people, tmp_path):
         ({"category_id": 3}, "categories of the results other than 1, people: 1, for example category 3"),
         ({"keypoints": [1.0, 2.0, 2.0] * 14}, "results without 51 keypoint values"),
         ({"bbox": [1, 2, 3]}, r"bad.json: .*bbox must be x, y, width, height, got 3 numbers"),
-        ({"confidences": [0.5] * 3}, "confidences must be one number per keypoint, got 3 with 51 numbers in keypoints"),
+        (
+            {"confidences": [0.5] * 3},
+            "results whose confidences are not 17 numbers, one per joint: 1, for example result number 0",
+        ),
         ({"score": "high"}, r"bad.json: \[0\].score"),
     ],
 )
