@@ -5,7 +5,7 @@ import json
 import format_files
 import numpy as np
 import pytest
-from metric_data import crowdpose, posetrack, write_people
+from metric_data import crowdpose, posetrack, single_people, write_people
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -96,6 +96,21 @@ def test_posetrack_has_the_figures_of_poseval(tmp_path):
     cumulated = [0.28736513659, 0.34075053978, 0.33614385847, 0.34080422472, 0.32467985721, 0.30149680162, 0.31356348197]
     assert [each.joints["AP"][name] for name in groups] == pytest.approx(cumulated, abs=1e-9)
     assert each.joints["AP"]["right_ankle"] == pytest.approx(0.2603366578776415) and "left_ear" not in each.joints["AP"]
+
+
+def test_pck_and_pckh_have_the_figures_of_mmpose(tmp_path):
+    """MMPose 1.3.2, keypoint_pck_accuracy of the same people, at 0.05, 0.1 and 0.2; PCKh weighted by joints as in MpiiPCKAccuracy."""
+    path, results = single_people(tmp_path, LSP)
+    for norm, expected in {
+        "torso": (0.06544070882602568, 0.21858861907315943, 0.4844877562589237),
+        "box": (0.1651462086607489, 0.4622476492965169, 0.8083723328068328),
+        "head": (0.005176764669829526, 0.029956098969122717, 0.11565609642794564),
+    }.items():
+        figures = measured(path, "lsp14", results, metric=("pck",), pck_norm=norm).figures
+        assert [figures[f"PCK@{alpha} best"] for alpha in (0.05, 0.1, 0.2)] == pytest.approx(expected, abs=1e-12)
+        assert [figures[f"PCK@{alpha} top"] for alpha in (0.05, 0.1, 0.2)] == pytest.approx(expected, abs=1e-12)
+    path, results = single_people(tmp_path, MPII)
+    assert measured(path, "mpii16", results, metric=("pckh",)).figures["PCKh@0.5 best"] == pytest.approx(0.556047197640118)
 
 
 def test_pck_by_hand(tmp_path):

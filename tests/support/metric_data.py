@@ -87,3 +87,24 @@ def posetrack(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
 def mpii(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
     """Write annotations as `convert` writes MPII's, with head boxes."""
     return write_people(folder, read_skeleton("mpii16"), head_box=[10, 10, 30, 40])
+
+
+def single_people(folder: Path, skeleton: Skeleton) -> tuple[Path, list[dict[str, Any]]]:
+    """Write annotations of one person per image, with a labeled torso and a head box; every joint is predicted about 12 px away."""
+    path, _ = write_people(folder, skeleton, num_images=300, seed=7, head_box=[10, 10, 30, 40])
+    document, rng = json.loads(path.read_text()), np.random.default_rng(4)
+    torso = [skeleton.source_joints.index(joint) for joint in ("left_shoulder", "right_hip")]
+    people: dict[int, dict[str, Any]] = {}
+    for annotation in document["annotations"]:
+        if not annotation["iscrowd"] and all(annotation["keypoints"][3 * joint + 2] for joint in torso):
+            people.setdefault(annotation["image_id"], annotation)
+    document["annotations"] = list(people.values())
+    path.write_text(json.dumps(document))
+    predicted = np.array([np.reshape(annotation["keypoints"], (-1, 3)) for annotation in people.values()])
+    predicted[..., :2] += rng.normal(0, 12, predicted[..., :2].shape)
+    predicted[..., 2] = 1
+    results = [
+        {"image_id": image_id, "category_id": 1, "keypoints": points.ravel().tolist(), "score": 0.5}
+        for image_id, points in zip(people, predicted, strict=True)
+    ]
+    return path, results
