@@ -13,6 +13,11 @@ COMMANDS = {
         config="evaluator.jobs.config:MergeConfig",
         run="evaluator.jobs.merge:run",
     ),
+    "score": Command(
+        help="score results files of any program in COCO's format: metrics and report",
+        config="evaluator.score.config:ScoreConfig",
+        run="evaluator.score.score:run",
+    ),
     "watch": Command(
         help="evaluate each new checkpoint of a training run; keep a leaderboard and the best checkpoint",
         config="evaluator.jobs.config:WatchConfig",

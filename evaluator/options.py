@@ -8,6 +8,7 @@ from evaluator.decoding import DecodeConfig
 from evaluator.decoding.scores import SelectConfig
 from evaluator.inference.config import InferConfig
 from evaluator.inference.decoder_options import DecodeOptions
+from evaluator.metrics.config import MetricConfig
 from evaluator.tracking.config import TrackConfig
 from pipeline.tolerance import Tolerance
 from trainer.device import DeviceConfig
@@ -18,6 +19,7 @@ Decoding = Annotated[DecodeOptions, tyro.conf.arg(name="")]
 AllDecoding = Annotated[DecodeConfig, tyro.conf.arg(name="")]
 Inference = Annotated[InferConfig, tyro.conf.arg(name="")]
 Device = Annotated[DeviceConfig, tyro.conf.arg(name="")]
+Metrics = Annotated[MetricConfig, tyro.conf.arg(name="")]
 Tracking = Annotated[TrackConfig, tyro.conf.arg(name="")]
 
 BatchSize = Annotated[
@@ -25,6 +27,12 @@ BatchSize = Annotated[
     tyro.conf.arg(
         help="Images of equal padded size per call of the network. "
         f"Default: 1 on a CPU, where larger batches are not faster, {ACCELERATOR_BATCH_SIZE} on other devices."
+    ),
+]
+FileJoints = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(
+        help="Keypoints that the annotation file calls otherwise than the network, as FILE=NETWORK, such as throat=neck."
     ),
 ]
 MaxImages = Annotated[

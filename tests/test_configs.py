@@ -23,7 +23,8 @@ COMMANDS = {
 REQUIRED = {
     "trainer launch": {"command": ("train", "--records", "r", "--out", "o", "--config", "-c.yaml")},
     "pipeline build": {"annotations": Path("a"), "images": Path("i")},
-    "evaluator run": {"checkpoint": Path("c"), "images": Path("i")},
+    "evaluator run": {"checkpoint": Path("c"), "annotations": Path("a"), "images": Path("i")},
+    "evaluator score": {"results": (Path("r"),)},
 }
 
 

@@ -10,7 +10,7 @@ NUM_EXAMPLES = 60  # tests/studies/document_campaign.py tries more
 SLOW = {"config": 15}  # examples of readers that take long
 MAX_MEMORY_BYTES = 1 << 30
 NAMES = (
-    "annotations", "build plan", "calibration", "checkpoint", "config", "evaluation", "exported network", "host status", "leaderboard",
+    "annotations", "build plan", "calibration", "checkpoint", "config", "evaluation", "exported network", "host status", "image list", "leaderboard",
     "log", "manifest", "metrics", "people", "prediction", "rank table", "results", "settings", "shard header", "skeleton",
     "skipped images", "sources",
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """The READMEs are correct: their commands run on small data, their options and files exist, and their option tables are current."""
 
+import json
 import re
 import shlex
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 import combined_data
 import cv2
 import format_files
+import metric_data
 import mindspore as ms
 import numpy as np
 import option_tables
@@ -112,6 +114,11 @@ def workspace(tmp_path_factory) -> Path:
     for number in range(1, 61):
         cv2.imwrite(str(folder / f"scored/images/{number}.jpg"), np.zeros((300, 900, 3), np.uint8))
     _write_sources(folder)
+    for name in ("crowdpose", "mpii", "posetrack"):
+        (folder / name).mkdir()
+        path, results = getattr(metric_data, name)(folder / name)
+        path.rename(folder / name / "annotations.json")
+        (folder / name / "results.json").write_text(json.dumps(results))
     return folder
 
 

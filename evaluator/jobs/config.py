@@ -1,4 +1,4 @@
-"""Options of the commands `run`, `merge` and `watch`. Imports nothing heavy."""
+"""Options of the commands `run`, `merge`, `score`, `watch` and `calibrate`. Imports nothing heavy."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,13 +8,16 @@ import tyro
 
 from evaluator.inference.config import InferConfig
 from evaluator.inference.decoder_options import DecodeOptions
+from evaluator.metrics.config import MetricConfig
 from evaluator.options import (
     BatchSize,
     Decoding,
     Device,
     DrawMinScore,
+    FileJoints,
     Inference,
     MaxImages,
+    Metrics,
     Pictures,
     Tracking,
     Unreadable,
@@ -35,7 +38,7 @@ Metric = Literal["AP", "AP .5", "AP .75", "AP (M)", "AP (L)", "AR", "AR .5", "AR
 class RunConfig:
     """Evaluate a checkpoint on annotated images: write COCO results and metrics, and draw the best and worst images.
 
-    All images of the annotation file are scored, including images without people.
+    All images of the annotation file are scored, including images without people. --metric adds the metrics of other data sets.
 
     Example: python -m evaluator run --checkpoint runs/first --annotations person_keypoints_val2017.json --images val2017 --out ap
 
@@ -45,10 +48,14 @@ class RunConfig:
     then `merge` combines the outputs.
     """
 
-    annotations: Path
-    """COCO keypoint annotation file."""
     out: Path
     """Folder for results.json, metrics.json, evaluation.json, config.yaml and pictures; absent or empty."""
+    annotations: Path | None = None
+    """COCO keypoint annotation file. Joints are matched by name if its keypoints are not those of the network. With --submission:
+    COCO's image_info file, or nothing for all images of --images."""
+    joints: FileJoints = ()
+    submission: bool = False
+    """Write results.json for images without annotations, as COCO's server expects it, and no metrics."""
     checkpoint: Path | None = None
     """Checkpoint file, run folder, whose newest checkpoint is used, or exported network (.onnx), which needs no MindSpore."""
     fields: Path | None = None
@@ -67,6 +74,7 @@ class RunConfig:
     device: Device = field(default_factory=DeviceConfig)
     inference: Inference = field(default_factory=InferConfig)
     decoding: Decoding = field(default_factory=DecodeOptions)
+    metrics: Metrics = field(default_factory=MetricConfig)
     video: VideoScores = False
     tracking: Tracking = field(default_factory=TrackConfig)
 
@@ -74,6 +82,12 @@ class RunConfig:
         require_video(self.video, self.tracking)
         if self.video and (self.shard or self.max_images):
             raise ValueError("--video needs all frames; use `merge --video` after --shard, and omit --max-images")
+        if self.submission:
+            self._require_submission()
+        elif self.annotations is None:
+            raise ValueError("give --annotations, or --submission for images without annotations")
+        if self.shard and self.metrics != MetricConfig():
+            raise ValueError("--metric needs all images; use `merge --metric` after --shard")
         if self.checkpoint is None and self.fields is None:
             raise ValueError("give --checkpoint, or --fields to evaluate stored fields")
         if self.checkpoint is not None and self.fields is not None:
@@ -92,7 +106,23 @@ class RunConfig:
         if self.max_images is not None and self.max_images < 1:
             raise ValueError(f"max_images must be at least 1, got {self.max_images}")
         require_batch_size(self.batch_size)
-        _ = self.part
+        _ = self.part, self.network_joints
+
+    @property
+    def network_joints(self) -> dict[str, str]:
+        """The network's names by those of the file, from --joints."""
+        for entry in self.joints:
+            if not all(entry.partition("=")):
+                raise ValueError(f"joints must be FILE=NETWORK, such as throat=neck, got {entry!r}")
+        return {file: network for file, _, network in (entry.partition("=") for entry in self.joints)}
+
+    def _require_submission(self) -> None:
+        if self.checkpoint is None:
+            raise ValueError("--submission needs --checkpoint")
+        if self.shard or self.max_images or self.video or self.metrics != MetricConfig():
+            raise ValueError(
+                "--submission processes all images and has no metrics; omit --shard, --max-images, --video and --metric"
+            )
 
     @property
     def part(self) -> tuple[int, int]:
@@ -123,6 +153,7 @@ class MergeConfig:
     pictures: Pictures = 8
     draw_min_score: DrawMinScore = 0.5
     tolerance: Unreadable = field(default_factory=Tolerance)
+    metrics: Metrics = field(default_factory=MetricConfig)
     video: VideoScores = False
     tracking: Tracking = field(default_factory=TrackConfig)
 
@@ -161,6 +192,7 @@ class WatchConfig:
     """Stop after this many minutes without a new checkpoint; 0 evaluates the existing checkpoints and stops."""
     poll_seconds: float = 10.0
     """Seconds between two checks for new checkpoints."""
+    joints: FileJoints = ()
     max_images: MaxImages = None
     batch_size: BatchSize = None
     pictures: Pictures = 8
@@ -185,6 +217,7 @@ class WatchConfig:
             out=out,
             annotations=self.annotations,
             images=self.images,
+            joints=self.joints,
             max_images=self.max_images,
             batch_size=self.batch_size,
             pictures=self.pictures,

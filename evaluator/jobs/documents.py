@@ -47,6 +47,15 @@ class _Settings(TypedDict, total=False):
     draw_min_score: Finite
 
 
+class _Measured(TypedDict):
+    """The figures of another metric than COCO's."""
+
+    about: str
+    figures: Figures
+    joints: dict[str, Figures]
+    counts: dict[str, Count]
+
+
 class _Metrics(TypedDict, total=False):
     """metrics.json. Evaluations of earlier versions lack some entries."""
 
@@ -57,6 +66,7 @@ class _Metrics(TypedDict, total=False):
     data_set: str
     unreadable_images: dict[str, str]
     speed: dict[str, Finite]
+    others: dict[str, _Measured]
     tracking: dict[str, Figures]
     evaluated: str
     version: str

@@ -10,6 +10,7 @@ from evaluator.jobs.config import MergeConfig
 from evaluator.jobs.documents import read_identity
 from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, differences, read_lines
 from evaluator.jobs.run import choose_images
+from evaluator.metrics.others import require_metrics
 from evaluator.tracking.sequences import require_videos
 from pipeline.datasets.coco import CocoFile
 from pipeline.errors import UserError
@@ -34,6 +35,7 @@ def run(config: MergeConfig) -> int:
     if file_facts(config.annotations)["sha256"] != identity["annotations"]:
         raise UserError(f"annotation file {config.annotations}: not the file that {config.parts[0]} was evaluated with")
     document = CocoFile(config.annotations, skeleton)
+    require_metrics(document, config.metrics)
     if config.video:
         require_videos(document)
     images = choose_images(document, identity["max_images"])

@@ -1,6 +1,6 @@
 """The last part of `run` and `merge`: people to COCO results, metrics, pictures and the printed summary."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,11 @@ from evaluator.inference.clock import Clock
 from evaluator.jobs.config import MergeConfig, RunConfig
 from evaluator.jobs.partial import EVALUATION, Found
 from evaluator.metrics.coco_eval import Evaluation, evaluate_twice, labeled_images
+from evaluator.metrics.config import MetricConfig
+from evaluator.metrics.figures import Measured
+from evaluator.metrics.others import as_written, measure_others
 from evaluator.metrics.results import Results, to_results
+from evaluator.tracking.config import TrackConfig
 from evaluator.tracking.sequences import Tracks, follow
 from pipeline import draw
 from pipeline.cli import flatten, save_config
@@ -23,7 +27,7 @@ from pipeline.storage.files import write_json
 from pipeline.storage.folders import new_folder
 from pipeline.tolerance import report_unreadable
 from pipeline.version import package_version
-from pipeline.wording import counted
+from pipeline.wording import counted, printable
 
 OF_THE_NETWORK = ("checkpoint", "step", "insize")  # entries of an identity, which `merge` has no options for
 UNREADABLE_SCORED = "scored as images without predictions; metrics.json lists all of them"
@@ -33,7 +37,7 @@ UNREADABLE_SCORED = "scored as images without predictions; metrics.json lists al
 class Outcome:
     """The results of `images` and their metrics: `evaluation` over all images, `people_images` over images with people.
 
-    tracks: identities in videos, if they were asked for.
+    others: metrics of other data sets that were asked for, by name. tracks: identities in videos, if they were asked for.
     """
 
     document: CocoFile
@@ -44,6 +48,7 @@ class Outcome:
     results: Results
     evaluation: Evaluation
     people_images: Evaluation
+    others: dict[str, Measured]
     tracks: Tracks | None
 
 
@@ -83,6 +88,7 @@ def score(
         results=results,
         evaluation=evaluation,
         people_images=people_images,
+        others=measure_others(document, results, config.metrics, ids),
         tracks=tracks,
     )
 
@@ -108,25 +114,33 @@ def _unreadable_names(outcome: Outcome) -> dict[str, str]:
 def _metrics(
     outcome: Outcome, config: RunConfig | MergeConfig, identity: dict[str, Any], speed: dict[str, float]
 ) -> dict[str, Any]:
-    num_labeled = sum(
-        entry.is_labeled_person for image in outcome.images for entry in outcome.document.annotations.get(image.id, [])
-    )
     return {
-        "figures": outcome.evaluation.figures,
-        "figures_images_with_people": outcome.people_images.figures,
-        "num_images": len(outcome.images),
-        "num_images_in_file": len(outcome.document.images),
-        "num_images_with_people": len(outcome.people_images.image_oks),
-        "data_set": outcome.document.info.get("description", ""),
-        "num_people": num_labeled,
-        "num_people_found": len(outcome.results),
+        **describe_metrics(outcome.document, outcome.images, outcome.results, outcome.evaluation, outcome.people_images),
         "unreadable_images": _unreadable_names(outcome),
         "speed": speed,
-        "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": package_version(),
+        **as_written(outcome.others),
         **({"tracking": outcome.tracks.figures} if outcome.tracks else {}),
         "network": {name: identity[name] for name in OF_THE_NETWORK if name in identity},
         "settings": flatten(config),
+    }
+
+
+def describe_metrics(
+    document: CocoFile, images: list[Image], results: Results, evaluation: Evaluation, people_images: Evaluation
+) -> dict[str, Any]:
+    """Return the entries of metrics.json that every evaluation has. people_images: the evaluation over images with people."""
+    people = [entry for image in images for entry in document.annotations.get(image.id, []) if entry.is_labeled_person]
+    return {
+        "figures": evaluation.figures,
+        "figures_images_with_people": people_images.figures,
+        "num_images": len(images),
+        "num_images_in_file": len(document.images),
+        "num_images_with_people": len(people_images.image_oks),
+        "data_set": document.info.get("description", ""),
+        "num_people": len(people),
+        "num_people_found": len(results),
+        "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": package_version(),
     }
 
 
@@ -153,12 +167,14 @@ def _print_summary(outcome: Outcome, config: RunConfig | MergeConfig, num_pictur
     num_images, num_all = len(outcome.images), len(outcome.document.images)
     if num_images < num_all:
         print(f"evaluated a random subset of {num_images} of the {num_all} images of {config.annotations}")
-    print("\n".join([*outcome.document.notes(), outcome.evaluation.summary()]))
+    print("\n".join([*outcome.document.notes(), *_lacking(outcome), outcome.evaluation.summary()]))
     people_images = outcome.people_images
     if not people_images.image_oks:
         print(f"warning: {config.annotations}: no person has labeled joints, so there is nothing to score; -1 means undefined")
         return
     print(f"AP {people_images.figures['AP']:.4f} over images with people only ({len(people_images.image_oks)} of {num_images})")
+    for name, measured in outcome.others.items():
+        print("\n".join([f"--metric {name}", *measured.lines()]))
     if outcome.tracks:
         print(outcome.tracks.summary())
     if speed_line:
@@ -166,3 +182,28 @@ def _print_summary(outcome: Outcome, config: RunConfig | MergeConfig, num_pictur
     print(f"wrote results, metrics and settings to {config.out}")
     if num_pictures:
         print(f"wrote {counted(num_pictures, 'picture')} to {config.out / 'pictures'}: prediction left, ground truth right")
+
+
+def _lacking(outcome: Outcome) -> list[str]:
+    """Say which labeled keypoints the network does not predict."""
+    entries = [entry for image in outcome.images for entry in outcome.document.annotations.get(image.id, [])]
+    counts = {
+        joint: sum(bool(entry.labeled[place]) for entry in entries if entry.is_labeled_person)
+        for place, joint in enumerate(outcome.skeleton.source_joints)
+        if outcome.skeleton.source_indices[place] < 0
+    }
+    names = [joint for joint, count in counts.items() if count]
+    number = counted(sum(counts.values()), "labeled keypoint")
+    return [f"the network does not predict {printable(', '.join(names))}: {number} count as not found"] if names else []
+
+
+def drawn(*settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return, for each evaluation, the options that decide its pictures and metrics, and whether and how it tracks people."""
+    defaults = {"video": False, **asdict(TrackConfig()), **asdict(MetricConfig())}
+    chosen = [{name: options.get(name, value) for name, value in defaults.items()} for options in settings]
+    for own, options in zip(chosen, settings, strict=True):
+        own["pictures"] = 0 if options["images"] is None else options["pictures"]
+    if all(own["pictures"] for own in chosen):  # without pictures, the score does not matter
+        for own, options in zip(chosen, settings, strict=True):
+            own["draw_min_score"] = options["draw_min_score"]
+    return chosen

@@ -29,7 +29,7 @@ from pipeline.wording import counted, printable
 
 EVALUATION, PEOPLE, LOCK = "evaluation.json", "people.jsonl", "lock"
 # Values of entries that evaluations of earlier versions lack.
-ADDED_LATER = {"precision": "O0", "hf32": False, "calibration": {}}
+ADDED_LATER = {"precision": "O0", "hf32": False, "calibration": {}, "joints": []}
 MAX_SHOWN = 60  # characters of a value in a message
 MAX_FAULTS = 5  # listed
 MAX_PEOPLE_BYTES = 64 << 30

@@ -1,7 +1,8 @@
 """The command `run`: evaluate a checkpoint, or stored fields, on annotated images."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -18,26 +19,28 @@ from evaluator.inference.sizes import Size
 from evaluator.inference.stored_fields import StoredFields, decode_stored
 from evaluator.inference.streaming import Stream
 from evaluator.inference.tuned import decoding_of
-from evaluator.jobs import outcome
+from evaluator.jobs import one_shard, outcome, submission
 from evaluator.jobs.config import RunConfig
 from evaluator.jobs.documents import read_identity, read_metrics
 from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, Unfinished, differences, read_lines, remove_leftover
 from evaluator.jobs.results_version import RESULTS_VERSION
+from evaluator.jobs.submission import ImageList
 from evaluator.metrics.coco_eval import Evaluation
-from evaluator.metrics.figures import FIGURES
+from evaluator.metrics.figures import FIGURES, Measured
+from evaluator.metrics.others import require_metrics
 from evaluator.options import choose_batch_size
-from evaluator.tracking.config import TrackConfig
 from evaluator.tracking.sequences import Tracks, require_videos
-from pipeline.cli import flatten, save_config
+from pipeline.cli import flatten
 from pipeline.datasets.coco import CocoFile, Image
+from pipeline.datasets.file_skeleton import view_of_file
 from pipeline.errors import UserError
 from pipeline.images import UnreadableImage, read_image
 from pipeline.photos import Photo, whole
 from pipeline.runtime.progress import progress_bar
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import read_skeleton
-from pipeline.storage.files import file_facts, require_folder, write_json
-from pipeline.storage.folders import new_folder, require_usable
+from pipeline.storage.files import require_folder
+from pipeline.storage.folders import require_usable
 from pipeline.tolerance import report_unreadable
 from pipeline.wording import counted
 
@@ -68,10 +71,8 @@ def evaluate_source(config: RunConfig, network: FieldNetwork | None, origin: dic
     """
     decoding = config.decoding.over(DecodeConfig())
     config = replace(config, decoding=config.decoding.filled(decoding))
-    skeleton = network.skeleton if network else read_skeleton(config.skeleton)
-    document = CocoFile(config.annotations, skeleton)
-    if config.video:
-        require_videos(document)
+    document = _open(config, network.skeleton if network else read_skeleton(config.skeleton))
+    skeleton = document.skeleton
     images = choose_images(document, config.max_images)
     origin = {"device": "CPU", "calibration": {}, **(origin or {})}
     augmented = AugmentedNetwork(network, config.inference) if network else None
@@ -97,13 +98,26 @@ def evaluate_source(config: RunConfig, network: FieldNetwork | None, origin: dic
             source = _stored_source(config, document, skeleton)
         found = _find_all(own_groups, source, work, config, clock)
         if count > 1:
-            code = _publish_shard(config, identity, own_groups, found)
+            code = one_shard.publish(config, identity, own_groups, found)
+        elif isinstance(document, ImageList):
+            code = submission.publish(config, identity, document, found, map_of(calibration, skeleton))
         else:
             with clock.timed("score"):
                 scored = outcome.score(document, skeleton, images, found, config, map_of(calibration, skeleton))
             code = outcome.publish(scored, config, identity, clock)
         work.remove()
     return code
+
+
+def _open(config: RunConfig, skeleton: Skeleton) -> CocoFile:
+    """Read the annotation file, with the skeleton in its keypoints. Raises UserError for a file that lacks what the options need."""
+    if config.annotations is None or config.submission:
+        return ImageList(config.annotations, config.images, skeleton)
+    document = CocoFile(config.annotations, skeleton, view=partial(view_of_file, joints=config.network_joints))
+    require_metrics(document, config.metrics)
+    if config.video:
+        require_videos(document)
+    return document
 
 
 def choose_images(document: CocoFile, max_images: int | None) -> list[Image]:
@@ -135,7 +149,7 @@ def plan_groups(images: Sequence[Image], sizes: Callable[[Size], tuple[Size, ...
 def identify(config: RunConfig, document: CocoFile, skeleton: Skeleton, origin: dict[str, Any]) -> dict[str, Any]:
     """Return everything that determines the results. Two evaluations with equal identities write the same bytes."""
     return {
-        "annotations": file_facts(document.path)["sha256"],
+        "annotations": document.sha256,
         "max_images": config.max_images,
         "skeleton": skeleton.to_dict(),
         **asdict(config.decoding.over(DecodeConfig())),
@@ -143,6 +157,7 @@ def identify(config: RunConfig, document: CocoFile, skeleton: Skeleton, origin: 
         **origin,
         "results_version": RESULTS_VERSION,
         "shard": list(config.part),
+        **({"submission": True} if config.submission else {}),
     }
 
 
@@ -156,10 +171,11 @@ def _report_complete(config: RunConfig, identity: dict[str, Any], document: Coco
         require_usable(out)
     about.pop("people", None)
     needed = ("settings", "num_images", "unreadable_images")
-    metrics = read_metrics(out / "metrics.json", needed, FIGURES) if config.part == (1, 1) else None
+    has_metrics = config.part == (1, 1) and not config.submission and not about.get("submission")
+    metrics = read_metrics(out / "metrics.json", needed, FIGURES) if has_metrics else None
     changed = differences(about, identity)
     if metrics and not changed:
-        before, now = _drawn(metrics["settings"], flatten(config))
+        before, now = outcome.drawn(metrics["settings"], flatten(config))
         changed = differences(before, now)
     if changed:
         raise UserError(
@@ -169,26 +185,18 @@ def _report_complete(config: RunConfig, identity: dict[str, Any], document: Coco
     num_joints = len(identity["skeleton"]["joints"])
     remove_leftover(out, identity, num_joints)
     print(f"{out}: already complete")
+    if config.submission:
+        return 0
     if not metrics:
-        return _report_shard(config, document.images, read_lines(out / PEOPLE, num_joints).found)
+        return one_shard.report(config, document.images, read_lines(out / PEOPLE, num_joints).found)
     if unused := differences({"images": metrics["settings"]["images"]}, {"images": flatten(config)["images"]}):
         print(f"nothing is evaluated again, so this is not used: {unused}")
     print(Evaluation(figures=metrics["figures"], image_oks={}).summary())
+    for name, written in metrics.get("others", {}).items():
+        print("\n".join([f"--metric {name}", *Measured(**written).lines()]))
     if config.video:
         print(Tracks(identities={}, figures=read_metrics(out / "metrics.json", ("tracking",))["tracking"]).summary())
     return report_unreadable(metrics["unreadable_images"], outcome.UNREADABLE_SCORED, config.tolerance, metrics["num_images"])
-
-
-def _drawn(*settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return, for each evaluation, the options that decide which pictures it writes, and whether and how it tracks people."""
-    names = {"video": False, **asdict(TrackConfig())}
-    drawn = [{name: options.get(name, value) for name, value in names.items()} for options in settings]
-    for chosen, options in zip(drawn, settings, strict=True):
-        chosen["pictures"] = 0 if options["images"] is None else options["pictures"]
-    if all(chosen["pictures"] for chosen in drawn):  # without pictures, the score does not matter
-        for chosen, options in zip(drawn, settings, strict=True):
-            chosen["draw_min_score"] = options["draw_min_score"]
-    return drawn
 
 
 def _network_source(config: RunConfig, augmented: AugmentedNetwork, batch_size: int, clock: Clock) -> Source:
@@ -209,7 +217,7 @@ def _network_source(config: RunConfig, augmented: AugmentedNetwork, batch_size: 
 def _stored_source(config: RunConfig, document: CocoFile, skeleton: Skeleton) -> Source:
     assert config.fields is not None, "RunConfig requires one of --checkpoint and --fields"
     stored = StoredFields(config.fields)
-    stored.require_images(document.images, config.annotations)
+    stored.require_images(document.images, document.path)
     return lambda groups: decode_stored(stored, groups, skeleton, config.decoding.over(DecodeConfig()))
 
 
@@ -236,22 +244,3 @@ def _find_all(groups: list[Group], source: Source, work: Unfinished, config: Run
     if not work.found.people:
         raise UserError(f"image folder {config.images}: none of the {counted(len(images), 'image')} can be read; check --images")
     return work.found
-
-
-def _publish_shard(config: RunConfig, identity: dict[str, Any], groups: list[Group], found: Found) -> int:
-    """Write the output of a shard for `merge`. Metrics of a shard would be misleading, so it has none."""
-    ids = sorted(image.id for group in groups for image in group)
-    with new_folder(config.out, last=EVALUATION) as folder:
-        (folder / PEOPLE).write_bytes(found.lines(ids))
-        write_json(folder / EVALUATION, {**identity, "people": file_facts(folder / PEOPLE)})
-        save_config(config, folder / "config.yaml")
-    print(
-        f"shard {config.shard}: wrote {counted(len(ids), 'image')} to {config.out}; combine all shards with `python -m evaluator merge`"
-    )
-    return _report_shard(config, [image for group in groups for image in group], found)
-
-
-def _report_shard(config: RunConfig, images: Iterable[Image], found: Found) -> int:
-    names = {image.file_name: found.unreadable[image.id] for image in images if image.id in found.unreadable}
-    num_images = len(found.people) + len(found.unreadable)
-    return report_unreadable(names, "merged as images without predictions", config.tolerance, num_images)

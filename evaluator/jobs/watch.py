@@ -98,7 +98,7 @@ class Watch:
         self.config, self.evaluate = config, evaluate
         self.held = config.out / HELD
         options = flatten(replace(config, decoding=config.decoding.filled(DecodeConfig())))  # training tunes no decoder
-        decisive = ("max_images", "batch_size", "hf32", *flatten(config.inference), *flatten(config.decoding))
+        decisive = ("joints", "max_images", "batch_size", "hf32", *flatten(config.inference), *flatten(config.decoding))
         annotations = file_facts(config.annotations)["sha256"]
         self.settings = {"annotations": annotations, **{name: options[name] for name in decisive}}
         self.entries: dict[int, dict[str, Any]] = {}

@@ -1,4 +1,4 @@
-"""Scoring: COCO metrics, OKS and error analysis of results.
+"""Scoring: metrics of COCO and of other data sets, OKS and error analysis of results.
 
 Imports `evaluator.decoding`, `pipeline` and pycocotools.
 """

@@ -29,6 +29,11 @@ class _Fields(msgspec.Struct):
     score: Number = 0
     raw_score: Number = 0
     confidences: list[Number] = []
+    bbox: list[Number] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.bbox or ()) not in (0, 4):
+            raise ValueError(f"bbox must be x, y, width, height, got {len(self.bbox or ())} numbers")
 
 
 FIELDS = ("image_id", "category_id", "keypoints", "score")
@@ -81,10 +86,12 @@ def _mismatches(document: CocoFile, results: RawResults, skeleton: Skeleton, kno
     unknown = sorted({str(entry["image_id"]) for entry in results if not _is_known(entry["image_id"], known)})
     categories = sorted({str(entry["category_id"]) for entry in results if entry["category_id"] != document.category_id})
     wrong_length = _places(not isinstance(entry["keypoints"], list) or len(entry["keypoints"]) != length for entry in results)
+    wrong_confidences = _places(len(entry.get("confidences") or [0] * (length // 3)) * 3 != length for entry in results)
     problems = [
         _describe("images of the results that are not in the annotation file", unknown, "image"),
         _describe(f"categories of the results other than {document.category_id}, people", categories, "category"),
         _describe(f"results without {length} keypoint values (x, y, v of each joint)", wrong_length),
+        _describe(f"results whose confidences are not {length // 3} numbers, one per joint", wrong_confidences),
     ]
     if not wrong_length:
         not_finite = _places(~_finite(results))

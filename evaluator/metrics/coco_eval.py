@@ -4,12 +4,11 @@ import contextlib
 import io
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
 
 from evaluator.metrics.checks import require_fit
+from evaluator.metrics.coco_sets import Ignored, detections, ground_truth
 from evaluator.metrics.figures import FIGURES
 from evaluator.metrics.oks import KeypointEval
 from evaluator.metrics.results import Results
@@ -161,11 +160,15 @@ def compare(
     skeleton: Skeleton,
     image_ids: Collection[int] | None = None,
     areas: Mapping[str, tuple[float, float]] = AREA_RANGES,
+    ignored: Ignored = lambda entry: False,
 ) -> Comparison:
-    """Run the evaluation of pycocotools. areas: area ranges by name. Raises UserError as `evaluate` does."""
+    """Run the evaluation of pycocotools. areas: area ranges by name. Raises UserError as `evaluate` does.
+
+    ignored: whether COCO ignores a person in addition to crowds and people without labeled joints.
+    """
     # pycocotools prints its progress.
     with contextlib.redirect_stdout(io.StringIO()):
-        job = keypoint_eval(document, results, skeleton, image_ids)
+        job = keypoint_eval(document, results, skeleton, image_ids, ignored)
         job.params.areaRngLbl, job.params.areaRng = list(areas), [list(limits) for limits in areas.values()]
         job.evaluate()
         job.accumulate()
@@ -175,54 +178,18 @@ def compare(
 
 
 def keypoint_eval(
-    document: CocoFile, results: Results, skeleton: Skeleton, image_ids: Collection[int] | None = None
+    document: CocoFile,
+    results: Results,
+    skeleton: Skeleton,
+    image_ids: Collection[int] | None = None,
+    ignored: Ignored = lambda entry: False,
 ) -> KeypointEval:
     """Return an evaluation of these images that has not run yet. Raises MismatchError as `require_fit` does."""
     require_fit(document, results, skeleton, image_ids)
-    job = KeypointEval(_ground_truth(document, skeleton), _detections(document, results, skeleton), "keypoints")
+    job = KeypointEval(ground_truth(document, ignored), detections(document, results, skeleton), "keypoints")
     job.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
     job.params.imgIds = sorted({image.id for image in document.images} if image_ids is None else set(image_ids))
     return job
-
-
-def _ground_truth(document: CocoFile, skeleton: Skeleton) -> COCO:
-    annotations = [
-        {
-            "image_id": image_id,
-            "category_id": document.category_id,
-            "keypoints": entry.keypoints.ravel().tolist(),
-            "num_keypoints": int(entry.labeled.sum()),
-            "iscrowd": int(entry.iscrowd),
-            "area": entry.area,
-            "bbox": list(entry.bbox),
-        }
-        for image_id, entries in sorted(document.annotations.items())
-        for entry in entries
-    ]
-    return _coco(document, annotations)
-
-
-def _detections(document: CocoFile, results: Results, skeleton: Skeleton) -> COCO:
-    points = np.array([entry["keypoints"] for entry in results], np.float64).reshape(len(results), len(skeleton.source_joints), 3)
-    low, high = points[..., :2].min(axis=1), points[..., :2].max(axis=1)
-    boxes, areas = np.concatenate([low, high - low], axis=1).tolist(), (high - low).prod(axis=1).tolist()
-    annotations = [
-        {**entry, "area": area, "bbox": box, "iscrowd": 0} for entry, area, box in zip(results, areas, boxes, strict=True)
-    ]
-    return _coco(document, annotations)
-
-
-def _coco(document: CocoFile, annotations: list[dict[str, Any]]) -> COCO:
-    """Build the pycocotools data set of these entries."""
-    coco = COCO()
-    # Ids start at 1 in the order of the list: COCOeval mistakes a match with annotation 0 for no match.
-    coco.dataset = {
-        "images": [{"id": image.id} for image in document.images],
-        "categories": [{"id": document.category_id}],
-        "annotations": [{**annotation, "id": number} for number, annotation in enumerate(annotations, start=1)],
-    }
-    coco.createIndex()
-    return coco
 
 
 def _image_oks(comparison: Comparison, document: CocoFile) -> dict[int, float]:

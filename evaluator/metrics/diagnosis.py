@@ -99,8 +99,10 @@ def _diagnose_image(
     )
 
 
-def match(oks: np.ndarray) -> np.ndarray:
+def match(oks: np.ndarray, least: float = MATCH_OKS) -> np.ndarray:
     """Match results and people greedily, highest OKS first; of equal OKS, the result with the higher score wins.
+
+    least: lowest OKS of a match.
 
     oks: float (D, P), rows by descending score. Returns intp (P,): the row matched to each person, -1 for missed people.
     """
@@ -108,7 +110,7 @@ def match(oks: np.ndarray) -> np.ndarray:
     taken = np.zeros(len(oks), bool)
     for cell in np.argsort(-oks, axis=None, kind="stable"):
         row, person = divmod(int(cell), oks.shape[1])
-        if oks[row, person] < MATCH_OKS:
+        if oks[row, person] < least:
             break
         if found_by[person] < 0 and not taken[row]:
             found_by[person], taken[row] = row, True

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from evaluator.decoding import People
+from evaluator.metrics.oks import oks_of
 from evaluator.metrics.results import place_missing
 from pipeline.datasets.coco import Annotation, CocoFile
 from pipeline.errors import UserError
@@ -47,7 +48,7 @@ def score_identities(
             annotations = document.annotations.get(image.id, [])
             true = [entry for entry in annotations if entry.is_labeled_person]
             keypoints, own = _tracked(found.get(image.id), identities.get(image.id), skeleton)
-            oks = _oks(true, keypoints, skeleton)
+            oks = oks_of(true, keypoints, skeleton)
             ignored = [entry for entry in annotations if not entry.is_labeled_person]
             counts = (oks.max(axis=0, initial=0) >= 1 - MAX_DISTANCE) | ~_inside(keypoints, ignored)
             distances = np.where(oks >= 1 - MAX_DISTANCE, 1 - oks, np.nan)[:, counts]
@@ -106,17 +107,6 @@ def _tracked(people: People | None, identities: np.ndarray | None, skeleton: Ske
         return np.zeros((0, len(skeleton.source_joints), 2)), np.zeros(0, np.int64)
     known = identities > 0
     return place_missing(people.keypoints[known], skeleton)[:, skeleton.source_indices], identities[known]
-
-
-def _oks(true: list[Annotation], keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """OKS of each annotation and each person, float64 (P, N), as COCO computes it."""
-    oks = np.zeros((len(true), len(keypoints)))
-    variances = (2 * np.array(skeleton.sigmas)) ** 2
-    for row, entry in enumerate(true):
-        counted = entry.labeled & (skeleton.source_indices >= 0)
-        squared = ((keypoints - entry.keypoints[:, :2]) ** 2).sum(axis=-1)[:, counted]
-        oks[row] = np.exp(-squared / (2 * variances[counted] * (entry.area + np.spacing(1)))).mean(axis=1) if counted.any() else 0
-    return oks
 
 
 def _inside(keypoints: np.ndarray, ignored: list[Annotation]) -> np.ndarray:

@@ -1,10 +1,13 @@
-"""The keypoint evaluation of pycocotools with a vectorized OKS: identical numbers in half the time."""
+"""OKS, and the keypoint evaluation of pycocotools with a vectorized OKS: identical numbers in half the time."""
 
 import copy
 from collections.abc import Collection
 
 import numpy as np
 from pycocotools.cocoeval import COCOeval
+
+from pipeline.datasets.coco import Annotation
+from pipeline.skeleton import Skeleton
 
 
 class KeypointEval(COCOeval):
@@ -56,3 +59,17 @@ class KeypointEval(COCOeval):
         part.accumulate()
         part.summarize()
         return part
+
+
+def oks_of(true: list[Annotation], keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """Return the OKS of each annotation and each predicted person, float64 (P, N), as COCO computes it.
+
+    keypoints: float64 (N, S, 2) or more columns. Joints that the network does not predict do not count.
+    """
+    oks = np.zeros((len(true), len(keypoints)))
+    variances = (2 * np.array(skeleton.sigmas)) ** 2
+    for row, entry in enumerate(true):
+        counted = entry.labeled & (skeleton.source_indices >= 0)
+        squared = ((keypoints[..., :2] - entry.keypoints[:, :2]) ** 2).sum(axis=-1)[:, counted]
+        oks[row] = np.exp(-squared / (2 * variances[counted] * (entry.area + np.spacing(1)))).mean(axis=1) if counted.any() else 0
+    return oks

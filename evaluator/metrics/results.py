@@ -18,13 +18,14 @@ class Result(TypedDict):
 
     keypoints: x, y in pixels and v for each joint of the annotation file; v is 1 for found joints, 0 for missing ones.
     score: from 0 to 1. raw_score: sum of the decoder. confidences: height of each joint's peak, 0 for missing ones. Results of other
-    programs lack the last two. track_id: who it is, in frames of videos; -1 if that is not known.
+    programs lack the last two, and may have bbox (x, y, width, height in pixels). track_id: who it is, in frames of videos; -1 if that is not known.
     """
 
     image_id: int
     category_id: int
     keypoints: list[float]
     score: float
+    bbox: NotRequired[list[float]]
     track_id: NotRequired[int]
     raw_score: NotRequired[float]
     confidences: NotRequired[list[float]]
@@ -45,17 +46,20 @@ def to_results(
 ) -> Results:
     """Convert people, in pixels of the image, to entries of a COCO results file, in the joint order of the annotations.
 
-    size_wh: width and height of the image. to_scores: the map from raw scores to scores; by default that of an uncalibrated network. identities: int (N,), in frames of
-    videos.
+    size_wh: width and height of the image. to_scores: the map from raw scores to scores; by default that of an uncalibrated network.
+    identities: int (N,), in frames of videos.
 
     COCO scores all labeled joints and derives the area of a prediction from all of its joints, so that missing joints must be
-    somewhere: see `place_missing`. Their v is 0.
+    somewhere: see `place_missing`. Their v is 0. Keypoints of the annotations that the network does not predict are placed at the
+    center of the found joints.
     """
     placed = place_missing(people.keypoints, skeleton, size_wh)
     peaks = people.keypoints[..., 2:].astype(np.float64)
     # x, y, v and the height of the peak, which is not part of COCO's `keypoints`.
     entries = np.concatenate([placed.round(2), peaks > 0, peaks.round(4)], axis=-1)[:, skeleton.source_indices]
-    entries[:, skeleton.source_indices < 0] = 0
+    found = people.keypoints[..., 2:] > 0
+    centers = (placed * found).sum(axis=1) / found.sum(axis=1)
+    entries[:, skeleton.source_indices < 0] = np.concatenate([centers.round(2), np.zeros_like(centers)], axis=-1)[:, None]
     scores = (to_scores or score_map(skeleton))(people.scores)
     results: Results = [
         {

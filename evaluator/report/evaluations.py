@@ -64,7 +64,7 @@ def facts_of(evaluated: Evaluated) -> dict[str, str]:
         "device": identity.get("device"),
         "evaluated": metrics.get("evaluated", "").replace("T", " ").replace("+00:00", " UTC"),
         "version": metrics.get("version"),
-        "scores": ("calibrated" if identity.get("calibration") else "not calibrated") if identity else None,
+        "scores": ("calibrated" if identity["calibration"] else "not calibrated") if "calibration" in identity else None,
     }
     return {name: str(value) for name, value in facts.items() if value not in (None, "")}
 
@@ -87,12 +87,15 @@ def skeleton_of(evaluated: Evaluated) -> Skeleton:
 
 
 def common_skeleton(evaluated: list[Evaluated], file: Path | None) -> Skeleton:
-    """Return the skeleton of all evaluations, that of `file` if given. Raises UserError if they have different ones."""
+    """Return the skeleton of the evaluations, that of `file` if given; the first one if several networks were scored on one file.
+
+    Raises UserError if their keypoints or OKS constants differ.
+    """
     if file:
         return read_skeleton(file)
     skeletons = [skeleton_of(each) for each in evaluated]
     for each, skeleton in zip(evaluated, skeletons, strict=True):
-        if skeleton != skeletons[0]:
+        if (skeleton.source_joints, skeleton.sigmas) != (skeletons[0].source_joints, skeletons[0].sigmas):
             raise UserError(
                 f"evaluation {each.folder}: its skeleton {skeleton.name!r} differs from that of {evaluated[0].folder}, "
                 f"{skeletons[0].name!r}; write a report for each of them"

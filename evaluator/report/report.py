@@ -10,7 +10,7 @@ import os
 import sys
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -56,26 +56,46 @@ def run(config: ReportConfig) -> int:
     skeleton = common_skeleton(evaluated, config.skeleton)
     document = CocoFile(config.annotations, skeleton)
     document = document.only(choose_images(document, common_max_images(evaluated)))
+    shown = Shown(images=config.images, gallery=config.gallery, pictures=config.pictures)
+    text, lines = make_page(evaluated, document, shown, out.parent)
+    write_atomic(out, text)
+    print("\n".join([*lines, f"wrote {out} ({len(text.encode()) / 1e6:.1f} MB); open it in a browser"]))
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What a page shows; see `ReportConfig`."""
+
+    images: Path | None
+    gallery: int
+    pictures: int
+
+
+def make_page(evaluated: list[Evaluated], document: CocoFile, shown: Shown, folder: Path) -> tuple[str, list[str]]:
+    """Return the page about evaluations, and lines to print. folder: where the page will be, from which it links to the images.
+
+    Raises UserError if an evaluation matches neither its metrics nor the annotations, and if no image can be read.
+    """
+    skeleton = document.skeleton
     analyses = [analyze_evaluation(each, document, skeleton) for each in evaluated]
-    groups = [choose(analysis.images, config.gallery) for analysis in analyses]
+    groups = [choose(analysis.images, shown.gallery) for analysis in analyses]
     in_order = itertools.chain(*groups, *(analysis.images for analysis in analyses))
-    pictures = _pictures(config, document, set(itertools.islice(dict.fromkeys(in_order), config.pictures)))
+    pictures = _pictures(shown.images, document, set(itertools.islice(dict.fromkeys(in_order), shown.pictures)))
     runs = [
         _describe_run(each, analysis, chosen, document, skeleton)
         for each, analysis, chosen in zip(evaluated, analyses, groups, strict=True)
     ]
-    links = _links(config.images, out.parent)
-    text = page(describe(document, skeleton, pictures, runs) | {"images": links})
-    write_atomic(out, text)
+    text = page(describe(document, skeleton, pictures, runs) | {"images": _links(shown.images, folder)})
+    lines = []
     for each, analysis, described in zip(evaluated, analyses, runs, strict=True):
-        print(f"{each.folder}\n{table(analysis)}")
+        lines.append(f"{each.folder}\n{table(analysis)}")
         if reliability := described["reliability"]:
             written, fitted = (reliability[name]["ece"] for name in ("written", "fitted"))
-            print(
+            lines.append(
                 f"expected calibration error of the scores: {written:.4f}; {fitted:.4f} if fitted to the other half of the images"
             )
-    print(f"wrote {out} ({len(text.encode()) / 1e6:.1f} MB); open it in a browser")
-    return 0
+    return text, lines
 
 
 def table(analysis: Analysis) -> str:
@@ -94,15 +114,15 @@ def _is_report(path: Path) -> bool:
         return file.read(len(MARK)) == MARK.encode()
 
 
-def _pictures(config: ReportConfig, document: CocoFile, wanted: set[int]) -> dict[str, str]:
+def _pictures(folder: Path | None, document: CocoFile, wanted: set[int]) -> dict[str, str]:
     """Return JPEG data URLs by image id and print unreadable images. Raises UserError if no image can be read."""
-    if config.images is None:
+    if folder is None:
         return {}
-    pictures, unreadable = pictures_of([image for image in document.images if image.id in wanted], config.images)
+    pictures, unreadable = pictures_of([image for image in document.images if image.id in wanted], folder)
     if unreadable and not pictures:
         name, reason = next(iter(unreadable.items()))
         count = counted(len(unreadable), "image")
-        raise UserError(f"image folder {config.images}: none of the {count} to show can be read, such as {name}: {reason}")
+        raise UserError(f"image folder {folder}: none of the {count} to show can be read, such as {name}: {reason}")
     for name, reason in unreadable.items():
         print(f"unreadable image {printable(name)}: {printable(reason)} (drawn on gray)", file=sys.stderr)
     return pictures
@@ -155,6 +175,7 @@ def _describe_run(
             name: {key: None if value != value else value for key, value in asdict(figures).items()}
             for name, figures in analysis.joints.items()
         },
+        "others": evaluated.metrics.get("others", {}),
         "numPeople": analysis.areas["all"].num_people,
         "numResults": len(evaluated.results),
         "numUnreadable": len(evaluated.metrics.get("unreadable_images", {})),
@@ -175,7 +196,7 @@ def page(data: dict[str, Any]) -> str:
         "STYLE": (parts / "report.css").read_text(encoding="utf-8"),
         "SCRIPT": "\n".join(
             (parts / name).read_text(encoding="utf-8")
-            for name in ("elements.js", "charts.js", "reliability.js", "gallery.js", "large.js", "report.js")
+            for name in ("elements.js", "charts.js", "reliability.js", "others.js", "gallery.js", "large.js", "report.js")
         ),
         "DATA": json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
     }

@@ -19,6 +19,7 @@ from evaluator.options import choose_batch_size
 from evaluator.tuning.config import TuneConfig
 from evaluator.tuning.search import Choice, Found, candidates, choose
 from pipeline.datasets.coco import CocoFile, Image
+from pipeline.datasets.file_skeleton import view_of_file
 from pipeline.errors import UserError
 from pipeline.images import UnreadableImage, read_image
 from pipeline.photos import Photo, whole
@@ -40,7 +41,7 @@ def run(config: TuneConfig) -> int:
         raise UserError(f"checkpoint {config.checkpoint}: an exported network; tune its checkpoint, and export that")
     network, device = load_and_report(config.checkpoint, config.device, config.inference)
     info, tensors = read_checkpoint(network.path)
-    document = CocoFile(config.annotations, network.skeleton)
+    document = CocoFile(config.annotations, network.skeleton, view=view_of_file)
     document = document.only(choose_images(document, config.max_images))
     num_people = sum(annotation.is_labeled_person for i in labeled_images(document) for annotation in document.annotations[i])
     if num_people < MIN_PEOPLE:
@@ -51,7 +52,7 @@ def run(config: TuneConfig) -> int:
     settings = candidates(decoding_of(network))
     found, unreadable = find_all(config, network, document, settings, choose_batch_size(config.batch_size, device))
     with progress_bar(total=len(settings), desc="scoring settings", unit="setting") as progress:
-        choice = choose(document, found, network.skeleton, settings, config.folds, lambda: progress.update(1))
+        choice = choose(document, found, document.skeleton, settings, config.folds, lambda: progress.update(1))
     _report(choice, num_people, len(found))
     tuning = Tuning(
         decoding=choice.candidates[choice.chosen],

@@ -54,6 +54,12 @@ def read_categories(entries: list[Any], skeleton: Skeleton, where: str, names: t
     return found
 
 
+def keypoints_of(entries: list[Any], where: str) -> list[tuple[str, ...]]:
+    """Return the keypoints of each category that has some. Raises UserError, which begins with `where`."""
+    categories: list[_Category] = convert(entries, list[_Category], f"{where}: categories")
+    return [tuple(entry.keypoints) for entry in categories if entry.keypoints]
+
+
 def first_repeated(values: Iterable[Any]) -> Any:
     """Return the first value that occurs more than once; None if all are different."""
     return next((value for value, count in Counter(values).items() if count > 1), None)

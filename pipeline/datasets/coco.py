@@ -3,6 +3,7 @@
 import copy
 import posixpath
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from pipeline.datasets.segmentation import Coordinate, Polygons, Rle, Segmentati
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
 from pipeline.storage.documents import Id, convert, read_json
+from pipeline.storage.files import file_facts
 from pipeline.wording import counted
 
 MAX_SIDE_PX = 65_535  # limit of the JPEG format
@@ -25,11 +27,16 @@ INFO = ("description", "url", "version", "year", "contributor", "date_created", 
 
 LicenseId = Annotated[int, Meta(ge=-(2**31), lt=2**31)]  # int32 in the rows of a record set
 Side = Annotated[int, Meta(ge=1, le=MAX_SIDE_PX)]
+View = Callable[[list[Any], Skeleton, str], Skeleton]
+"""From the categories of a file, a skeleton, and the begin of messages to the skeleton with the keypoints of the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """An entry of the list `images`: an image of `width` x `height` pixels. Of a video: also the video, and the number of the frame."""
+    """An entry of the list `images`: an image of `width` x `height` pixels. Of a video: also the video, and the number of the frame.
+
+    crowdIndex: how much the people overlap, from 0 to 1, in CrowdPose's files.
+    """
 
     id: Id
     file_name: Annotated[str, Meta(min_length=1, max_length=MAX_PATH)]
@@ -38,6 +45,7 @@ class Image:
     license: LicenseId | None = None
     video_id: Id | None = None
     frame_id: Id | None = None
+    crowdIndex: Annotated[float, Meta(ge=0)] | None = None
 
     def __post_init__(self) -> None:
         path = PurePosixPath(self.file_name)
@@ -56,7 +64,8 @@ class Annotation:
 
     keypoints: float64 (S, 3), x and y in pixels, v in {0, 1, 2}; 0, 0, 0 = unlabeled. bbox: x, y, width, height in pixels.
     area: area of the segmentation in square pixels. segmentation: None if the file has none. Where the file has no bbox or area,
-    they are those of `pipeline.datasets.boxes`. track_id: who it is, in a file of videos.
+    they are those of `pipeline.datasets.boxes`. track_id: who it is, in a file of videos. head_box: as bbox, of the head, which
+    `convert` keeps of MPII and PoseTrack. num_keypoints: as the file states it; CrowdPose's leaves out guessed heads and necks.
     """
 
     image_id: int
@@ -66,6 +75,8 @@ class Annotation:
     keypoints: np.ndarray
     segmentation: Segmentation | None
     track_id: int | None = None
+    head_box: Box | None = None
+    num_keypoints: int | None = None
 
     @property
     def labeled(self) -> np.ndarray:
@@ -105,43 +116,36 @@ class _Entry(msgspec.Struct):
     segmentation: Polygons | Rle | None = None
     track_id: Any = None  # of a file without `videos`, anything
     instance_id: Any = None
+    head_box: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = None
+    num_keypoints: Any = None  # the keypoints say it; of files in which they do not, an integer
 
 
 class CocoFile:
     """A checked COCO keypoint file.
 
-    images: sorted by id. categories: name by id of all categories with the keypoints of the skeleton. category_id: that of the first
+    skeleton: the one whose keypoints the annotations have. images: sorted by id. categories: name by id of all categories with the keypoints of the skeleton. category_id: that of the first
     one, for results. annotations: those of `categories`, by image id. derived: how many of them lacked `bbox` and `area`. licenses:
     name and URL by id. info: the file's own description. videos: by id, if the images are frames of videos.
     """
 
-    def __init__(self, path: Path, skeleton: Skeleton, keypoints: tuple[str, ...] = ()) -> None:
-        """keypoints: how the file calls those of the skeleton, if it has other names. Raises UserError if the file is missing, not JSON, or not a COCO file with the keypoints of this skeleton."""
+    def __init__(
+        self, path: Path, skeleton: Skeleton, keypoints: tuple[str, ...] = (), view: View = lambda entries, own, where: own
+    ) -> None:
+        """keypoints: how the file calls those of the skeleton, if it has other names. view: fits the skeleton to the categories of the file; by default, they must be those of the skeleton. Raises UserError if the file is missing, not JSON, or not a COCO file with the keypoints of this skeleton."""
         self.path = Path(path)
         document = read_json(self.path, "annotation file")
         lists = ("images", "annotations", "categories")
         if not isinstance(document, dict) or not all(isinstance(document.get(name), list) for name in lists):
             raise UserError(f"annotation file {path}: not COCO: expected an object with the lists {', '.join(lists)}")
+        self.skeleton = skeleton = view(document["categories"], skeleton, f"annotation file {self.path}")
         self.categories = read_categories(document["categories"], skeleton, f"annotation file {self.path}", keypoints)
         self.category_id = next(iter(self.categories))
         known_categories = {entry["id"] for entry in document["categories"]}
         self.licenses = self._licenses(document.get("licenses") or [])
         self.info = _info(document.get("info"))
         self.videos = self._videos(document.get("videos") or [])
-        images = [self._image(number, entry) for number, entry in enumerate(document["images"])]
-        self.images = sorted(images, key=lambda image: image.id)
+        self.images = self._images(document["images"])
         sizes = {image.id: (image.height, image.width) for image in self.images}
-        if len(sizes) != len(self.images):
-            repeated = first_repeated(image.id for image in self.images)
-            raise UserError(f"annotation file {path}: image id {repeated} occurs twice; ids must be unique")
-        names = {image.id: posixpath.normpath(image.file_name) for image in self.images}
-        if len(set(names.values())) != len(names):
-            repeated = first_repeated(names.values())
-            one, other = [id for id, name in names.items() if name == repeated][:2]
-            raise UserError(
-                f"annotation file {path}: images {one} and {other} have the same file_name {_show(repeated)}; list each image once, "
-                "with all of its people"
-            )
         self.derived: Counter[str] = Counter()
         ids: set[int] = set()
         self.annotations: dict[int, list[Annotation]] = {}
@@ -173,6 +177,11 @@ class CocoFile:
                 "their images; give keypoints in pixels of images of the stated width and height"
             )
 
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the file."""
+        return file_facts(self.path)["sha256"]
+
     def notes(self) -> list[str]:
         """Return what took the place of missing fields, and how often, one sentence per field."""
         return [f"{counted(count, 'annotation')} {DERIVED[field]}" for field, count in self.derived.items() if count]
@@ -195,6 +204,19 @@ class CocoFile:
     def _videos(self, entries: Any) -> dict[int, Video]:
         videos = convert(entries, list[Video], f"annotation file {self.path}: videos")
         return {video.id: video for video in videos}
+
+    def _images(self, entries: list[Any]) -> list[Image]:
+        images = [self._image(number, entry) for number, entry in enumerate(entries)]
+        if (repeated := first_repeated(image.id for image in images)) is not None:
+            raise UserError(f"annotation file {self.path}: image id {repeated} occurs twice; ids must be unique")
+        names = {image.id: posixpath.normpath(image.file_name) for image in images}
+        if (same := first_repeated(names.values())) is not None:
+            one, other = sorted(id for id, name in names.items() if name == same)[:2]
+            raise UserError(
+                f"annotation file {self.path}: images {one} and {other} have the same file_name {_show(same)}; list each image once, "
+                "with all of its people"
+            )
+        return sorted(images, key=lambda image: image.id)
 
     def _image(self, number: int, entry: Any) -> Image:
         name = f"image {entry['id']}" if isinstance(entry, dict) and _is_int(entry.get("id")) else f"images[{number}]"
@@ -238,6 +260,8 @@ class CocoFile:
             keypoints=keypoints,
             segmentation=entry.get("segmentation") or None,
             track_id=track_id,
+            head_box=fields.head_box,
+            num_keypoints=fields.num_keypoints if _is_int(fields.num_keypoints) else None,
         )
 
     def _box(self, fields: _Entry, keypoints: np.ndarray, name: str) -> Box:

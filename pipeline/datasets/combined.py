@@ -5,7 +5,7 @@ channels.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -100,20 +100,27 @@ def _renamed(skeleton: Skeleton, entry: _Entry, where: str) -> Skeleton:
             f"{where}: joints: {unknown[0]!r} is not a joint of skeleton {skeleton.name!r}: {', '.join(sorted(known))}"
         )
 
-    def new(joint: str) -> str:
-        return entry.joints.get(joint, joint)
-
     try:
-        return replace(
-            skeleton,
-            joints=tuple(map(new, skeleton.joints)),
-            limbs=tuple((new(a), new(b)) for a, b in skeleton.limbs),
-            mirror_pairs=tuple((new(a), new(b)) for a, b in skeleton.mirror_pairs),
-            source_joints=tuple(map(new, skeleton.source_joints)),
-            derived=tuple((new(joint), new(a), new(b)) for joint, a, b in skeleton.derived),
-        )
+        return renamed(skeleton, entry.joints)
     except ValueError as error:
         raise UserError(f"{where}: joints: {error}") from error
+
+
+def renamed(skeleton: Skeleton, names: Mapping[str, str]) -> Skeleton:
+    """Return the skeleton with other names of joints. names: new by old. Raises ValueError if two have the same name then."""
+
+    def new(joint: str) -> str:
+        return names.get(joint, joint)
+
+    return replace(
+        skeleton,
+        joints=tuple(map(new, skeleton.joints)),
+        limbs=tuple((new(a), new(b)) for a, b in skeleton.limbs),
+        mirror_pairs=tuple((new(a), new(b)) for a, b in skeleton.mirror_pairs),
+        source_joints=tuple(map(new, skeleton.source_joints)),
+        derived=tuple((new(joint), new(a), new(b)) for joint, a, b in skeleton.derived),
+        unlabeled=tuple(map(new, skeleton.unlabeled)),
+    )
 
 
 def union(skeletons: Sequence[Skeleton]) -> Skeleton:

@@ -19,7 +19,7 @@ from evaluator.metrics.diagnosis import ERRORS
 from evaluator.report import evaluations, gallery, report
 from pipeline.cli import main
 from pipeline.datasets.coco import CocoFile, Image
-from pipeline.skeletons import COCO18
+from pipeline.skeletons import COCO18, read_skeleton
 from pipeline.storage.files import write_json
 
 
@@ -182,3 +182,15 @@ def test_all_elements_that_the_scripts_use_are_in_the_page():
     html = (folder / "report.html").read_text()
     used = {name for script in folder.glob("*.js") for name in re.findall(r'\$\("([^"]+)"\)', script.read_text())}
     assert used and used <= set(re.findall(r'id="([^"]+)"', html))
+
+
+def test_networks_with_other_joints_are_compared_on_one_file(evaluated, capsys):
+    """Keypoints and OKS constants of the file decide the figures, not the joints that a network has beside them."""
+    annotations, _, first, second = evaluated
+    for folder, skeleton in ((first, COCO18), (second, read_skeleton("coco17"))):
+        write_json(folder / "evaluation.json", {"skeleton": skeleton.to_dict(), "max_images": None})
+    assert command("report", first, second, "--annotations", annotations) == 0
+    strict = dataclasses.replace(COCO18, sigmas=tuple(sigma / 2 for sigma in COCO18.sigmas))
+    write_json(second / "evaluation.json", {"skeleton": strict.to_dict(), "max_images": None})
+    assert command("report", first, second, "--annotations", annotations) == 1
+    assert "its skeleton 'coco18' differs from that of" in capsys.readouterr().err

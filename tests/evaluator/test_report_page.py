@@ -108,7 +108,12 @@ def test_figures_curves_and_tables_follow_the_selected_evaluation(window, compar
     window.click("#runs button:nth-child(2)")
     assert window.texts("#coco td:nth-child(2)") == shown[1]
     rows = window.texts("#compare tbody tr")
-    assert len(rows) == 10 + 2 * len(ERRORS)
+    pck = json.loads((second / "metrics.json").read_text())["others"]["pck"]
+    assert window.texts("#others tbody tr")[:6] == [f"{name} {value:.3f}" for name, value in pck["figures"].items()]
+    assert window.texts("#others tbody tr")[6] == " ".join(
+        ["nose", *(f"{column['nose']:.3f}" for column in pck["joints"].values())]
+    )
+    assert len(rows) == 10 + len(pck["figures"]) + 2 * len(ERRORS)
     assert rows[0] == f"AP {shown[0][0]} {shown[1][0]} {stored[1]['AP'] - stored[0]['AP']:.3f}"
 
     drawn = len(window.all(".curve:not(.other)"))

@@ -27,6 +27,7 @@ from evaluator.inference import exported
 from evaluator.inference.scoring import read_calibration
 from evaluator.jobs.documents import read_board, read_identity, read_metrics
 from evaluator.jobs.partial import CRC, _with_crc32, read_lines
+from evaluator.jobs.submission import ImageList
 from evaluator.metrics.checks import read_results, require_fit
 from evaluator.metrics.figures import FIGURES
 from evaluator.predict.previous import read_previous
@@ -355,11 +356,11 @@ COCO = {
     "info": {"description": "people", "version": 1},
     "licenses": [{"id": 1, "name": "CC", "url": "http://x"}],
     "categories": [{"id": 1, "name": "person", "keypoints": list(COCO18.source_joints)}],
-    "images": [{"id": n, "file_name": f"{n}.jpg", "width": 64, "height": 48, "license": 1} for n in (1, 2)],
+    "images": [{"id": n, "file_name": f"{n}.jpg", "width": 64, "height": 48, "license": 1, "crowdIndex": 0.5} for n in (1, 2)],
     "annotations": [
         {
             "id": n, "image_id": n, "category_id": 1, "iscrowd": 0, "area": 900.0, "bbox": [1, 2, 30, 30.5],
-            "keypoints": [5, 6, 2] * 17, "segmentation": segmentation,
+            "keypoints": [5, 6, 2] * 17, "segmentation": segmentation, "head_box": [5, 6, 7, 8.5], "num_keypoints": 17,
         }
         for n, segmentation in ((1, [[1, 1, 9, 1, 9, 9]]), (2, {"size": [48, 64], "counts": [64 * 48]}))
     ],
@@ -375,7 +376,8 @@ IDENTITY = {
 }  # fmt: skip
 METRICS = {
     "figures": dict.fromkeys(FIGURES, 0.5), "num_images": 3, "num_images_in_file": 3, "unreadable_images": {"a.jpg": "empty"},
-    "speed": {"network_s": 1.5}, "settings": {"images": "photos", "pictures": 2, "draw_min_score": 0.1, "seed": 1},
+    "speed": {"network_s": 1.5}, "others": {"pck": {"about": "x", "figures": {"PCK": 0.5}, "joints": {"PCK": {"nose": 1.0}}, "counts": {"people": 3}}},
+    "settings": {"images": "photos", "pictures": 2, "draw_min_score": 0.1, "seed": 1},
 }  # fmt: skip
 CALIBRATION = {
     "knots": [[0.0, 0.1], [2.5, 0.5], [9.0, 0.9]], "settings": {"scales": [1.0], "mirror": False}, "annotations": SHA, "checkpoint": SHA,
@@ -395,7 +397,17 @@ RANKS = {
     "version": "1.0",
     "server_list": [{"server_id": "a", "device": [{"rank_id": "0", "device_id": "4"}, {"rank_id": 1, "device_id": 5}]}],
 }
-RESULTS = [{"image_id": 1, "category_id": 1, "keypoints": [1.0, 2.0, 1] * 17, "score": score} for score in (0.5, 0.25)]
+RESULTS = [
+    {
+        "image_id": 1,
+        "category_id": 1,
+        "keypoints": [1.0, 2.0, 1] * 17,
+        "score": score,
+        "bbox": [1, 2, 3, 4.5],
+        "confidences": [0.5] * 17,
+    }
+    for score in (0.5, 0.25)
+]
 CONFIG = {
     "preset": "small", "records": "r", "out": "o", "lr": 0.1, "lr_steps": [5, 6], "batch_size": 4, "resume": True, "vgg_path": None,
     "num_stages": 3, "backbone_channels": [4] * 10,
@@ -498,6 +510,7 @@ def readers(folder: Path, records: Path | None = None) -> dict[str, Reader]:
         ("sources", SOURCES, _yaml("sources.yaml"), lambda path: read_sources(path, None)[1], _keeps_sources),
         ("config", CONFIG, _yaml("train.yaml"), _read_config, _keeps_options),
         ("annotations", COCO, _json("a.json"), lambda path: CocoFile(path, COCO18), _keeps_images),
+        ("image list", {"images": COCO["images"]}, _json("i.json"), lambda path: ImageList(path, None, COCO18), _keeps_images),
         ("results", RESULTS, _json("results.json"), _read_results_of(CocoFile(annotations, COCO18)), contains),
         ("evaluation", IDENTITY, _json("evaluation.json"), lambda path: read_identity(path, "evaluation"), same),
         ("metrics", METRICS, _json("metrics.json"), lambda p: read_metrics(p, ("settings", "unreadable_images"), FIGURES), same),

@@ -8,6 +8,7 @@ import numpy as np
 from evaluator.ceiling.oracle import perfect_fields
 from evaluator.inference.sizes import input_size
 from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.file_skeleton import view_of_file
 from pipeline.datasets.selection import true_keypoints
 from pipeline.samples.targets import TargetConfig
 from pipeline.skeletons import COCO18
@@ -77,12 +78,13 @@ class PerfectNetwork:
 
     skeleton, insize, stride_px = COCO18, 368, 8
 
-    def __init__(self, annotations):
-        document = CocoFile(annotations, COCO18)
+    def __init__(self, annotations, skeleton=COCO18):
+        self.skeleton = skeleton
+        document = CocoFile(annotations, skeleton, view=view_of_file)
         self.fields_by_gray = {}
         for level, image in enumerate(document.images, start=1):
-            keypoints = true_keypoints(document.annotations.get(image.id, []), COCO18)
-            fields = perfect_fields(keypoints, image.size_wh, COCO18, TargetConfig())
+            keypoints = true_keypoints(document.annotations.get(image.id, []), document.skeleton)
+            fields = perfect_fields(keypoints, image.size_wh, skeleton, TargetConfig())
             self.fields_by_gray[40 * level] = fields
 
     def fields(self, images):

@@ -6,6 +6,8 @@ import yaml
 from evaluator_data import person, shift_to, write_set
 
 from evaluator.metrics.coco_eval import evaluate
+from evaluator.metrics.config import MetricConfig
+from evaluator.metrics.others import as_written, measure_others
 from pipeline.datasets.coco import CocoFile
 from pipeline.skeletons import COCO18
 from pipeline.storage.files import write_json
@@ -19,9 +21,11 @@ def entry(points, image_id, score):
 def write_evaluation(folder, annotations, results, **settings):
     """Write an output folder as `run` does. Returns it."""
     folder.mkdir()
-    figures = evaluate(CocoFile(annotations, COCO18), results, COCO18).figures
+    document = CocoFile(annotations, COCO18)
+    others = measure_others(document, results, MetricConfig(metric=("pck",)), [image.id for image in document.images])
+    figures = evaluate(document, results, COCO18).figures
     write_json(folder / "results.json", results)
-    write_json(folder / "metrics.json", {"figures": figures, "unreadable_images": {}})
+    write_json(folder / "metrics.json", {"figures": figures, "unreadable_images": {}, **as_written(others)})
     (folder / "config.yaml").write_text(yaml.safe_dump({"annotations": str(annotations), **settings}))
     return folder
 

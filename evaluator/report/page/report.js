@@ -5,6 +5,7 @@ function compareRuns() {
   $("comparison").hidden = data.runs.length < 2;
   const rows = [
     ...Object.keys(data.runs[0].figures).map((name) => [name, (run) => run.figures[name], figure, gain, Math.max]),
+    ...otherFigures(data.runs),
     ...kinds.map((kind) => [`count: ${kind}`, (run) => run.errors[kind].count, String, change, Math.min]),
     ...kinds.map((kind) => [`AP gain if fixed: ${kind}`, (run) => run.errors[kind].ap_alone - run.figures.AP, gain, gain, null]),
   ];
@@ -43,6 +44,7 @@ function show(number) {
     ...Object.entries(run.facts).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))),
   );
   drawFigures(run);
+  drawOthers(run);
   drawCurves(run);
   drawReliability(run);
   drawErrors(run);
