@@ -12,9 +12,28 @@ from trainer.device import DeviceConfig
 from trainer.loop.config import OptimConfig
 from trainer.networks.config import NetworkConfig, Precision
 
-Preset = Literal["openpose", "openpose-8p", "openpose-2019", "lightweight", "small"]
+Preset = Literal["openpose", "openpose-8p", "openpose-2019", "lightweight", "small", "small-photos"]
 MAX_SOURCE_WEIGHT = 1_000
 MAX_ACCUMULATE_STEPS = 10_000  # a run stops only between steps
+
+_SMALL = {
+    "residual": True,
+    "backbone_channels": (16, 48, 64, 64, 64, 64, 64),
+    "neck_channels": (64, 64),
+    "num_stages": 2,
+    "stage_channels": 48,
+    "stage1_hidden_channels": 96,
+    "kernel_size": 3,
+    "batch_size": 8,
+    "lr": 8e-3,
+    "lr_schedule": "cosine",
+    "lr_warmup_steps": 50,
+    "backbone_lr_factor": 1.0,
+    "neck_lr_factor": 1.0,
+    "freeze_backbone_steps": 0,
+    "ckpt_interval": 500,
+    "log_interval": 20,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,23 +87,13 @@ class TrainConfig:
             "max_epoch": 280,
             "freeze_backbone_steps": 0,
         },
-        "small": {
-            "residual": True,
-            "backbone_channels": (16, 48, 64, 64, 64, 64, 64),
-            "neck_channels": (64, 64),
-            "num_stages": 2,
-            "stage_channels": 48,
-            "stage1_hidden_channels": 96,
-            "kernel_size": 3,
-            "batch_size": 8,
-            "lr": 8e-3,
-            "lr_schedule": "cosine",
-            "lr_warmup_steps": 50,
-            "backbone_lr_factor": 1.0,
-            "neck_lr_factor": 1.0,
-            "freeze_backbone_steps": 0,
-            "ckpt_interval": 500,
-            "log_interval": 20,
+        "small": _SMALL,
+        # For photographs of people in unusual poses, such as LSP-Extended; tests/studies/lsp_study.py measures it.
+        "small-photos": {
+            **_SMALL,
+            **{"backbone_channels": (16, 32, 64, 64, 64), "context_channels": (128, 192), "neck_channels": (64,), "num_stages": 1},
+            **{"optimizer": "adamw", "weight_decay": 0.05, "lr": 4e-3, "lr_warmup_steps": 200, "ema_decay": 0.998},
+            **{"positive_weight": 5.0, "mirror": True, "color_jitter": 0.3},
         },
     }
 
@@ -96,7 +105,8 @@ class TrainConfig:
     preset: Preset = "openpose"
     """Set of defaults: openpose (network and schedule of Cao et al. 2017), openpose-8p (the same network with the schedule of the
     MindSpore model zoo for 8 devices), openpose-2019 (network of Cao et al. 2019), lightweight (network and schedule of Osokin
-    2018, real-time inference on a CPU) or small (a network that a CPU can train)."""
+    2018, real-time inference on a CPU), small (a network that a CPU can train) or small-photos (one that a CPU can train on
+    photographs: it sees the whole person)."""
     max_epoch: Annotated[int, arg(aliases=["--max-epoch-train"])] = 60
     """Number of epochs. One epoch shows every image once."""
     max_steps: int | None = None

@@ -153,7 +153,7 @@ def _write_onnx(comparison: Comparison, folder: Path) -> list[Path]:
     import onnx
     import onnxruntime
 
-    from evaluator.export.operators import exportable
+    from evaluator.export.operators import crop_dynamically, exportable
 
     network, config = comparison.network, comparison.config
     path = folder / "network.onnx"
@@ -169,6 +169,7 @@ def _write_onnx(comparison: Comparison, folder: Path) -> list[Path]:
     model = onnx.load(str(path))
     _rename(model.graph)
     _make_dynamic(model.graph, config)
+    crop_dynamically(model.graph)
     onnx.helper.set_model_props(model, {key: _as_text(value) for key, value in describe(network, config).items()})
     model.producer_name, model.graph.name = "openpose-mindspore", "openpose"
     onnx.checker.check_model(model, full_check=True)

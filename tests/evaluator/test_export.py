@@ -46,7 +46,9 @@ EXAMPLE = ROOT / "evaluator" / "export" / "find_people.py"
 SMALL = {"num_stages": 2, "stage_channels": 8, "stage1_hidden_channels": 8}
 NETWORKS = {
     "plain": TINY,
-    "residual": NetworkConfig(residual=True, backbone_channels=(4, 6, 8, 8, 8), neck_channels=(8, 4), kernel_size=3, **SMALL),
+    "residual": NetworkConfig(
+        residual=True, backbone_channels=(4, 6, 8, 8, 8), context_channels=(6, 8), neck_channels=(8, 4), kernel_size=3, **SMALL
+    ),
     # PReLU, concatenation of three tensors, PAFs that are an output and the input of the heatmap stages.
     "openpose-2019": NetworkConfig(
         architecture="openpose-2019",

@@ -17,7 +17,7 @@ def test_lsp_extended(tmp_path):
     joints[3, :, 1] = -26.1, 500, 0  # as in the data: coordinates without meaning
     joints[4, :, 1] = 200, 20, 1
     joints[5, 2, 1] = 1
-    document, people = convert(tmp_path, "lsp", made.lsp(tmp_path / "lsp", joints))
+    document, people = convert(tmp_path, "lsp", made.lsp(tmp_path / "lsp", joints), ignore_unlabeled=False)
     (first,), (second,) = people["im00001.jpg"], people["im00002.jpg"]
     assert first.keypoints.tolist() == [[7, 20 + joint, 2] for joint in range(14)]
     assert first.bbox == (7, 20, 1, 14) and first.area == pytest.approx(0.53 * 14)
@@ -31,7 +31,7 @@ def test_lsp_has_the_opposite_flags(tmp_path):
     joints = np.full((3, 14, 2), 9.0)
     joints[2] = 0
     joints[2, 4] = 1
-    _, people = convert(tmp_path, "lsp", made.lsp(tmp_path / "lsp", joints, digits=4))
+    _, people = convert(tmp_path, "lsp", made.lsp(tmp_path / "lsp", joints, digits=4), ignore_unlabeled=False)
     assert [person.keypoints[:, 2].tolist() for person in people["im0002.jpg"]] == [[2, 2, 2, 2, 1, *[2] * 9]]
 
 
@@ -56,7 +56,7 @@ def test_mpii_from_json(tmp_path):
     entry["joints"][15] = [-1, -1]
     (tmp_path / "m.json").write_text(json.dumps([entry, {**entry, "joints": entry["joints"][:3]}, {"image": "test.jpg"}]))
     made.write_images(tmp_path, "a.jpg")
-    _, people = convert(tmp_path, "mpii", tmp_path / "m.json", max_faulty=0.5)
+    _, people = convert(tmp_path, "mpii", tmp_path / "m.json", max_faulty=0.5, ignore_unlabeled=False)
     assert [person.keypoints[[0, 14, 15]].tolist() for person in people["a.jpg"]] == [[[10, 20, 2], [24, 20, 2], [0, 0, 0]]]
     assert faults(tmp_path) == ["wrong number of joints"]
 

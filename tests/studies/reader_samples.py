@@ -38,7 +38,7 @@ def main(mmpose: Path, out: Path) -> None:
     for name, (source_format, source, images) in SAMPLES.items():
         data = mmpose / "tests/data"
         folder = out / name
-        options = {"source": data / source, "images": data / images if images else None}
+        options = {"source": data / source, "images": data / images if images else None, "ignore_unlabeled": False}
         with contextlib.redirect_stdout(io.StringIO()):
             convert(ConvertConfig(source_format=source_format, out=folder, **options))
             oracle(

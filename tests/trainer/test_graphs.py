@@ -105,7 +105,7 @@ def narrow(preset: str) -> NetworkConfig:
     values = TrainConfig.PRESETS[preset]
     full = NetworkConfig(**{name: value for name, value in values.items() if name in NetworkConfig.__dataclass_fields__})
     return dataclasses.replace(
-        full, backbone_channels=(4,) * len(full.backbone_channels), neck_channels=(4,) * len(full.neck_channels), num_stages=2,
+        full, backbone_channels=(4,) * len(full.backbone_channels), context_channels=(4,) * len(full.context_channels), neck_channels=(4,) * len(full.neck_channels), num_stages=2,
         num_paf_stages=min(1, full.num_paf_stages), stage_channels=4, stage1_channels=4, stage1_hidden_channels=4, hidden_channels=4,
     )  # fmt: skip
 
@@ -126,7 +126,7 @@ def only_last_pass(monkeypatch):
 @pytest.mark.parametrize(
     "precision", ["O0", pytest.param("O2", marks=pytest.mark.long), pytest.param("O3", marks=pytest.mark.long)]
 )
-@pytest.mark.parametrize("preset", ["openpose", "openpose-2019", "lightweight", "small"])
+@pytest.mark.parametrize("preset", ["openpose", "openpose-2019", "lightweight", "small", "small-photos"])
 def test_step_and_inference_of_every_preset(preset, precision, tmp_path):
     if precision == "O3" and not running_averages(make_network(narrow(preset))):
         pytest.skip("O3 differs from O2 only in batch normalization, which this network does not have")
@@ -145,7 +145,7 @@ def test_step_and_inference_of_every_preset(preset, precision, tmp_path):
 def test_the_preset_for_eight_devices_has_the_network_of_openpose():
     """So that its graphs differ only in the optimizer, which the next test compiles."""
     assert narrow("openpose-8p") == narrow("openpose") and set(TrainConfig.PRESETS) == {
-        "openpose", "openpose-8p", "openpose-2019", "lightweight", "small",
+        "openpose", "openpose-8p", "openpose-2019", "lightweight", "small", "small-photos",
     }  # fmt: skip
 
 

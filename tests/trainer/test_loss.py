@@ -89,3 +89,13 @@ def test_channels_that_a_source_does_not_label_do_not_matter(seed):
         for h, p in outputs
     ]
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
+
+
+def test_joints_and_limbs_can_count_more():
+    """By hand, with weight 4: one joint of height 1 and 0.2 (background 0 and 0.8), one limb of length 1 and 0; all errors are 1."""
+    heatmaps = np.array([[[[255, 51]], [[0, 204]]]], np.uint8)
+    pafs = np.array([[[[0, 0]], [[-127, 0]]]], np.int8)
+    outputs = tuple(ms.Tensor((field / levels + 1).astype(np.float32)) for field, levels in ((heatmaps, 255), (pafs, 127)))
+    truth = map(ms.Tensor, (heatmaps, pafs, np.zeros((1, 1, 2), np.uint8), np.ones((1, 4), np.uint8)))
+    losses = stage_losses((outputs,), *truth, positive_weight=4.0).asnumpy()
+    np.testing.assert_allclose(losses, [[(5 + 1.8 + 5 + 1.8) / 4, (5 + 1 + 5 + 1) / 4]], rtol=1e-6)

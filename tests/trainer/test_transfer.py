@@ -29,7 +29,7 @@ PUPPET = Skeleton(
 )
 ARCHITECTURES = {
     "openpose": TINY,
-    "small": dataclasses.replace(TINY, residual=True, backbone_channels=(4, 4, 6, 6, 6), stage_channels=6),
+    "small": dataclasses.replace(TINY, residual=True, backbone_channels=(4, 4, 6, 6, 6), context_channels=(5, 7), stage_channels=6),
     "lightweight": NetworkConfig(
         architecture="lightweight", backbone_channels=(4,) * 12, neck_channels=(4,), num_stages=2, stage_channels=4,
         stage1_hidden_channels=6,

@@ -19,6 +19,10 @@ class OptimConfig:
     """Clip the gradients to this global norm. 0: off."""
     clip_tensor_norm: float = 0.0
     """Clip the gradient of each weight to this norm in each process, before the processes average them. 0: off."""
+    positive_weight: float = 0.0
+    """Weight of joints and limbs in the loss, for example 5: a cell counts 1 + positive_weight times the height of the joint or the length
+    of the PAF that it should have. Joints and limbs fill few cells, so that a new network first learns to predict nothing. 0: all
+    cells count the same, as in the paper."""
     ema_decay: float = 0.0
     """Keep an exponential moving average of the weights with this decay, for example 0.999, and use it in evaluation. 0: off."""
     lr: float = 1e-4
@@ -63,6 +67,7 @@ class OptimConfig:
             "weight_decay",
             "clip_norm",
             "clip_tensor_norm",
+            "positive_weight",
         )
         for name in nonnegative:
             if not 0 <= getattr(self, name) < float("inf"):

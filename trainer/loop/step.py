@@ -151,11 +151,12 @@ def _make_gradients(network: Network, optimizer: Optimizer, scaler: amp.LossScal
     overflow in saturation mode, where the values do not show it; 0 on other devices, where they do.
     """
     clears_status, clear_status = saturates(), NPUClearFloatStatusV2()
+    positive_weight = optimizer.config.positive_weight
 
     def scaled_loss(
         images: ms.Tensor, heatmaps: ms.Tensor, pafs: ms.Tensor, mask: ms.Tensor, labeled: ms.Tensor
     ) -> tuple[ms.Tensor, ms.Tensor]:
-        losses = stage_losses(network(images), heatmaps, pafs, mask, labeled)
+        losses = stage_losses(network(images), heatmaps, pafs, mask, labeled, positive_weight)
         return scaler.scale(losses.sum()), losses
 
     value_and_gradients = ms.value_and_grad(scaled_loss, None, optimizer.weights, has_aux=True)

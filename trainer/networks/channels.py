@@ -10,6 +10,7 @@ from mindspore import nn
 
 from pipeline.skeleton import Skeleton
 from trainer.networks.config import NetworkConfig
+from trainer.networks.context import Context
 from trainer.networks.cpu_convolution import Convolution
 from trainer.networks.network import Network
 from trainer.networks.openpose2019 import Block
@@ -70,6 +71,10 @@ def layers(network: Network, config: NetworkConfig, skeleton: Skeleton) -> dict[
         names[id(getattr(stage, kind)[-1])]: fields[kind]
         for stage in network.stages for kind in fields if hasattr(stage, kind)
     }  # fmt: skip
+    for name, cell in network.cells_and_names():
+        if isinstance(cell, Context):  # `Upsample` turns four parts into the four cells of each input cell
+            parts = sum((numbered(cell.expand[0].out_channels // 4, part) for part in range(4)), ())
+            outputs |= {f"{name}.expand.{number}": parts for number in (0, 1)}
     found: dict[str, Layer] = {}
     for name, parameter in network.parameters_dict().items():
         layer = name.rpartition(".")[0]

@@ -10,7 +10,7 @@ STRIDE_PX = 2**NUM_HALVINGS
 NUM_VGG_CONVOLUTIONS = 10
 NUM_MOBILENET_LAYERS = 12
 MIN_UNFOLDED_CHANNELS = 64
-MAX_CHANNELS, MAX_LAYERS, MAX_STAGES, MAX_KERNEL_SIZE = 16_384, 100, 100, 99
+MAX_CHANNELS, MAX_LAYERS, MAX_LEVELS, MAX_STAGES, MAX_KERNEL_SIZE = 16_384, 100, 6, 100, 99
 Precision = Literal["O0", "O2", "O3"]
 # Mean and standard deviation of ImageNet's pixels in 0..255 (RGB), as in torchvision and MindCV.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -49,6 +49,9 @@ class NetworkConfig:
     residual: bool = False
     """openpose: use a residual network (He et al., CVPR 2016), which trains faster from random weights: batch normalization,
     strided convolutions instead of pooling, and residual blocks."""
+    context_channels: tuple[int, ...] = ()
+    """With --residual: channels of coarser levels of the backbone, each at half the resolution of the one before, as in U-Net (Ronneberger
+    et al., MICCAI 2015). They see whole people at little cost. Default: none."""
     channel_order: Literal["rgb", "bgr"] = "rgb"
     """Order in which the first layer sees the color channels. Images are always RGB, and the network reorders them; weights that
     were trained on images from OpenCV need bgr."""
@@ -66,7 +69,9 @@ class NetworkConfig:
             value, limit = getattr(self, name), MAX_STAGES if name == "num_stages" else MAX_CHANNELS
             if value is not None and not 1 <= value <= limit:
                 raise ValueError(f"{name} must be 1 to {limit:,}, got {value}")
-        for name in ("backbone_channels", "neck_channels"):
+        if len(self.context_channels) > MAX_LEVELS:
+            raise ValueError(f"context_channels must be at most {MAX_LEVELS} numbers, got {len(self.context_channels)}")
+        for name in ("backbone_channels", "neck_channels", "context_channels"):
             if not all(1 <= channels <= MAX_CHANNELS for channels in getattr(self, name)):
                 raise ValueError(f"{name} must be 1 to {MAX_CHANNELS:,} each, got {getattr(self, name)}")
         if not 1 <= self.kernel_size <= MAX_KERNEL_SIZE or self.kernel_size % 2 == 0:
@@ -87,6 +92,8 @@ class NetworkConfig:
         expected = NUM_MOBILENET_LAYERS if name == "lightweight" else NUM_VGG_CONVOLUTIONS
         if self.residual and count < NUM_HALVINGS:
             raise ValueError(f"backbone_channels must have at least {NUM_HALVINGS} numbers with residual, got {count}")
+        if self.context_channels and not self.residual:
+            raise ValueError(f"context_channels needs residual, got {self.context_channels} without it; pass --residual")
         if not self.residual and count != expected:
             raise ValueError(
                 f"backbone_channels must have {expected} numbers for architecture {name}, got {count}; use --preset {name}"
@@ -125,6 +132,8 @@ class NetworkConfig:
         backbone_kernel = 1 if self.architecture == "lightweight" else 3
         chain = (3, *self.backbone_channels, *self.neck_channels)
         num_weights = backbone_kernel**2 * sum(before * after for before, after in itertools.pairwise(chain))
+        levels = (self.backbone_channels[-1], *self.context_channels)
+        num_weights += 9 * sum(before * after + 4 * after**2 for before, after in itertools.pairwise(levels))
         features, first, later = self.neck_channels[-1], self.first_channels, self.stage_channels
         num_weights += first * (features + self.stage1_hidden_channels)
         num_first, num_branches = (1, 2) if self.architecture == "openpose" else (2, 1)

@@ -8,6 +8,7 @@ from mindspore import nn, ops
 
 from trainer.networks import lightweight, openpose, openpose2019
 from trainer.networks.config import RUNNING_AVERAGES, NetworkConfig
+from trainer.networks.context import Context, Upsample
 from trainer.networks.cpu_convolution import Convolution
 
 BGR = (2, 1, 0)  # channels of an RGB image in the order blue, green, red
@@ -130,12 +131,17 @@ def count_parameters(network: Network) -> dict[str, int]:
 def convolutions(network: Network, insize: int) -> Iterator[tuple[Convolution, int]]:
     """Yield each convolution and the side of its output in cells, for images of insize x insize pixels."""
     side = insize
+    above: list[int] = []  # sides of the maps to which coarser levels are added
     for part in (network.backbone, network.neck, network.stages):
         for _, layer in part.cells_and_names():
             if isinstance(layer, nn.MaxPool2d):
                 side //= 2
+            elif isinstance(layer, Context):
+                above.append(side)
+            elif isinstance(layer, Upsample):
+                side = above.pop()
             elif isinstance(layer, Convolution):
-                side //= layer.stride[0]
+                side = -(-side // layer.stride[0])
                 yield layer, side
 
 

@@ -4,24 +4,30 @@ import mindspore as ms
 from mindspore import nn
 
 from trainer.networks.config import NUM_HALVINGS, NetworkConfig
+from trainer.networks.context import context_layers
 from trainer.networks.layers import Widths, convolution, normalized, plain_layers, residual_layers
 
 
 class Backbone(nn.Cell):
     """The first ten convolutions and three poolings of VGG19: float32 (B, 3, H, W) -> (B, C, H/8, W/8).
 
-    A residual backbone has three convolutions of stride 2 followed by residual blocks instead.
+    A residual backbone has three convolutions of stride 2 followed by residual blocks instead, and coarser levels if `context`
+    lists their channels.
     """
 
     POOL_AFTER = (2, 4, 8)
 
-    def __init__(self, channels: tuple[int, ...], *, residual: bool = False, last_relu: bool = True) -> None:
+    def __init__(
+        self, channels: tuple[int, ...], *, residual: bool = False, context: tuple[int, ...] = (), last_relu: bool = True
+    ) -> None:
         super().__init__()
         layers: list[nn.Cell] = []
         if residual:
             for before, after in zip((3, *channels), channels[:NUM_HALVINGS], strict=False):
                 layers += [*normalized(before, after, 3, stride=2), nn.ReLU()]
             layers += residual_layers(channels[NUM_HALVINGS - 1], [(count, 3) for count in channels[NUM_HALVINGS:]])
+            if context:
+                layers += context_layers(channels[-1], context)
         else:
             for number, (before, after) in enumerate(zip((3, *channels), channels, strict=False), start=1):
                 layers += plain_layers(before, [(after, 3)])
@@ -49,7 +55,7 @@ class Stage(nn.Cell):
 
 def backbone(config: NetworkConfig) -> nn.Cell:
     """Return the backbone: VGG19 or, with `residual`, a residual network."""
-    return Backbone(config.backbone_channels, residual=config.residual)
+    return Backbone(config.backbone_channels, residual=config.residual, context=config.context_channels)
 
 
 def neck(config: NetworkConfig) -> nn.Cell:

@@ -14,8 +14,10 @@ from pipeline.datasets.boxes import DERIVED, Box, box_area, joint_box, polygon_b
 from pipeline.datasets.coco import MAX_SIDE_PX
 from pipeline.datasets.formats.config import ConvertConfig
 from pipeline.datasets.formats.faults import Faults
+from pipeline.datasets.formats.held_out import split
 from pipeline.datasets.formats.people import Person, Request, Source, SourceImage
 from pipeline.datasets.formats.registry import FORMATS, Format
+from pipeline.datasets.formats.unlabeled import unlabeled_regions
 from pipeline.datasets.segmentation import MAX_COORDINATE_PX, usable_segmentation
 from pipeline.errors import UserError
 from pipeline.images import UnreadableImage, image_size
@@ -26,7 +28,7 @@ from pipeline.storage.files import place_file
 from pipeline.storage.folders import new_folder, require_usable
 from pipeline.wording import counted, printable
 
-ANNOTATIONS, IMAGES, SKELETON, FAULTS = "annotations.json", "images", "skeleton.yaml", "faults.tsv"
+ANNOTATIONS, HELD_OUT, IMAGES, SKELETON, FAULTS = "annotations.json", "held_out.json", "images", "skeleton.yaml", "faults.tsv"
 PERSON = 1  # id of the category
 EDGE_PX = 1.0  # how far outside a joint may be: some sources count pixels from 1, or from their edges
 
@@ -49,14 +51,22 @@ def run(config: ConvertConfig) -> int:
         raise UserError(f"{config.source}: has no images; give {chosen.reads}")
     with new_folder(config.out, last=ANNOTATIONS) as folder:
         images = _place_images(source, folder / IMAGES, config, faults)
+        if config.ignore_unlabeled and not source.labels_everyone:
+            for image in images:
+                image.people += unlabeled_regions(image)
         document = _document(images, source, chosen, skeleton, faults)
         faults.require_few(totals, config.max_faulty, str(config.source))
         if not any(annotation["num_keypoints"] for annotation in document["annotations"]):
             raise UserError(f"{config.source}: no person has a labeled keypoint; give {chosen.reads}")
         (folder / SKELETON).write_text(skeleton_text(skeleton))
         (folder / FAULTS).write_text(faults.table())
-        (folder / ANNOTATIONS).write_text(json.dumps(document))
+        training, held_out = split(document, config.held_out)
+        if config.held_out:
+            (folder / HELD_OUT).write_text(json.dumps(held_out))
+        (folder / ANNOTATIONS).write_text(json.dumps(training))
     print("\n".join(map(printable, _summary(config, document, source, skeleton, faults))))
+    if config.held_out:
+        print(f"held out for evaluation: {counted(len(held_out['images']), 'image')} in {config.out / HELD_OUT}")
     return 0
 
 
@@ -118,6 +128,9 @@ def _document(images: list[SourceImage], source: Source, chosen: Format, skeleto
     info = {"description": chosen.description, "url": chosen.url, "version": "1.0", "year": chosen.year}
     info |= {"contributor": chosen.contributor, "citation": chosen.citation}
     notes = [*source.notes, *(f"{counted(count, 'annotation')} {DERIVED[name]}" for name, count in derived.items() if count)]
+    if not source.labels_everyone:
+        ignored = any(person.iscrowd for image in images for person in image.people)
+        notes.append(f"what is far from labeled people is {'ignored' if ignored else 'background'}")
     info |= {"note": "; ".join(["converted by openpose-mindspore", *notes])}
     return {
         **{"info": {name: value for name, value in info.items() if value}, "licenses": licenses, "images": entries},

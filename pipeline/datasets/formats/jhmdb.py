@@ -7,6 +7,7 @@ wrist, right ankle, left ankle. One person is labeled in a video. MMPose's JSON 
 Flags: there are none. Every joint has a position, that of a puppet which annotators fitted, so all -> 2; joints outside the frame -> 0.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +24,14 @@ JOINTS, FRAMES = "joint_positions", "Rename_Images"
 def read(request: Request, faults: Faults) -> Source:
     """Read J-HMDB in either form. Raises UserError for another folder or file."""
     if not request.source.is_dir():
-        return read_coco([request.source], request, faults, keypoints_of=_from_zero)
+        return replace(read_coco([request.source], request, faults, keypoints_of=_from_zero), labels_everyone=False)
     files = sorted((request.source / JOINTS).rglob("joint_positions.mat"))
     if not files:
         raise UserError(f"{request.source}: has no {JOINTS}/CLASS/VIDEO/joint_positions.mat; give the folder of J-HMDB")
     images: list[SourceImage] = []
     for path in files:
         images += _video(path, path.parent.relative_to(request.source / JOINTS), request)
-    return Source(images=images, notes=("one person per video is labeled, other people are background",))
+    return Source(images=images, notes=("one person per video is labeled",), labels_everyone=False)
 
 
 def _video(path: Path, video: Path, request: Request) -> list[SourceImage]:

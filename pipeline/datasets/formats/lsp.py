@@ -46,4 +46,4 @@ def read(request: Request, faults: Faults) -> Source:
                 name=name, file=folder / name, id=number, people=[Person(where=f"joints(:, :, {number})", keypoints=points)]
             )
         )
-    return Source(images=images, notes=("one person per image is labeled, other people are background",))
+    return Source(images=images, notes=("one person per image is labeled",), labels_everyone=False)

@@ -1,6 +1,6 @@
 """The JSON form of MPII: a list of people with image, joints (16 x, y), joints_vis, center and scale. See `mpii`.
 
-The file holds only people with labeled joints, so that other people in the images are background.
+The file holds only people with labeled joints, so `convert` turns the rest of each image into regions to ignore.
 """
 
 import msgspec
@@ -33,4 +33,5 @@ def read(request: Request, faults: Faults) -> Source:
         visible = np.array(entry.joints_vis) > 0
         keypoints = np.column_stack([np.array(entry.joints) - 1, 2.0 * visible])
         image.people.append(Person(where=f"entry {number} ({entry.image})", keypoints=keypoints))
-    return Source(images=list(images.values()), notes=("people without labeled joints are not in the file",))
+    notes = ("people without labeled joints are not in the file",)
+    return Source(images=list(images.values()), notes=notes, labels_everyone=False)

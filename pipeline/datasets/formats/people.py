@@ -66,8 +66,13 @@ class SourceImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A source that has been read. licenses: the source's own list of COCO licenses, if it has one. notes: what a reader should know."""
+    """A source that has been read.
+
+    licenses: the source's own list of COCO licenses, if it has one. notes: what a reader should know. labels_everyone: False if
+    the source labels only some of the people in an image.
+    """
 
     images: Sequence[SourceImage]
     licenses: Sequence[dict[str, Any]] = ()
     notes: tuple[str, ...] = ()
+    labels_everyone: bool = True
