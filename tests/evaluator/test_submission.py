@@ -116,7 +116,7 @@ def test_other_metrics_are_written_and_printed_again(coco_set, tmp_path, capsys)
     assert set(lines) <= set(capsys.readouterr().out.splitlines())
     with pytest.raises(UserError, match=r"metric: \['coco', 'pck', 'ochuman'\] before, \['coco'\] now"):
         evaluate_source(dataclasses.replace(config, metrics=MetricConfig()), PerfectNetwork(coco_set[0]))
-    with pytest.raises(UserError, match="no person has head_box"):
+    with pytest.raises(UserError, match="--metric pckh needs people with head_box"):
         evaluate_source(
             config_of(coco_set, tmp_path / "other", metrics=MetricConfig(metric=("pckh",))), PerfectNetwork(coco_set[0])
         )
