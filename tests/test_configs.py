@@ -24,6 +24,7 @@ REQUIRED = {
     "trainer launch": {"command": ("train", "--records", "r", "--out", "o", "--config", "-c.yaml")},
     "pipeline build": {"annotations": Path("a"), "images": Path("i")},
     "evaluator run": {"checkpoint": Path("c"), "annotations": Path("a"), "images": Path("i")},
+    "evaluator merge": {"annotations": Path("a")},
     "evaluator score": {"results": (Path("r"),)},
 }
 

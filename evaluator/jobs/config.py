@@ -119,10 +119,8 @@ class RunConfig:
     def _require_submission(self) -> None:
         if self.checkpoint is None:
             raise ValueError("--submission needs --checkpoint")
-        if self.shard or self.max_images or self.video or self.metrics != MetricConfig():
-            raise ValueError(
-                "--submission processes all images and has no metrics; omit --shard, --max-images, --video and --metric"
-            )
+        if self.max_images or self.video or self.metrics != MetricConfig():
+            raise ValueError("--submission processes all images and has no metrics; omit --max-images, --video and --metric")
 
     @property
     def part(self) -> tuple[int, int]:
@@ -144,12 +142,12 @@ class MergeConfig:
 
     parts: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """The --out folders of all shards, in any order."""
-    annotations: Path
-    """COCO keypoint annotation file, the same as that of the shards."""
     out: Path
     """Folder for results.json, metrics.json, evaluation.json, config.yaml and pictures; absent or empty."""
+    annotations: Path | None = None
+    """COCO keypoint annotation file, the same as that of the shards. Not needed for a submission of a folder."""
     images: Path | None = None
-    """Folder of the images; only needed to draw pictures."""
+    """Folder of the images; only needed to draw pictures, and for a submission of a folder."""
     pictures: Pictures = 8
     draw_min_score: DrawMinScore = 0.5
     tolerance: Unreadable = field(default_factory=Tolerance)
@@ -161,6 +159,8 @@ class MergeConfig:
         require_video(self.video, self.tracking)
         if not self.parts:
             raise ValueError("parts must be at least one folder, got none")
+        if self.annotations is None and self.images is None:
+            raise ValueError("give --annotations; for a submission of a folder, --images")
         if self.pictures < 0:
             raise ValueError(f"pictures must be 0 or more, got {self.pictures}")
 

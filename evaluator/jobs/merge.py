@@ -5,11 +5,13 @@ from typing import Any
 
 from evaluator.inference.clock import Clock
 from evaluator.inference.scoring import map_of, read_calibration
-from evaluator.jobs import outcome
+from evaluator.jobs import outcome, submission
 from evaluator.jobs.config import MergeConfig
 from evaluator.jobs.documents import read_identity
 from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, differences, read_lines
 from evaluator.jobs.run import choose_images
+from evaluator.jobs.submission import ImageList
+from evaluator.metrics.config import MetricConfig
 from evaluator.metrics.others import require_metrics
 from evaluator.tracking.sequences import require_videos
 from pipeline.datasets.coco import CocoFile
@@ -32,12 +34,7 @@ def run(config: MergeConfig) -> int:
         raise UserError(f"shard {next(p for p in config.parts if config.parts.count(p) > 1)}: given twice")
     identity = _common_identity(parts)
     skeleton = Skeleton.from_dict(identity["skeleton"], f"evaluation {config.parts[0] / EVALUATION}: skeleton")
-    if file_facts(config.annotations)["sha256"] != identity["annotations"]:
-        raise UserError(f"annotation file {config.annotations}: not the file that {config.parts[0]} was evaluated with")
-    document = CocoFile(config.annotations, skeleton)
-    require_metrics(document, config.metrics)
-    if config.video:
-        require_videos(document)
+    document = _open(config, skeleton, identity)
     images = choose_images(document, identity["max_images"])
     found = Found()
     for part, about in parts.items():
@@ -51,8 +48,32 @@ def run(config: MergeConfig) -> int:
             f"({len(surplus)} of {len(surplus) + len(images)} are surplus); max_images in {EVALUATION} was edited; rerun all shards"
         )
     calibration = read_calibration(identity.get("calibration", {}), f"evaluation {config.parts[0] / EVALUATION}")
-    scored = outcome.score(document, skeleton, images, found, config, map_of(calibration, skeleton))
-    return outcome.publish(scored, config, {**identity, "shard": [1, 1]}, Clock())
+    identity, to_scores = {**identity, "shard": [1, 1]}, map_of(calibration, skeleton)
+    if isinstance(document, ImageList):
+        return submission.publish(config, identity, document, found, to_scores)
+    scored = outcome.score(document, skeleton, images, found, config, to_scores)
+    return outcome.publish(scored, config, identity, Clock())
+
+
+def _open(config: MergeConfig, skeleton: Skeleton, identity: dict[str, Any]) -> CocoFile:
+    """Read the annotations, or the images of a submission. Raises UserError if they are not those of the shards."""
+    shard = config.parts[0]
+    if identity.get("submission"):
+        if config.video or config.metrics != MetricConfig():
+            raise UserError(f"shard {shard}: of a submission, which has no metrics; omit --metric and --video")
+        document: CocoFile = ImageList(config.annotations, config.images, skeleton)
+        if document.sha256 != identity["annotations"]:
+            raise UserError(f"{document.path}: not the images that {shard} was computed for")
+        return document
+    if config.annotations is None:
+        raise UserError(f"shard {shard}: of an evaluation; give its --annotations")
+    if file_facts(config.annotations)["sha256"] != identity["annotations"]:
+        raise UserError(f"annotation file {config.annotations}: not the file that {shard} was evaluated with")
+    document = CocoFile(config.annotations, skeleton)
+    require_metrics(document, config.metrics)
+    if config.video:
+        require_videos(document)
+    return document
 
 
 def _read_identity(part: Path) -> dict[str, Any]:

@@ -156,8 +156,8 @@ def identify(config: RunConfig, document: CocoFile, skeleton: Skeleton, origin: 
         **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config.inference).items()},
         **origin,
         "results_version": RESULTS_VERSION,
-        "shard": list(config.part),
         **({"submission": True} if config.submission else {}),
+        "shard": list(config.part),
     }
 
 
@@ -185,10 +185,10 @@ def _report_complete(config: RunConfig, identity: dict[str, Any], document: Coco
     num_joints = len(identity["skeleton"]["joints"])
     remove_leftover(out, identity, num_joints)
     print(f"{out}: already complete")
-    if config.submission:
-        return 0
-    if not metrics:
+    if config.part != (1, 1):
         return one_shard.report(config, document.images, read_lines(out / PEOPLE, num_joints).found)
+    if metrics is None:  # of a submission
+        return 0
     if unused := differences({"images": metrics["settings"]["images"]}, {"images": flatten(config)["images"]}):
         print(f"nothing is evaluated again, so this is not used: {unused}")
     print(Evaluation(figures=metrics["figures"], image_oks={}).summary())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.decoding.scores import ScoreMap
-from evaluator.jobs.config import RunConfig
+from evaluator.jobs.config import MergeConfig, RunConfig
 from evaluator.jobs.partial import EVALUATION, Found
 from evaluator.metrics.results import to_results
 from evaluator.predict.listing import IMAGE_SUFFIXES
@@ -39,7 +39,7 @@ class ImageList(CocoFile):
 
     def __init__(self, path: Path | None, folder: Path | None, skeleton: Skeleton) -> None:
         """path: the file; None for all images of `folder`. Raises UserError for another file, and for a folder without images."""
-        assert path or folder, "RunConfig requires --images with --checkpoint"
+        assert path or folder, "RunConfig requires --images with --checkpoint, MergeConfig one of the two"
         self.path = path or folder or Path()
         self.videos, self.annotations, self.categories, self.category_id = {}, {}, {PERSON: "person"}, PERSON
         self.derived, self.licenses, self.info = Counter(), {}, {}
@@ -87,7 +87,9 @@ def _image(file: Path, folder: Path, id: int) -> Image:
     return Image(id=id, file_name=file.relative_to(folder).as_posix(), width=width, height=height)
 
 
-def publish(config: RunConfig, identity: dict[str, Any], document: ImageList, found: Found, to_scores: ScoreMap) -> int:
+def publish(
+    config: RunConfig | MergeConfig, identity: dict[str, Any], document: ImageList, found: Found, to_scores: ScoreMap
+) -> int:
     """Write the output folder and return the exit code."""
     results = [
         {name: entry[name] for name in UPLOADED}  # type: ignore[literal-required]  # names of a TypedDict

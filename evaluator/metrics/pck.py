@@ -52,11 +52,11 @@ class Distances:
 
 def require(document: CocoFile, config: MetricConfig) -> None:
     """Raise UserError unless the file has what `pck_norm` needs."""
-    require_norm(document, config.pck_norm, "pck --pck-norm")
+    require_norm(document, config.pck_norm, f"pck --pck-norm {config.pck_norm}")
 
 
 def require_norm(document: CocoFile, norm: Norm, metric: str) -> None:
-    """Raise UserError unless the size of at least one person is known. metric: the name of the option, for the message."""
+    """Raise UserError unless the size of at least one person is known. metric: the option, for the message."""
     where, joints = f"annotation file {document.path}", document.skeleton.source_joints
     if norm == "torso" and (lacking := [joint for joint in TORSO if joint not in joints]):
         raise UserError(f"{where}: has no keypoint {lacking[0]}, from which --metric pck takes the torso; use --pck-norm box")
@@ -67,10 +67,12 @@ def require_norm(document: CocoFile, norm: Norm, metric: str) -> None:
         if entry.is_labeled_person
     ]
     if not any(size >= MIN_SIZE_PX for size in sizes):
-        needed = {"torso": "left_shoulder and right_hip", "head": "head_box, as `convert` writes it for MPII", "box": "bbox"}
-        raise UserError(
-            f"{where}: no person has {needed[norm]}, which --metric {metric.replace('--pck-norm', f'--pck-norm {norm}')} needs"
-        )
+        needed = {
+            "torso": "left_shoulder and right_hip",
+            "head": "head_box, which `convert` keeps of PoseTrack and of MPII's .mat file",
+            "box": "a box of at least a pixel",
+        }
+        raise UserError(f"{where}: --metric {metric} needs people with {needed[norm]}; nobody in this file has it")
 
 
 def size_of(entry: Annotation, norm: Norm, skeleton: Skeleton) -> float:

@@ -41,7 +41,7 @@ def require(document: CocoFile, config: MetricConfig) -> None:
     for image_id, entries in document.annotations.items():
         if any(entry.is_labeled_person and entry.head_box is None for entry in entries):
             raise UserError(
-                f"{where}: a person of image {image_id} has no head_box, as `convert` writes it for PoseTrack; --metric posetrack needs it"
+                f"{where}: a person of image {image_id} has no head_box, which `convert` keeps; --metric posetrack needs it"
             )
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from evaluator_data import PerfectNetwork, write_set
 
-from evaluator.jobs.config import RunConfig
+from evaluator.jobs import merge
+from evaluator.jobs.config import MergeConfig, RunConfig
 from evaluator.jobs.run import evaluate_source
 from evaluator.metrics.config import MetricConfig
 from pipeline.datasets.combined import union
@@ -115,7 +116,7 @@ def test_other_metrics_are_written_and_printed_again(coco_set, tmp_path, capsys)
     assert set(lines) <= set(capsys.readouterr().out.splitlines())
     with pytest.raises(UserError, match=r"metric: \['coco', 'pck', 'ochuman'\] before, \['coco'\] now"):
         evaluate_source(dataclasses.replace(config, metrics=MetricConfig()), PerfectNetwork(coco_set[0]))
-    with pytest.raises(UserError, match="no person has head_box"):
+    with pytest.raises(UserError, match="--metric pckh needs people with head_box"):
         evaluate_source(
             config_of(coco_set, tmp_path / "other", metrics=MetricConfig(metric=("pckh",))), PerfectNetwork(coco_set[0])
         )
@@ -144,6 +145,17 @@ def test_a_submission_has_the_results_of_an_evaluation(coco_set, tmp_path, has_f
     ]
     assert read(config.out / "results.json") == uploaded
     assert evaluate_source(config, PerfectNetwork(coco_set[0])) == 0, "complete already"
+    parts = tuple(tmp_path / f"part{number}" for number in (1, 2))
+    for number, part in enumerate(parts, 1):
+        assert evaluate_source(dataclasses.replace(config, out=part, shard=f"{number}/2"), PerfectNetwork(coco_set[0])) == 0
+    merged = MergeConfig(parts=parts, out=tmp_path / "merged", annotations=config.annotations, images=config.images)
+    assert merge.run(merged) == 0
+    assert sorted(file.name for file in merged.out.iterdir()) == files
+    for name in set(files) - {"config.yaml"}:
+        assert (merged.out / name).read_bytes() == (config.out / name).read_bytes()
+    with pytest.raises(UserError, match="not the images that .*part1 was computed for" if has_file else "part1: of a submission"):
+        other = {"annotations": coco_set[0]} if has_file else {"metrics": MetricConfig(metric=("pck",))}
+        merge.run(dataclasses.replace(merged, out=tmp_path / "no", **other))
 
 
 def test_the_names_of_images_are_their_ids_if_they_are_numbers(tmp_path, capsys):
@@ -159,7 +171,7 @@ def test_the_names_of_images_are_their_ids_if_they_are_numbers(tmp_path, capsys)
 def test_options_of_a_submission(tmp_path):
     for options, reason in (
         ({}, "give --annotations, or --submission"),
-        ({"submission": True, "shard": "1/2"}, "omit --shard, --max-images, --video and --metric"),
+        ({"submission": True, "max_images": 2}, "omit --max-images, --video and --metric"),
         ({"submission": True, "checkpoint": None, "fields": tmp_path}, "--submission needs --checkpoint"),
     ):
         with pytest.raises(ValueError, match=reason):
