@@ -16,7 +16,7 @@ from evaluator.inference.fields import Fields, find_people_or_fail
 from evaluator.inference.sizes import Size
 from evaluator.inference.streaming import prefetch
 from pipeline import geometry
-from pipeline.datasets.coco import Image
+from pipeline.datasets.coco_entries import Image
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
 

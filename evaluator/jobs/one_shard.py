@@ -6,7 +6,7 @@ from typing import Any
 from evaluator.jobs.config import RunConfig
 from evaluator.jobs.partial import EVALUATION, PEOPLE, Found
 from pipeline.cli import save_config
-from pipeline.datasets.coco import Image
+from pipeline.datasets.coco_entries import Image
 from pipeline.storage.files import file_facts, write_json
 from pipeline.storage.folders import new_folder
 from pipeline.tolerance import report_unreadable

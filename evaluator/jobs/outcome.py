@@ -19,7 +19,8 @@ from evaluator.tracking.config import TrackConfig
 from evaluator.tracking.sequences import Tracks, follow
 from pipeline import draw
 from pipeline.cli import flatten, save_config
-from pipeline.datasets.coco import CocoFile, Image
+from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco_entries import Image
 from pipeline.datasets.selection import true_keypoints
 from pipeline.images import read_image
 from pipeline.skeleton import Skeleton

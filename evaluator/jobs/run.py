@@ -31,7 +31,8 @@ from evaluator.metrics.others import require_metrics
 from evaluator.options import choose_batch_size
 from evaluator.tracking.sequences import Tracks, require_videos
 from pipeline.cli import flatten
-from pipeline.datasets.coco import CocoFile, Image
+from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco_entries import Image
 from pipeline.datasets.file_skeleton import view_of_file
 from pipeline.errors import UserError
 from pipeline.images import UnreadableImage, read_image

@@ -15,7 +15,8 @@ from evaluator.jobs.partial import EVALUATION, Found
 from evaluator.metrics.results import to_results
 from evaluator.predict.listing import IMAGE_SUFFIXES
 from pipeline.cli import save_config
-from pipeline.datasets.coco import CocoFile, Image
+from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco_entries import Image
 from pipeline.datasets.file_skeleton import view_of_file
 from pipeline.errors import UserError
 from pipeline.images import UnreadableImage, image_size

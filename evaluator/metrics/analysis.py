@@ -11,7 +11,8 @@ import numpy as np
 from evaluator.metrics.coco_eval import AREA_RANGES, SMALL, Comparison, compare
 from evaluator.metrics.diagnosis import ERRORS, GOOD, JOINT_ERRORS, ImageErrors, diagnose
 from evaluator.metrics.results import Result, Results
-from pipeline.datasets.coco import Annotation, CocoFile
+from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco_entries import Annotation
 from pipeline.runtime.progress import progress_bar
 from pipeline.skeleton import Skeleton
 

@@ -7,7 +7,8 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from evaluator.metrics.results import Results
-from pipeline.datasets.coco import Annotation, CocoFile
+from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco_entries import Annotation
 from pipeline.skeleton import Skeleton
 
 Ignored = Callable[[Annotation], bool]

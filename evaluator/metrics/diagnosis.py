@@ -13,7 +13,8 @@ import numpy as np
 
 from evaluator.metrics.coco_eval import Comparison, ImageComparison
 from evaluator.metrics.results import Results
-from pipeline.datasets.coco import Annotation, CocoFile
+from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco_entries import Annotation
 from pipeline.skeleton import Skeleton
 
 JOINT_ERRORS = {

@@ -13,7 +13,8 @@ import numpy as np
 from evaluator.decoding import People
 from evaluator.metrics.oks import oks_of
 from evaluator.metrics.results import place_missing
-from pipeline.datasets.coco import Annotation, CocoFile
+from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco_entries import Annotation
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
 

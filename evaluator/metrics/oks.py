@@ -6,7 +6,7 @@ from collections.abc import Collection
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
-from pipeline.datasets.coco import Annotation
+from pipeline.datasets.coco_entries import Annotation
 from pipeline.skeleton import Skeleton
 
 

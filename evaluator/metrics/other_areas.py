@@ -10,7 +10,8 @@ from evaluator.metrics.coco_eval import Comparison, compare
 from evaluator.metrics.coco_sets import Ignored
 from evaluator.metrics.figures import UNDEFINED
 from evaluator.metrics.results import Results
-from pipeline.datasets.coco import Annotation, CocoFile
+from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco_entries import Annotation
 from pipeline.skeleton import Skeleton
 
 SHOWN: dict[str, slice | int] = {"": slice(None), " .5": 0, " .75": 5}  # places in the OKS thresholds 0.5, 0.55, …, 0.95

@@ -23,7 +23,8 @@ from evaluator.metrics.diagnosis import match
 from evaluator.metrics.figures import UNDEFINED, Measured
 from evaluator.metrics.oks import oks_of
 from evaluator.metrics.results import Results
-from pipeline.datasets.coco import Annotation, CocoFile
+from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco_entries import Annotation
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
 

@@ -22,7 +22,8 @@ from evaluator.metrics.config import MetricConfig
 from evaluator.metrics.figures import UNDEFINED, Measured
 from evaluator.metrics.pck import size_of
 from evaluator.metrics.results import Result, Results
-from pipeline.datasets.coco import Annotation, CocoFile
+from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco_entries import Annotation
 from pipeline.errors import UserError
 from pipeline.skeletons import read_skeleton
 

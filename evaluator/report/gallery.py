@@ -10,7 +10,7 @@ import numpy as np
 
 from evaluator.metrics.diagnosis import ERRORS, GOOD, JOINT_ERRORS, UNKNOWN, ImageErrors
 from evaluator.metrics.results import Results
-from pipeline.datasets.coco import Image
+from pipeline.datasets.coco_entries import Image
 from pipeline.datasets.selection import add_derived_joints
 from pipeline.images import UnreadableImage, read_image
 from pipeline.runtime.progress import progress_bar

@@ -18,7 +18,8 @@ from evaluator.metrics.coco_eval import labeled_images
 from evaluator.options import choose_batch_size
 from evaluator.tuning.config import TuneConfig
 from evaluator.tuning.search import Choice, Found, candidates, choose
-from pipeline.datasets.coco import CocoFile, Image
+from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco_entries import Image
 from pipeline.datasets.file_skeleton import view_of_file
 from pipeline.errors import UserError
 from pipeline.images import UnreadableImage, read_image

@@ -4,134 +4,43 @@ import copy
 import posixpath
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Any
 
-import msgspec
 import numpy as np
-from msgspec import Meta
 
 from pipeline.datasets.boxes import DERIVED, Box, box_area, joint_box, polygon_box
 from pipeline.datasets.categories import first_repeated, read_categories
-from pipeline.datasets.segmentation import Coordinate, Polygons, Rle, Segmentation, expected_segmentation
+from pipeline.datasets.coco_entries import Annotation, AnnotationEntry, Image, License, Video
+from pipeline.datasets.segmentation import expected_segmentation
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
-from pipeline.storage.documents import Id, convert, read_json
+from pipeline.storage.documents import convert, read_json
 from pipeline.storage.files import file_facts
 from pipeline.wording import counted
 
-MAX_SIDE_PX = 65_535  # limit of the JPEG format
-MAX_PATH = 4_096
 INFO = ("description", "url", "version", "year", "contributor", "date_created", "note")  # fields of `info` that are kept
 
-LicenseId = Annotated[int, Meta(ge=-(2**31), lt=2**31)]  # int32 in the rows of a record set
-Side = Annotated[int, Meta(ge=1, le=MAX_SIDE_PX)]
 View = Callable[[list[Any], Skeleton, str], Skeleton]
 """From the categories of a file, a skeleton, and the begin of messages to the skeleton with the keypoints of the file."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Image:
-    """An entry of the list `images`: an image of `width` x `height` pixels. Of a video: also the video, and the number of the frame.
-
-    crowdIndex: how much the people overlap, from 0 to 1, in CrowdPose's files.
-    """
-
-    id: Id
-    file_name: Annotated[str, Meta(min_length=1, max_length=MAX_PATH)]
-    width: Side
-    height: Side
-    license: LicenseId | None = None
-    video_id: Id | None = None
-    frame_id: Id | None = None
-    crowdIndex: Annotated[float, Meta(ge=0)] | None = None
-
-    def __post_init__(self) -> None:
-        path = PurePosixPath(self.file_name)
-        if path.is_absolute() or ".." in PurePosixPath(self.file_name.replace("\\", "/")).parts or "\0" in self.file_name:
-            raise ValueError(f"file_name must be a path inside the image folder, got {self.file_name[:100]!r}")
-
-    @property
-    def size_wh(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        return self.width, self.height
-
-
-@dataclass(frozen=True, kw_only=True)
-class Annotation:
-    """An entry of the list `annotations`: a person, or a crowd (`iscrowd`).
-
-    keypoints: float64 (S, 3), x and y in pixels, v in {0, 1, 2}; 0, 0, 0 = unlabeled. bbox: x, y, width, height in pixels.
-    area: area of the segmentation in square pixels. segmentation: None if the file has none. Where the file has no bbox or area,
-    they are those of `pipeline.datasets.boxes`. track_id: who it is, in a file of videos. head_box: as bbox, of the head, which
-    `convert` keeps of MPII and PoseTrack. num_keypoints: as the file states it; CrowdPose's leaves out guessed heads and necks.
-    """
-
-    image_id: int
-    iscrowd: bool
-    area: float
-    bbox: Box
-    keypoints: np.ndarray
-    segmentation: Segmentation | None
-    track_id: int | None = None
-    head_box: Box | None = None
-    num_keypoints: int | None = None
-
-    @property
-    def labeled(self) -> np.ndarray:
-        """bool (S,): which keypoints are labeled (v > 0)."""
-        return self.keypoints[:, 2] > 0
-
-    @property
-    def is_labeled_person(self) -> bool:
-        """Whether this is a person, not a crowd, with at least one labeled keypoint."""
-        return not self.iscrowd and bool(self.labeled.any())
-
-
-class Video(msgspec.Struct):
-    """An entry of the list `videos`."""
-
-    id: Id
-    name: str | None = None
-    fps: Annotated[float, Meta(ge=0.1, le=1000)] = 25.0
-
-
-class _License(msgspec.Struct):
-    """An entry of the list `licenses`."""
-
-    id: LicenseId
-    name: str | None = None
-    url: str | None = None
-
-
-class _Entry(msgspec.Struct):
-    """An entry of the list `annotations` as the file holds it."""
-
-    image_id: int
-    area: Annotated[float, Meta(ge=0, le=MAX_SIDE_PX**2)] | None = None
-    bbox: Annotated[list[Coordinate], Meta(min_length=4, max_length=4)] | None = None
-    iscrowd: bool | Annotated[int, Meta(ge=0, le=1)] = 0
-    keypoints: list[Coordinate] | None = None
-    segmentation: Polygons | Rle | None = None
-    track_id: Any = None  # of a file without `videos`, anything
-    instance_id: Any = None
-    head_box: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = None
-    num_keypoints: Any = None  # the keypoints say it; of files in which they do not, an integer
 
 
 class CocoFile:
     """A checked COCO keypoint file.
 
-    skeleton: the one whose keypoints the annotations have. images: sorted by id. categories: name by id of all categories with the keypoints of the skeleton. category_id: that of the first
-    one, for results. annotations: those of `categories`, by image id. derived: how many of them lacked `bbox` and `area`. licenses:
+    skeleton: the one whose keypoints the annotations have. images: sorted by id. categories: name by id of all categories with the
+    keypoints of the skeleton. category_id: that of the first one, for results. annotations: those of `categories`, by image id. derived: how many of them lacked `bbox` and `area`. licenses:
     name and URL by id. info: the file's own description. videos: by id, if the images are frames of videos.
     """
 
     def __init__(
         self, path: Path, skeleton: Skeleton, keypoints: tuple[str, ...] = (), view: View = lambda entries, own, where: own
     ) -> None:
-        """keypoints: how the file calls those of the skeleton, if it has other names. view: fits the skeleton to the categories of the file; by default, they must be those of the skeleton. Raises UserError if the file is missing, not JSON, or not a COCO file with the keypoints of this skeleton."""
+        """keypoints: how the file calls those of the skeleton, if it has other names. view: fits the skeleton to the categories of the
+        file; by default, they must be those of the skeleton.
+
+        Raises UserError if the file is missing, not JSON, or not a COCO file with the keypoints of this skeleton.
+        """
         self.path = Path(path)
         document = read_json(self.path, "annotation file")
         lists = ("images", "annotations", "categories")
@@ -198,7 +107,7 @@ class CocoFile:
             raise UserError(f"annotation file {self.path}: {where} must be {expected}, got {_show(value)}")
 
     def _licenses(self, entries: Any) -> dict[int, tuple[str, str]]:
-        licenses = convert(entries, list[_License], f"annotation file {self.path}: licenses")
+        licenses = convert(entries, list[License], f"annotation file {self.path}: licenses")
         return {entry.id: (entry.name or "", entry.url or "") for entry in licenses}
 
     def _videos(self, entries: Any) -> dict[int, Video]:
@@ -243,7 +152,7 @@ class CocoFile:
         return {video_id: [own[number] for number in sorted(own)] for video_id, own in sorted(frames.items())}
 
     def _annotation(self, entry: dict[str, Any], name: str, skeleton: Skeleton, sizes: dict[int, tuple[int, int]]) -> Annotation:
-        fields: _Entry = convert(entry, _Entry, f"annotation file {self.path}: {name}")
+        fields: AnnotationEntry = convert(entry, AnnotationEntry, f"annotation file {self.path}: {name}")
         self._require(fields.image_id in sizes, f"{name}: image_id", fields.image_id, "the id of one of `images`")
         expected = expected_segmentation(fields.segmentation, sizes[fields.image_id])
         self._require(not expected, f"{name}: segmentation", entry.get("segmentation"), expected)
@@ -264,7 +173,7 @@ class CocoFile:
             num_keypoints=fields.num_keypoints if _is_int(fields.num_keypoints) else None,
         )
 
-    def _box(self, fields: _Entry, keypoints: np.ndarray, name: str) -> Box:
+    def _box(self, fields: AnnotationEntry, keypoints: np.ndarray, name: str) -> Box:
         if fields.bbox is not None:
             x, y, width, height = fields.bbox
             return x, y, width, height
@@ -278,7 +187,7 @@ class CocoFile:
             )
         return box
 
-    def _keypoints(self, fields: _Entry, name: str, num_joints: int) -> np.ndarray:
+    def _keypoints(self, fields: AnnotationEntry, name: str, num_joints: int) -> np.ndarray:
         """float64 (S, 3); zeros for a crowd without keypoints."""
         values = [0.0] * 3 * num_joints if fields.iscrowd and fields.keypoints is None else fields.keypoints
         good = values is not None and len(values) == 3 * num_joints

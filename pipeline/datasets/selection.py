@@ -10,8 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.datasets.coco import Annotation, CocoFile, Image, Segmentation
+from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco_entries import Annotation, Image
 from pipeline.datasets.licenses import choose_licenses
+from pipeline.datasets.segmentation import Segmentation
 from pipeline.skeleton import Skeleton
 
 

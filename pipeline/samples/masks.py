@@ -10,7 +10,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from pipeline import geometry
-from pipeline.datasets.coco import Segmentation
+from pipeline.datasets.segmentation import Segmentation
 from pipeline.datasets.selection import Sample
 from pipeline.samples.targets import shown_cells
 

@@ -18,7 +18,8 @@ from evaluator.metrics.analysis import analyze
 from evaluator.metrics.diagnosis import ERRORS
 from evaluator.report import evaluations, gallery, report
 from pipeline.cli import main
-from pipeline.datasets.coco import CocoFile, Image
+from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco_entries import Image
 from pipeline.skeletons import COCO18, read_skeleton
 from pipeline.storage.files import write_json
 

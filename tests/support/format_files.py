@@ -9,7 +9,8 @@ import numpy as np
 from evaluator_data import STANDING
 from scipy.io import savemat
 
-from pipeline.datasets.coco import Annotation, CocoFile
+from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco_entries import Annotation
 from pipeline.datasets.formats.config import ConvertConfig
 from pipeline.datasets.formats.convert import run
 from pipeline.skeleton import Skeleton

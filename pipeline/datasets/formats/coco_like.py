@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from pipeline.datasets.coco import LicenseId
+from pipeline.datasets.coco_entries import LicenseId
 from pipeline.datasets.formats.faults import Faults
 from pipeline.datasets.formats.people import Person, Request, Source, SourceImage
 from pipeline.errors import UserError

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.datasets.boxes import DERIVED, Box, box_area, joint_box, polygon_box
-from pipeline.datasets.coco import MAX_SIDE_PX
+from pipeline.datasets.coco_entries import MAX_SIDE_PX
 from pipeline.datasets.formats.config import ConvertConfig
 from pipeline.datasets.formats.faults import Faults
 from pipeline.datasets.formats.held_out import split
