@@ -73,7 +73,7 @@ def require_norm(document: CocoFile, norm: Norm, metric: str) -> None:
             "head": "head_box, which `convert` keeps of PoseTrack and of MPII's .mat file",
             "box": "a box of at least a pixel",
         }
-        raise UserError(f"{where}: --metric {metric} needs people with {needed[norm]}; nobody in this file has it")
+        raise UserError(f"{where}: --metric {metric} needs people with {needed[norm]}; this file has none")
 
 
 def size_of(entry: Annotation, norm: Norm, skeleton: Skeleton) -> float:

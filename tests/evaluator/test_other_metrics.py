@@ -196,11 +196,11 @@ def test_pckh_by_hand(tmp_path):
         ("crowdpose", "lsp14", "p.json: --metric crowdpose needs the keypoints of CrowdPose, left_shoulder"),
         ("crowdpose", "crowdpose14", "image 1 has no crowdIndex; --metric crowdpose needs it"),
         ("ochuman", "lsp14", "--metric ochuman needs the 17 keypoints of COCO"),
-        ("pck", "mpii16", "--metric pck --pck-norm torso needs people with left_shoulder and right_hip; nobody"),
+        ("pck", "mpii16", "--metric pck --pck-norm torso needs people with left_shoulder and right_hip; this file has none"),
         (
             "pckh",
             "mpii16",
-            "--metric pckh needs people with head_box, which `convert` keeps of PoseTrack and of MPII's .mat file; nobody",
+            "--metric pckh needs people with head_box, which `convert` keeps of PoseTrack and of MPII's .mat file; this file has none",
         ),
         ("posetrack", "lsp14", "has no keypoint nose; --metric posetrack needs the 15 joints of PoseTrack 2018"),
         ("posetrack", "posetrack15", "a person of image 1 has no head_box"),

@@ -114,6 +114,12 @@ def test_other_metrics_are_written_and_printed_again(coco_set, tmp_path, capsys)
     assert len(lines) == 4
     assert evaluate_source(config, PerfectNetwork(coco_set[0])) == 0
     assert set(lines) <= set(capsys.readouterr().out.splitlines())
+    parts = tuple(tmp_path / f"part{number}" for number in (1, 2))
+    for number, part in enumerate(parts, 1):
+        shard = dataclasses.replace(config, out=part, shard=f"{number}/2", metrics=MetricConfig())
+        assert evaluate_source(shard, PerfectNetwork(coco_set[0])) == 0
+    assert merge.run(MergeConfig(parts=parts, annotations=coco_set[0], out=tmp_path / "merged", metrics=config.metrics)) == 0
+    assert read(tmp_path / "merged" / "metrics.json")["others"] == others
     with pytest.raises(UserError, match=r"metric: \['coco', 'pck', 'ochuman'\] before, \['coco'\] now"):
         evaluate_source(dataclasses.replace(config, metrics=MetricConfig()), PerfectNetwork(coco_set[0]))
     with pytest.raises(UserError, match="--metric pckh needs people with head_box"):
