@@ -16,6 +16,9 @@ class TrackConfig:
     start_score: float = 1.0
     """Lowest raw score (the sum of the decoder) of a person who starts a new identity. People with lower scores only continue one."""
 
+    appearance: bool = True
+    """Also tell people apart by the colors of their clothes."""
+
     def __post_init__(self) -> None:
         if not 0 < self.min_oks < 1:
             raise ValueError(f"min_oks must be in (0, 1), got {self.min_oks}")
