@@ -23,8 +23,9 @@ UNTRACKED = -1
 AREA_PER_HEIGHT = 0.13  # area of a person in squares of the body height, as COCO's segments of standing people have it
 MIN_COMMON = 0.4  # share of the joints; fewer in common cannot give an OKS of 1: a single one would resemble anybody
 CONFIDENT_OKS = 0.6  # of a person who is surely the one of the previous frame
+UNMIX, CLOSE, MARGIN = True, 0.06, 0.06
 MOTION_S = 2.0  # for longer, motion does not tell where a person may be
-COLOR_WEIGHT, GATE, IMPOSSIBLE = 0.2, True, -1.0
+COLOR_WEIGHT, IMPOSSIBLE, TIGHT, LIMB_SPEED = 0.2, -1.0, 0.3, 0.4
 SAME_COLOR, DISTINCT = 20.0, 0.6
 NEAR, SPEED = 1.0, 2.0
 
@@ -54,6 +55,9 @@ class Tracker:
         for track in self._tracks * num_frames:
             track.predict()
         owner = self._associate(found)
+        if UNMIX:
+            self._exchange(found, owner)
+        self.keypoints = found.keypoints
         for person, track in owner.items():
             track.correct(found, person)
         self._tracks = [track for track in self._tracks if track.lost <= (max_lost if track.identity > 0 else 0)]
@@ -115,6 +119,27 @@ class Tracker:
         distance = np.linalg.norm(found[:, one, :2] - found[:, other, :2], axis=-1)
         return (distance / self._reach[one, other] * (seen[:, one] & seen[:, other])).max(axis=1, initial=0)
 
+    def _exchange(self, found: Detections, owner: dict[int, Track]) -> None:
+        """Give joints that the decoder has given to the wrong one of two people to the other one."""
+        active = [person for person, track in owner.items() if track.lost == 1 and track.identity > 0]
+        for place, a in enumerate(active):
+            for b in active[place + 1 :]:
+                one, other = owner[a], owner[b]
+                scale = max(one.height_px, other.height_px)
+                if np.abs(one.last_place - other.last_place).max() > scale:
+                    continue
+                fresh = (one.age == 0) & (other.age == 0)
+                ka, kb = found.keypoints[a], found.keypoints[b]
+                has_a, has_b = ka[:, 2] > 0, kb[:, 2] > 0
+                def cost(points, track, has):
+                    return np.where(has, np.linalg.norm(points[:, :2] - track.keypoints, axis=1) / scale, 0)
+                keep = cost(ka, one, has_a) + cost(kb, other, has_b)
+                swap = cost(kb, one, has_b) + cost(ka, other, has_a)
+                wrong = fresh & (has_a | has_b) & (swap < CLOSE * (0.0 + has_a + has_b)) & (keep > swap + MARGIN)
+                if wrong.any():
+                    found.keypoints[a], found.keypoints[b] = np.where(wrong[:, None], kb, ka), np.where(wrong[:, None], ka, kb)
+                    found.colors[[a, b]] = np.nan
+
     def _associate(self, found: Detections) -> dict[int, Track]:
         """Pair people and tracks. Returns the track of each person who has one."""
         owner: dict[int, Track] = {}
@@ -135,11 +160,11 @@ class Tracker:
         free = np.array([person for person in range(len(found)) if person not in owner], np.intp)
         if not tracks or not len(free):
             return
-        similarity = self._similarity(tracks, found)[:, free]
+        similarity, rank = (x[:, free] for x in self._similarity(tracks, found))
         alike = self._appearance.evidence(np.stack([track.colors for track in tracks]), found.colors[free])
-        score = np.where(similarity >= min_oks, similarity + COLOR_WEIGHT * alike, IMPOSSIBLE)
+        score = np.where(similarity >= min_oks, rank + COLOR_WEIGHT * alike, IMPOSSIBLE)
         for row, column in zip(*linear_sum_assignment(score, maximize=True), strict=True):
-            if score[row, column] >= (min_oks if GATE else IMPOSSIBLE+.1):
+            if similarity[row, column] >= min_oks:
                 owner[int(free[column])] = tracks[row]
 
     def _similarity(self, tracks: list[Track], found: Detections) -> np.ndarray:
@@ -151,13 +176,15 @@ class Tracker:
         known = np.stack([track.known for track in tracks])
         scale = np.array([track.height_px for track in tracks])[:, None]
         scale = np.maximum(scale, 0.5 * found.heights)  # a track of a fragment is smaller than its person
-        uncertain = np.array([track.variance[0] for track in tracks])[:, None] * scale**2
+        uncertain = np.array([track.variance[0] for track in tracks])[:, None]
+        stale = np.stack([(LIMB_SPEED * self._dt * (track.age + track.lost - 1)) ** 2 for track in tracks])
+        uncertain = (uncertain + stale)[:, None] * scale[..., None] ** 2
         squared = ((predicted[:, None] - found.keypoints[None, :, :, :2]) ** 2).sum(axis=-1)
-        tolerance = AREA_PER_HEIGHT * scale[..., None] ** 2 * (2 * self._sigmas) ** 2 + uncertain[..., None]
+        tolerance = AREA_PER_HEIGHT * scale[..., None] ** 2 * (2 * self._sigmas) ** 2 
         common = known[:, None] & (found.keypoints[None, ..., 2] > 0)
-        similarity = (np.exp(-squared / (2 * tolerance + np.spacing(1))) * common).sum(axis=-1)
-        similarity /= np.maximum(common.sum(axis=-1), MIN_COMMON * common.shape[-1])
-        return similarity
+        count = np.maximum(common.sum(axis=-1), MIN_COMMON * common.shape[-1])
+        wide, tight = ((np.exp(-squared / (2 * (t + uncertain) + np.spacing(1))) * common).sum(axis=-1) / count for t in (tolerance, TIGHT * tolerance))
+        return wide, tight
 
 
 def joint_sigmas(skeleton: Skeleton) -> np.ndarray:
