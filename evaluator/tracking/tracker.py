@@ -23,6 +23,8 @@ UNTRACKED = -1
 AREA_PER_HEIGHT = 0.13  # area of a person in squares of the body height, as COCO's segments of standing people have it
 MIN_COMMON = 0.4  # share of the joints; fewer in common cannot give an OKS of 1: a single one would resemble anybody
 CONFIDENT_OKS = 0.6  # of a person who is surely the one of the previous frame
+RECENCY = 0.1
+HR, CONTRA = 3.0, -0.3
 UNMIX, CLOSE, MARGIN = True, 0.06, 0.06
 MOTION_S = 2.0  # for longer, motion does not tell where a person may be
 COLOR_WEIGHT, IMPOSSIBLE, TIGHT, LIMB_SPEED = 0.2, -1.0, 0.3, 0.4
@@ -97,7 +99,7 @@ class Tracker:
             old = lost[best]
             height = max(old.height_px, track.height_px)
             apart = np.linalg.norm(old.last_place - track.last_place) / height
-            if apart > NEAR + SPEED * old.lost * self._dt or not 0.5 < old.height_px / track.height_px < 2:
+            if apart > NEAR + SPEED * old.lost * self._dt or not 1 / HR < old.height_px / track.height_px < HR:
                 continue
             track.identity = old.identity
             self._tracks.remove(old)
@@ -162,9 +164,11 @@ class Tracker:
             return
         similarity, rank = (x[:, free] for x in self._similarity(tracks, found))
         alike = self._appearance.evidence(np.stack([track.colors for track in tracks]), found.colors[free])
-        score = np.where(similarity >= min_oks, rank + COLOR_WEIGHT * alike, IMPOSSIBLE)
+        hidden = np.array([track.lost > 1 for track in tracks])[:, None]
+        possible = (similarity >= min_oks) & ~(hidden & (alike < CONTRA))
+        score = np.where(possible, rank + COLOR_WEIGHT * alike, IMPOSSIBLE)
         for row, column in zip(*linear_sum_assignment(score, maximize=True), strict=True):
-            if similarity[row, column] >= min_oks:
+            if possible[row, column]:
                 owner[int(free[column])] = tracks[row]
 
     def _similarity(self, tracks: list[Track], found: Detections) -> np.ndarray:
@@ -183,7 +187,10 @@ class Tracker:
         tolerance = AREA_PER_HEIGHT * scale[..., None] ** 2 * (2 * self._sigmas) ** 2 
         common = known[:, None] & (found.keypoints[None, ..., 2] > 0)
         count = np.maximum(common.sum(axis=-1), MIN_COMMON * common.shape[-1])
-        wide, tight = ((np.exp(-squared / (2 * (t + uncertain) + np.spacing(1))) * common).sum(axis=-1) / count for t in (tolerance, TIGHT * tolerance))
+        wide = (np.exp(-squared / (2 * (tolerance + uncertain) + np.spacing(1))) * common).sum(axis=-1) / count
+        tolerance = TIGHT * tolerance + np.spacing(1)
+        tight = (np.exp(-squared / (2 * (tolerance + uncertain))) * common).sum(axis=-1) / count
+        tight -= RECENCY * self._dt * np.array([track.lost - 1 for track in tracks])[:, None]
         return wide, tight
 
 
