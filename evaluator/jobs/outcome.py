@@ -56,7 +56,9 @@ def score(
     to_scores: ScoreMap,
 ) -> Outcome:
     """Convert people to COCO results and score them. Raises UserError if results and annotations do not match."""
-    tracks = follow(document, found.people, skeleton, config.tracking) if config.video else None
+    tracks = follow(document, found.people, skeleton, config.tracking, config.images, to_scores) if config.video else None
+    if tracks:
+        found = Found(people={**found.people, **{key: tracks.people[key] for key in found.people}}, unreadable=found.unreadable)
     results = [
         entry
         for image in images

@@ -27,7 +27,7 @@ from evaluator.metrics.coco_eval import Evaluation
 from evaluator.metrics.figures import FIGURES
 from evaluator.options import choose_batch_size
 from evaluator.tracking.config import TrackConfig
-from evaluator.tracking.sequences import Tracks, require_videos
+from evaluator.tracking.sequences import Tracks, cues, require_videos
 from pipeline.cli import flatten, save_config
 from pipeline.datasets.coco import CocoFile, Image
 from pipeline.errors import UserError
@@ -172,13 +172,15 @@ def _report_complete(config: RunConfig, identity: dict[str, Any], document: Coco
         print(f"nothing is evaluated again, so this is not used: {unused}")
     print(Evaluation(figures=metrics["figures"], image_oks={}).summary())
     if config.video:
-        print(Tracks(identities={}, figures=read_metrics(out / "metrics.json", ("tracking",))["tracking"]).summary())
+        figures = read_metrics(out / "metrics.json", ("tracking",))["tracking"]
+        print(Tracks(identities={}, figures=figures, cues=cues(config.tracking, config.images)).summary())
     return report_unreadable(metrics["unreadable_images"], outcome.UNREADABLE_SCORED, config.tolerance, metrics["num_images"])
 
 
 def _drawn(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options that decide which pictures an evaluation writes, and whether and how it tracks people."""
     tracking = {name: options.get(name, value) for name, value in {"video": False, **asdict(TrackConfig())}.items()}
+    tracking["images_of_video"] = bool(tracking["video"] and tracking["appearance"] and options["images"])
     if options["images"] is None or not options["pictures"]:
         return {"pictures": 0, **tracking}
     return {**{name: options[name] for name in ("pictures", "draw_min_score")}, **tracking}
