@@ -172,8 +172,8 @@ def _report_complete(config: RunConfig, identity: dict[str, Any], document: Coco
         print(f"nothing is evaluated again, so this is not used: {unused}")
     print(Evaluation(figures=metrics["figures"], image_oks={}).summary())
     if config.video:
-        figures = read_metrics(out / "metrics.json", ("tracking",))["tracking"]
-        print(Tracks(identities={}, figures=figures, cues=cues(config.tracking, config.images)).summary())
+        scores = read_metrics(out / "metrics.json", ("tracking",))["tracking"]
+        print(Tracks(identities={}, figures=scores, cues=cues(config.tracking, config.images)).summary())
     return report_unreadable(metrics["unreadable_images"], outcome.UNREADABLE_SCORED, config.tolerance, metrics["num_images"])
 
 

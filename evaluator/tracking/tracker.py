@@ -33,6 +33,7 @@ MOTION_S = 2.0  # a motion that was seen longer ago does not tell where a person
 # and if the lost one can have come there: NEAR body heights away, and SPEED more for each second.
 SAME_COLOR, DISTINCT = 20.0, 0.6
 NEAR, SPEED, MAX_HEIGHT_RATIO = 1.0, 2.0, 3.0
+CALIBRATED_START, UNCALIBRATED_START = 0.5, 0.7  # lowest score of a person who starts an identity
 IMPOSSIBLE = -1e3
 
 
@@ -49,6 +50,8 @@ class Tracker:
         self.config = config or TrackConfig()
         self.keypoints = np.zeros((0, skeleton.num_joints, 3), np.float32)
         self._to_scores = to_scores or score_map(skeleton)
+        default = CALIBRATED_START if self._to_scores.is_calibrated else UNCALIBRATED_START
+        self._start_score = default if self.config.start_score is None else self.config.start_score
         self._sigmas = joint_sigmas(skeleton)
         self._reach = body_reach(skeleton).astype(np.float64)
         self._appearance = Appearance(skeleton)
@@ -74,7 +77,7 @@ class Tracker:
             track.correct(found, person)
         self._tracks = [track for track in self._tracks if track.lost <= (max_lost if track.identity > 0 else 0)]
         for person in range(len(found)):
-            if person not in owner and found.heights[person] > 0 and found.scores[person] >= self.config.start_score:
+            if person not in owner and found.heights[person] > 0 and found.scores[person] >= self._start_score:
                 owner[person] = Track(found, person, self._dt)
                 self._tracks.append(owner[person])
         self._num_frames += 1
