@@ -87,8 +87,9 @@ class Tracker:
     def _describe(self, people: People, image: np.ndarray | None) -> Detections:
         keypoints = people.keypoints.astype(np.float64)
         heights = self._heights(keypoints)
-        is_known = image is not None and self.config.appearance
-        colors = self._appearance(keypoints, heights, image) if is_known else self._appearance.nothing(len(keypoints))
+        colors = self._appearance.nothing(len(keypoints))
+        if image is not None and self.config.appearance:
+            colors = self._appearance(keypoints, heights, image)
         return Detections(keypoints=keypoints, scores=self._to_scores(people.scores), heights=heights, colors=colors)
 
     def _heights(self, keypoints: np.ndarray) -> np.ndarray:

@@ -275,13 +275,3 @@ def test_options_of_tracking_need_video(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         oracle("--annotations", tmp_path / "a.json", "--min-oks", "0.5")
     assert stop.value.code == 2 and "need --video" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_bar_on_fields_of_the_true_keypoints(clips, tmp_path):
-    """IDF1 of at least 0.95 and at most one switch in ten crossings, on clips of people who cross and hide each other."""
-    path = clips / "annotations" / "person_keypoints_train2017.json"
-    assert oracle("--video", "--annotations", path, "--out", tmp_path / "out") == 0
-    figures = json.loads((tmp_path / "out" / "metrics.json").read_text())["tracking"]["all"]
-    assert figures["crossings"] >= 10
-    assert figures["IDF1"] >= 0.95 and figures["switches"] <= figures["crossings"] / 10
