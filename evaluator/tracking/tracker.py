@@ -24,8 +24,8 @@ AREA_PER_HEIGHT = 0.13  # area of a person in squares of the body height, as COC
 MIN_COMMON = 0.4  # share of the joints; fewer in common cannot give an OKS of 1: a single one would resemble anybody
 CONFIDENT_OKS = 0.6  # of a person who is surely the one of the previous frame
 # The best pairs have the highest sum of: OKS with tolerances smaller by this factor, weighted likeness of the colors, and, of a track
-# that is lost, this for each second.
-SHARPNESS, COLOR_WEIGHT, PER_LOST_S = 0.3, 0.2, -0.2
+# that is lost, this for each second. A fainter likeness, of a small part of the body for example, does not count.
+SHARPNESS, COLOR_WEIGHT, FAINT, PER_LOST_S = 0.3, 0.2, 0.2, -0.2
 LIMB_SPEED = 0.4  # of a joint relative to the body, in body heights per second: a hidden one is less and less where it was
 UNLIKE = -0.2  # likeness of colors below which a person is not the lost one
 MOTION_S = 2.0  # a motion that was seen longer ago does not tell where a person is
@@ -124,7 +124,8 @@ class Tracker:
         likeness = self._appearance.likeness(np.stack([track.colors for track in tracks]), found.colors[free])
         lost = np.array([track.lost - 1 for track in tracks])[:, None]
         possible = (oks >= min_oks) & ((lost == 0) | (likeness >= UNLIKE))
-        value = np.where(possible, sharp + COLOR_WEIGHT * likeness + PER_LOST_S * self._dt * lost, IMPOSSIBLE)
+        decisive = np.sign(likeness) * np.maximum(np.abs(likeness) - FAINT, 0) / (1 - FAINT)
+        value = np.where(possible, sharp + COLOR_WEIGHT * decisive + PER_LOST_S * self._dt * lost, IMPOSSIBLE)
         for row, column in zip(*linear_sum_assignment(value, maximize=True), strict=True):
             if possible[row, column]:
                 owner[int(free[column])] = tracks[row]
