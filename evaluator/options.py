@@ -9,7 +9,7 @@ from evaluator.decoding.scores import SelectConfig
 from evaluator.inference.config import InferConfig
 from evaluator.inference.decoder_options import DecodeOptions
 from evaluator.metrics.config import MetricConfig
-from evaluator.tracking.config import TrackConfig
+from evaluator.tracking.config import TRACK_OPTIONS, TrackConfig
 from pipeline.tolerance import Tolerance
 from trainer.device import DeviceConfig
 
@@ -71,4 +71,4 @@ def choose_batch_size(batch_size: int | None, device: str) -> int:
 def require_video(video: bool, tracking: TrackConfig) -> None:
     """Raise ValueError for options of tracking without --video."""
     if not video and tracking != TrackConfig():
-        raise ValueError("min_oks, max_lost_s, confirm_frames and start_score need --video")
+        raise ValueError(f"{TRACK_OPTIONS} need --video")

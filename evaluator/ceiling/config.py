@@ -18,7 +18,7 @@ Fault = Literal["blur", "weak", "noise", "false", "missing", "reversed"]
 class OracleConfig:
     """Measure the ceiling of encoding and decoding: quantize, decode and score the targets of the ground truth.
 
-    Needs no images. The targets of each image, resized as `run` resizes it, show all people with labeled joints, except
+    The targets of each image, resized as `run` resizes it, show all people with labeled joints, except
     crowds.
 
     Example: python -m evaluator oracle --annotations person_keypoints_val2017.json
@@ -33,12 +33,16 @@ class OracleConfig:
     neck_joint: Literal["both_shoulders", "one_shoulder"] = "one_shoulder"
     """Place the neck only if both shoulders are labeled, or also at a single labeled shoulder."""
     video: VideoScores = False
+    images: Path | None = None
+    """With --video: folder of the images, so that the colors of clothes tell people apart. Without it, only motion and pose do."""
     targets: Annotated[TargetConfig, tyro.conf.arg(name="")] = field(default_factory=TargetConfig)
     decoding: AllDecoding = field(default_factory=DecodeConfig)
     tracking: Tracking = field(default_factory=TrackConfig)
 
     def __post_init__(self) -> None:
         require_video(self.video, self.tracking)
+        if self.images and not self.video:
+            raise ValueError("images are only read with --video")
 
 
 @dataclass(frozen=True, kw_only=True)

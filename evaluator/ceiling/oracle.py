@@ -30,7 +30,7 @@ from pipeline.samples.targets import (
 )
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import read_skeleton
-from pipeline.storage.files import write_json
+from pipeline.storage.files import require_folder, write_json
 from pipeline.storage.folders import new_folder, require_usable
 
 
@@ -42,10 +42,14 @@ def run(config: OracleConfig) -> int:
     document = CocoFile(config.annotations, skeleton)
     if not labeled_images(document):
         raise UserError(f"annotation file {config.annotations}: no person has labeled joints; use another annotation file")
+    if config.images is not None:
+        require_folder(config.images, "image folder")
     if config.video:
         require_videos(document)
     found, milliseconds = decode_targets(config, document, skeleton)
-    tracks = follow(document, found, skeleton, config.tracking) if config.video else None
+    tracks = follow(document, found, skeleton, config.tracking, config.images) if config.video else None
+    if tracks:
+        found = {image_id: tracks.people[image_id] for image_id in found}
     sizes = {image.id: image.size_wh for image in document.images}
     results = [
         entry

@@ -62,7 +62,9 @@ def score(
     to_scores: ScoreMap,
 ) -> Outcome:
     """Convert people to COCO results and score them. Raises UserError if results and annotations do not match."""
-    tracks = follow(document, found.people, skeleton, config.tracking) if config.video else None
+    tracks = follow(document, found.people, skeleton, config.tracking, config.images, to_scores) if config.video else None
+    if tracks:
+        found = Found(people={**found.people, **{key: tracks.people[key] for key in found.people}}, unreadable=found.unreadable)
     results = [
         entry
         for image in images
@@ -204,6 +206,7 @@ def drawn(*settings: dict[str, Any]) -> list[dict[str, Any]]:
     chosen = [{name: options.get(name, value) for name, value in defaults.items()} for options in settings]
     for own, options in zip(chosen, settings, strict=True):
         own["pictures"] = 0 if options["images"] is None else options["pictures"]
+        own["images_of_video"] = bool(own["video"] and own["appearance"] and options["images"])
     if all(own["pictures"] for own in chosen):  # without pictures, the score does not matter
         for own, options in zip(chosen, settings, strict=True):
             own["draw_min_score"] = options["draw_min_score"]

@@ -29,7 +29,7 @@ from evaluator.metrics.coco_eval import Evaluation
 from evaluator.metrics.figures import FIGURES, Measured
 from evaluator.metrics.others import require_metrics
 from evaluator.options import choose_batch_size
-from evaluator.tracking.sequences import Tracks, require_videos
+from evaluator.tracking.sequences import Tracks, cues, require_videos
 from pipeline.cli import flatten
 from pipeline.datasets.coco import CocoFile
 from pipeline.datasets.coco_entries import Image
@@ -196,7 +196,8 @@ def _report_complete(config: RunConfig, identity: dict[str, Any], document: Coco
     for name, written in metrics.get("others", {}).items():
         print("\n".join([f"--metric {name}", *Measured(**written).lines()]))
     if config.video:
-        print(Tracks(identities={}, figures=read_metrics(out / "metrics.json", ("tracking",))["tracking"]).summary())
+        scores = read_metrics(out / "metrics.json", ("tracking",))["tracking"]
+        print(Tracks(identities={}, figures=scores, cues=cues(config.tracking, config.images)).summary())
     return report_unreadable(metrics["unreadable_images"], outcome.UNREADABLE_SCORED, config.tolerance, metrics["num_images"])
 
 

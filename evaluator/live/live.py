@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from evaluator.decoding.scores import ScoreMap
 from evaluator.inference.engines import load_and_report
 from evaluator.inference.scoring import calibration_of
 from evaluator.inference.tuned import decoding_of
@@ -16,7 +17,8 @@ from evaluator.live.server import LiveServer
 from evaluator.live.view import View
 from evaluator.predict.prediction import Prediction
 from evaluator.predict.predictor import EVERYBODY, Predictor
-from evaluator.tracking.tracker import UNTRACKED, Tracker
+from evaluator.tracking.tracker import Tracker
+from evaluator.tracking.tracks import UNTRACKED
 from pipeline.errors import Terminated, UserError, stop_error
 from pipeline.runtime.interrupts import STOPPING
 from pipeline.skeleton import Skeleton
@@ -38,7 +40,7 @@ def run(config: LiveConfig) -> int:
             select=EVERYBODY,
         )
         _warn(config, server)
-        serve(config, predictor, network.skeleton, capture, server)
+        serve(config, predictor, network.skeleton, capture, server, predictor.to_scores)
     return 0
 
 
@@ -48,9 +50,13 @@ def serve(
     skeleton: Skeleton,
     capture: Capture,
     server: LiveServer,
+    to_scores: ScoreMap | None = None,
 ) -> None:
-    """Show the source until it ends. find_people: returns all people of an image, uint8 RGB (H, W, 3)."""
-    view, follow = View(config.min_score), _Follower(skeleton, capture.fps, config)
+    """Show the source until it ends.
+
+    find_people: returns all people of an image, uint8 RGB (H, W, 3). to_scores: see `Tracker`.
+    """
+    view, follow = View(config.min_score), _Follower(skeleton, capture.fps, config, to_scores)
     server.start(view, lambda: _facts(capture, view))
     print(f"{printable(capture.source.name)}: open {server.page_address()} in a browser; Ctrl-C stops", flush=True)
     try:
@@ -66,8 +72,8 @@ def serve(
 class _Follower:
     """Gives people identities. Frames that were dropped count as time that passes."""
 
-    def __init__(self, skeleton: Skeleton, fps: float, config: LiveConfig) -> None:
-        self._tracker = Tracker(skeleton, fps, config.tracking) if config.track else None
+    def __init__(self, skeleton: Skeleton, fps: float, config: LiveConfig, to_scores: ScoreMap | None) -> None:
+        self._tracker = Tracker(skeleton, fps, config.tracking, to_scores) if config.track else None
         self._fps, self._last_s = fps, 0.0
 
     def __call__(self, frame: Frame, prediction: Prediction) -> np.ndarray:
@@ -75,7 +81,7 @@ class _Follower:
             return np.full(len(prediction.people), UNTRACKED)
         num_frames = max(1, round((frame.captured_s - self._last_s) * self._fps)) if self._last_s else 1
         self._last_s = frame.captured_s
-        return self._tracker.update(prediction.found, num_frames)
+        return self._tracker.update(prediction.found, num_frames, frame.pixels)
 
 
 def _facts(capture: Capture, view: View) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from evaluator.decoding.scores import SelectConfig
 from evaluator.live.capture import Frame
 from evaluator.live.rates import Rate
 from evaluator.predict.prediction import Prediction
-from evaluator.tracking.tracker import UNTRACKED
+from evaluator.tracking.tracks import UNTRACKED
 
 MAX_SIDE_PX = 1280  # larger frames are shown smaller
 JPEG_QUALITY = 85

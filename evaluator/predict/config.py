@@ -10,7 +10,7 @@ from evaluator.decoding.scores import SelectConfig
 from evaluator.inference.config import InferConfig
 from evaluator.inference.decoder_options import DecodeOptions
 from evaluator.options import BatchSize, Decoding, Device, Inference, Select, Tracking, Unreadable, require_batch_size
-from evaluator.tracking.config import TrackConfig
+from evaluator.tracking.config import TRACK_OPTIONS, TrackConfig
 from pipeline.tolerance import Tolerance
 from trainer.device import DeviceConfig
 
@@ -117,7 +117,7 @@ class PredictConfig:
         if self.skip_existing and (self.coco_video or self.table):
             raise ValueError("--skip-existing does not go with --coco-video and --table, whose files cannot be added to")
         if not self.video.track and self.tracking != TrackConfig():
-            raise ValueError("min_oks, max_lost_s, confirm_frames and start_score need --track")
+            raise ValueError(f"{TRACK_OPTIONS} need --track")
         require_batch_size(self.batch_size)
 
 

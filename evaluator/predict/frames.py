@@ -9,24 +9,24 @@ import numpy as np
 from evaluator.predict.config import PredictConfig
 from evaluator.predict.encoding import Sound, VideoWriter
 from evaluator.predict.prediction import Prediction
+from evaluator.predict.predictor import Predictor
 from evaluator.predict.styles import draw_styled
 from evaluator.predict.video import Video
 from evaluator.tracking.smoothing import Smoother
 from evaluator.tracking.tracker import Tracker
-from pipeline.skeleton import Skeleton
 
 
 class FrameSequence(AbstractContextManager):
     """Finishes the frames of one video. Use it as a context manager, and from one thread at a time."""
 
     def __init__(
-        self, video: Video, source: Path, path: Path, config: PredictConfig, skeleton: Skeleton, ffmpeg: str | None
+        self, video: Video, source: Path, path: Path, config: PredictConfig, predictor: Predictor, ffmpeg: str | None
     ) -> None:
         """path: of the annotated video. ffmpeg: see `VideoWriter`."""
         options = config.video
         fps = video.fps / options.step
         self._config = config
-        self._tracker = Tracker(skeleton, fps, config.tracking) if options.track else None
+        self._tracker = Tracker(predictor.skeleton, fps, config.tracking, predictor.to_scores) if options.track else None
         self._smoother = Smoother(fps) if options.smooth else None
         first, end = options.range
         sound = Sound(
@@ -43,8 +43,8 @@ class FrameSequence(AbstractContextManager):
     def finish(self, prediction: Prediction, pixels: np.ndarray) -> Prediction:
         """Add the next frame to the annotated video. Returns its people with identities and, if asked for, smooth keypoints."""
         if self._tracker is not None:
-            identities = self._tracker.update(prediction.found)
-            keypoints = prediction.keypoints
+            identities = self._tracker.update(prediction.found, image=pixels)
+            keypoints = self._tracker.keypoints
             if self._smoother is not None:
                 keypoints = self._smoother.update(keypoints, identities)
             people = tuple(

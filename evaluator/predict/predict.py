@@ -214,7 +214,7 @@ def _add_video(output: Output, file: Path, name: str, ffmpeg: str | None) -> Non
         Picture(file=file, name=name, frame=number, seconds=number / video.fps, pixels=frame) for number, frame in video.frames()
     )
     path = output.folder / f"{name}{VIDEO_SUFFIX}"
-    with FrameSequence(video, file, path, config, output.predictor.skeleton, ffmpeg) as sequence:
+    with FrameSequence(video, file, path, config, output.predictor, ffmpeg) as sequence:
         output.add_video(prefetch(frames, FRAMES_AHEAD), video.num_stated or None, sequence, file, video.fps)
     num_frames = output.num_images - num_before
     if not num_frames:

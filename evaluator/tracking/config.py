@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+TRACK_OPTIONS = "min_oks, max_lost_s, confirm_frames, start_score and appearance"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrackConfig:
@@ -9,12 +11,15 @@ class TrackConfig:
 
     min_oks: float = 0.3
     """Lowest similarity (OKS) of a person to a predicted pose at which they are one identity."""
-    max_lost_s: float = 2.0
-    """Seconds for which an identity is kept while its person is hidden."""
+    max_lost_s: float = 4.0
+    """Seconds for which an identity is kept while its person is hidden. After two seconds, only the clothes tell who it is."""
     confirm_frames: int = 2
     """Number of consecutive frames after which a new person gets an identity. People of the first frame get theirs at once."""
-    start_score: float = 1.0
-    """Lowest raw score (the sum of the decoder) of a person who starts a new identity. People with lower scores only continue one."""
+    start_score: float | None = None
+    """Lowest score, from 0 to 1, of a person who starts a new identity. People with lower scores only continue one. Default: 0.5 if the
+    network is calibrated, 0.7 if it is not."""
+    appearance: bool = True
+    """Also tell people apart by the colors of their clothes, which needs the images."""
 
     def __post_init__(self) -> None:
         if not 0 < self.min_oks < 1:
@@ -23,5 +28,5 @@ class TrackConfig:
             raise ValueError(f"max_lost_s must be from 0 to 3600, got {self.max_lost_s}")
         if not 1 <= self.confirm_frames <= 1000:
             raise ValueError(f"confirm_frames must be from 1 to 1000, got {self.confirm_frames}")
-        if not 0 <= self.start_score < float("inf"):
-            raise ValueError(f"start_score must be 0 or more, got {self.start_score}")
+        if self.start_score is not None and not 0 <= self.start_score <= 1:
+            raise ValueError(f"start_score must be from 0 to 1, got {self.start_score}")

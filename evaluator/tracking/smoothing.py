@@ -6,7 +6,7 @@ exponential filter whose cutoff frequency is min_cutoff + beta |speed| (their eq
 
 import numpy as np
 
-from evaluator.tracking.tracker import UNTRACKED
+from evaluator.tracking.tracks import UNTRACKED
 
 MIN_CUTOFF_HZ = 1.5
 BETA = 6.0  # Hz per body size and second
