@@ -41,6 +41,8 @@ class LiveConfig:
     """Draw people with at least this score, from 0 to 1. The page can change it."""
     track: bool = True
     """Follow people from frame to frame and show their identities."""
+    smooth: bool = False
+    """Smooth the keypoints over time (One-Euro filter). Needs --track."""
     tracking: Annotated[TrackConfig, tyro.conf.arg(name="")] = field(default_factory=TrackConfig)
     device: Device = field(default_factory=DeviceConfig)
     inference: Inference = field(default_factory=InferConfig)
@@ -53,5 +55,7 @@ class LiveConfig:
             raise ValueError("host must be an address, such as 127.0.0.1, got an empty text")
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port must be from 0 to 65535, got {self.port}")
+        if self.smooth and not self.track:
+            raise ValueError("--smooth needs --track, which tells which keypoints belong to one person")
         if not 0 <= self.min_score <= 1:
             raise ValueError(f"min_score must be from 0 to 1, got {self.min_score}")

@@ -17,8 +17,8 @@ from evaluator.live.server import LiveServer
 from evaluator.live.view import View
 from evaluator.predict.prediction import Prediction
 from evaluator.predict.predictor import EVERYBODY, Predictor
+from evaluator.tracking.smoothing import Smoother
 from evaluator.tracking.tracker import Tracker
-from evaluator.tracking.tracks import UNTRACKED
 from pipeline.errors import Terminated, UserError, stop_error
 from pipeline.runtime.interrupts import STOPPING
 from pipeline.skeleton import Skeleton
@@ -62,7 +62,7 @@ def serve(
     try:
         while frame := capture.take():
             prediction = find_people(frame.pixels)
-            view.show(frame, prediction, follow(frame, prediction))
+            view.show(frame, follow(frame, prediction))
     except (KeyboardInterrupt, Terminated) as stop:
         number = stop.number if isinstance(stop, Terminated) else STOPPING[0]
         raise stop_error(number, _summary(capture, view)) from None
@@ -70,18 +70,23 @@ def serve(
 
 
 class _Follower:
-    """Gives people identities. Frames that were dropped count as time that passes."""
+    """Gives people identities, and smooth keypoints if asked to. Frames that were dropped count as time that passes."""
 
     def __init__(self, skeleton: Skeleton, fps: float, config: LiveConfig, to_scores: ScoreMap | None) -> None:
         self._tracker = Tracker(skeleton, fps, config.tracking, to_scores) if config.track else None
+        self._smoother = Smoother(fps) if config.smooth else None
         self._fps, self._last_s = fps, 0.0
 
-    def __call__(self, frame: Frame, prediction: Prediction) -> np.ndarray:
+    def __call__(self, frame: Frame, prediction: Prediction) -> Prediction:
         if self._tracker is None:
-            return np.full(len(prediction.people), UNTRACKED)
+            return prediction
         num_frames = max(1, round((frame.captured_s - self._last_s) * self._fps)) if self._last_s else 1
         self._last_s = frame.captured_s
-        return self._tracker.update(prediction.found, num_frames, frame.pixels)
+        identities = self._tracker.update(prediction.found, num_frames, frame.pixels)
+        keypoints = self._tracker.keypoints
+        if self._smoother is not None:
+            keypoints = self._smoother.update(keypoints, identities, num_frames)
+        return prediction.tracked(identities, keypoints)
 
 
 def _facts(capture: Capture, view: View) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import simplejpeg
 from evaluator.decoding.scores import SelectConfig
 from evaluator.live.capture import Frame
 from evaluator.live.rates import Rate
-from evaluator.predict.prediction import Prediction
+from evaluator.predict.prediction import Person, Prediction
 from evaluator.tracking.tracks import UNTRACKED
 
 MAX_SIDE_PX = 1280  # larger frames are shown smaller
@@ -44,19 +44,19 @@ class View:
         self._min_score = min_score
         self.num_shown = 0
         self._drawing = threading.Lock()  # held while a frame is drawn, so that `wait` can still return the last picture
-        self._shown: tuple[Frame, Prediction, np.ndarray] | None = None
+        self._shown: tuple[Frame, Prediction] | None = None
         self._changed = threading.Condition()
         self._picture: Picture | None = None
         self._num_viewers, self.is_closed = 0, False
         self._rate = Rate()
 
-    def show(self, frame: Frame, prediction: Prediction, identities: np.ndarray) -> None:
-        """Draw the next frame. identities: int (P,), of the people of the prediction; UNTRACKED for those without one.
+    def show(self, frame: Frame, prediction: Prediction) -> None:
+        """Draw the next frame, with the identities of the people who have one.
 
         The time from its capture until the JPEG file is complete counts as latency.
         """
         with self._drawing:
-            self._shown = _reduced(frame), prediction, identities
+            self._shown = _reduced(frame), prediction
             self._draw()
         now_s = time.monotonic()
         self._rate.add(now_s, now_s - frame.captured_s)
@@ -114,34 +114,39 @@ class View:
             "people": [],
         }
         if shown is not None:
-            _, prediction, identities = shown
+            _, prediction = shown
             scores = [person.score for person in prediction.people]
             facts |= {"num_people": len(scores), "num_drawn": sum(score >= min_score for score in scores)}
             facts["people"] = [
                 {
-                    "id": None if identity == UNTRACKED else identity,
+                    "id": _number(person),
                     "score": round(person.score, 3),
                     "num_joints": len(person.joints),
                     "drawn": person.score >= min_score,
                 }
-                for person, identity in list(zip(prediction.people, identities.tolist(), strict=True))[:MAX_LISTED]
+                for person in prediction.people[:MAX_LISTED]
             ]
         return facts
 
     def _draw(self) -> None:
         assert self._shown is not None, "nothing to draw"
-        frame, prediction, identities = self._shown
+        frame, prediction = self._shown
         drawing = prediction.selected(SelectConfig(min_score=self._min_score)).draw(frame.pixels)
         scale = frame.pixels.shape[1] / prediction.size_wh[0]
-        for person, identity in zip(prediction.people, identities.tolist(), strict=True):
-            if person.score >= self._min_score and identity != UNTRACKED:
+        for person in prediction.people:
+            if person.score >= self._min_score and (number := _number(person)) is not None:
                 place = person.box.x + person.box.width / 2, person.box.y
-                _write_number(drawing, identity, (place[0] * scale, place[1] * scale))
+                _write_number(drawing, number, (place[0] * scale, place[1] * scale))
         jpeg = simplejpeg.encode_jpeg(drawing, quality=JPEG_QUALITY)
         with self._changed:
             version = 1 if self._picture is None else self._picture.version + 1
             self._picture = Picture(version=version, frame=frame.number, captured_s=frame.captured_s, jpeg=jpeg)
             self._changed.notify_all()
+
+
+def _number(person: Person) -> int | None:
+    """The identity of a person; None without one."""
+    return None if person.identity in (None, UNTRACKED) else person.identity
 
 
 def _reduced(frame: Frame) -> Frame:

@@ -1,6 +1,5 @@
 """The frames of one video, in order: identities, smooth keypoints, drawings, and the annotated video."""
 
-import dataclasses
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -47,10 +46,6 @@ class FrameSequence(AbstractContextManager):
             keypoints = self._tracker.keypoints
             if self._smoother is not None:
                 keypoints = self._smoother.update(keypoints, identities)
-            people = tuple(
-                dataclasses.replace(person, identity=identity, keypoints=points)
-                for person, identity, points in zip(prediction.people, identities.tolist(), keypoints, strict=True)
-            )
-            prediction = dataclasses.replace(prediction, people=people)
+            prediction = prediction.tracked(identities, keypoints)
         self._writer.write(draw_styled(pixels, prediction, self._config.select, self._config.drawing))
         return prediction

@@ -113,6 +113,14 @@ class Prediction:
         kept = select(self.keypoints, np.array([person.score for person in self.people]), config)
         return dataclasses.replace(self, people=tuple(self.people[i] for i in kept))
 
+    def tracked(self, identities: np.ndarray, keypoints: np.ndarray) -> "Prediction":
+        """Return a copy in which the people have these identities, int (P,), and these keypoints, float32 (P, J, 3)."""
+        people = tuple(
+            dataclasses.replace(person, identity=identity, keypoints=points)
+            for person, identity, points in zip(self.people, identities.tolist(), keypoints, strict=True)
+        )
+        return dataclasses.replace(self, people=people)
+
     def to_coco(self, image_id: int = 1, category_id: int = PERSON_CATEGORY) -> list[dict[str, Any]]:
         """Return the entries of a COCO results file, see `Person.to_coco`."""
         return [person.to_coco(image_id, category_id, size_wh=self.size_wh) for person in self.people]

@@ -22,8 +22,8 @@ class Smoother:
         self._states: dict[int, _State] = {}
         self._frame = 0
 
-    def update(self, keypoints: np.ndarray, identities: np.ndarray) -> np.ndarray:
-        """Return the smoothed keypoints of the next frame.
+    def update(self, keypoints: np.ndarray, identities: np.ndarray, num_frames: int = 1) -> np.ndarray:
+        """Return the smoothed keypoints of the next frame. num_frames: frames since the last call, more than one if some were left out.
 
         keypoints: float32 (N, J, 3), x and y in pixels and confidence; joints with confidence 0 are not filtered, and the filter
         of a joint restarts when the joint is found again. identities: int (N,); people without one are returned as they are.
@@ -33,9 +33,9 @@ class Smoother:
             if identity == UNTRACKED:
                 continue
             state = self._states.get(identity)
-            if state is None or state.frame != self._frame - 1:  # out of sight in between: nothing to smooth with
+            if state is None:  # new, or out of sight in between: nothing to smooth with
                 state = self._states[identity] = _State(keypoints[person])
-            smoothed[person, :, :2] = state.update(keypoints[person], self._fps)
+            smoothed[person, :, :2] = state.update(keypoints[person], self._fps / num_frames)
             state.frame = self._frame
         self._states = {identity: state for identity, state in self._states.items() if state.frame == self._frame}
         self._frame += 1

@@ -110,6 +110,17 @@ def test_one_euro_filter_follows_its_equations():
     assert (second[0, 1] == (0, 100, 1)).all() and (second[0, 2:] == 0).all()
 
 
+def test_frames_that_were_left_out_count_as_time():
+    """Every second frame is smoothed like all frames of a video at half the rate."""
+    rng = np.random.default_rng(0)
+    frames = [people((50 + 8 * frame, 300)).keypoints + rng.normal(0, 1, (1, 18, 3)) * (1, 1, 0) for frame in range(10)]
+    dropping, slow = Smoother(FPS), Smoother(FPS / 2)
+    for keypoints in frames:
+        found = dropping.update(keypoints.astype(np.float32), np.array([1]), num_frames=2)
+        np.testing.assert_array_equal(found, slow.update(keypoints.astype(np.float32), np.array([1])))
+    assert np.abs(found - frames[-1]).max() > 0.1
+
+
 def test_smoothing_removes_jitter_and_follows_motion():
     rng = np.random.default_rng(0)
     smoother, still, moving = Smoother(FPS), [], []
