@@ -180,10 +180,9 @@ def _report_complete(config: RunConfig, identity: dict[str, Any], document: Coco
 def _drawn(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options that decide which pictures an evaluation writes, and whether and how it tracks people."""
     tracking = {name: options.get(name, value) for name, value in {"video": False, **asdict(TrackConfig())}.items()}
-    tracking["images_of_video"] = bool(tracking["video"] and tracking["appearance"] and options["images"])
-    if options["images"] is None or not options["pictures"]:
-        return {"pictures": 0, **tracking}
-    return {**{name: options[name] for name in ("pictures", "draw_min_score")}, **tracking}
+    tracking["clothes"] = bool(tracking["video"] and tracking["appearance"] and options["images"])
+    drawn = ("pictures", "draw_min_score") if options["images"] and options["pictures"] else ()
+    return {"pictures": 0, **tracking, **{name: options[name] for name in drawn}}
 
 
 def _network_source(config: RunConfig, augmented: AugmentedNetwork, batch_size: int, clock: Clock) -> Source:

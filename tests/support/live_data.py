@@ -25,7 +25,7 @@ from pipeline.skeletons import COCO18
 
 SIZE = (320, 240)
 NOSES = (80, 30), (230, 30)  # of the two people
-RAW_SCORES, SCORES = (10.0, 2.5), (0.9, 0.6)
+RAW_SCORES, SCORES = (20.0, 10.0), (0.9, 0.6)
 GRAY = 60
 
 
