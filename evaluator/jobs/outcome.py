@@ -206,7 +206,7 @@ def drawn(*settings: dict[str, Any]) -> list[dict[str, Any]]:
     chosen = [{name: options.get(name, value) for name, value in defaults.items()} for options in settings]
     for own, options in zip(chosen, settings, strict=True):
         own["pictures"] = 0 if options["images"] is None else options["pictures"]
-        own["images_of_video"] = bool(own["video"] and own["appearance"] and options["images"])
+        own["clothes"] = bool(own["video"] and own["appearance"] and options["images"])
     if all(own["pictures"] for own in chosen):  # without pictures, the score does not matter
         for own, options in zip(chosen, settings, strict=True):
             own["draw_min_score"] = options["draw_min_score"]

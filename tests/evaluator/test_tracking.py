@@ -272,6 +272,11 @@ def test_run_and_merge_score_identities(tmp_path, capsys):
     assert "already complete" in again and again.splitlines()[-1] in first
     assert command(*one) == 1 and "video: True before, False now" in capsys.readouterr().err
     assert command(*one, "--video", "--max-lost-s", 1) == 1 and "max_lost_s: 4.0 before, 1.0 now" in capsys.readouterr().err
+    folder = tmp_path / "images"
+    folder.mkdir()
+    assert command(*one, "--video", "--images", folder) == 1 and "clothes: False before, True now" in capsys.readouterr().err
+    unreadable = (*one[:-1], tmp_path / "gray", "--video", "--images", folder, "--pictures", 0)
+    assert command(*unreadable) == 0 and figures("gray") == figures("one"), "images that cannot be read tell no colors"
     for number in (1, 2):
         shard = ("--shard", f"{number}/2", "--out", tmp_path / f"part{number}")
         assert command("run", "--fields", fields, "--annotations", path, *shard) == 0

@@ -14,6 +14,7 @@ import numpy as np
 from evaluator_data import STANDING
 
 from evaluator.decoding import DecodeConfig, People
+from evaluator.decoding.scores import score_map
 from evaluator.inference.exported import FORMAT, FORMAT_VERSION
 from evaluator.live.capture import Capture
 from evaluator.live.config import LiveConfig
@@ -26,6 +27,7 @@ from pipeline.skeletons import COCO18
 SIZE = (320, 240)
 NOSES = (80, 30), (230, 30)  # of the two people
 RAW_SCORES, SCORES = (10.0, 2.5), (0.9, 0.6)
+TO_SCORES = score_map(COCO18, tuple(zip(RAW_SCORES[::-1], SCORES[::-1], strict=True)))  # as of a calibrated network
 GRAY = 60
 
 
@@ -85,7 +87,7 @@ class TwoPeople:
         time.sleep(self.delay_s)
         assert self.may_answer.wait(30)
         people = People(keypoints=np.stack([keypoints_at(*nose) for nose in NOSES]), scores=np.array(RAW_SCORES, np.float32))
-        return to_prediction(people, SIZE, COCO18, lambda raw: 1 - 1 / raw)
+        return to_prediction(people, SIZE, COCO18, TO_SCORES)
 
 
 class Client:
@@ -135,7 +137,7 @@ def serving(source, find_people, **options):
     config = LiveConfig(source=str(source), checkpoint=Path("none"), port=0, **options)
     with LiveServer(config.host, config.port, token=config.token) as server:
         with Capture(parse_source(config.source), loop=config.loop) as capture:
-            thread = threading.Thread(target=serve, args=(config, find_people, COCO18, capture, server))
+            thread = threading.Thread(target=serve, args=(config, find_people, COCO18, capture, server, TO_SCORES))
             thread.start()
             while server.view is None:
                 time.sleep(0.01)
