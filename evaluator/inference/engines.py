@@ -9,6 +9,7 @@ from typing import Any
 from evaluator.inference.config import InferConfig
 from evaluator.inference.protocols import CheckpointNetwork
 from evaluator.inference.scoring import calibration_of, describe_scores
+from evaluator.inference.tuned import describe_decoder
 from pipeline.errors import UserError
 from pipeline.storage.files import file_facts
 from pipeline.wording import printable
@@ -41,7 +42,7 @@ def load_and_report(path: Path, device: DeviceConfig, inference: InferConfig) ->
     for note in network.notes:
         print(printable(note), flush=True)
     print(f"checkpoint {network.path}: step {network.info.step:,}, epoch {network.info.epoch}", flush=True)
-    print(describe_scores(calibration_of(network)), flush=True)
+    print("\n".join([describe_scores(calibration_of(network)), *describe_decoder(network, inference)]), flush=True)
     return network, name
 
 

@@ -1,15 +1,17 @@
 """The settings of the decoder that a network contains: checkpoints those of `tune`, exported files those of `export`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from msgspec import Meta
 
 from evaluator.decoding import DecodeConfig
+from evaluator.inference.config import InferConfig
 from evaluator.inference.exported import ExportedNetwork
 from evaluator.inference.protocols import CheckpointNetwork
 from pipeline.storage.documents import Count, Sha256, convert
+from pipeline.wording import counted, printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,5 +42,27 @@ def decoding_of(network: CheckpointNetwork) -> DecodeConfig:
     """
     if isinstance(network, ExportedNetwork):
         return network.decoding
-    tuning = read_tuning(network.info.tuning, f"checkpoint {network.path}")
+    tuning = _tuning_of(network)
     return tuning.decoding if tuning else DecodeConfig()
+
+
+def describe_decoder(network: CheckpointNetwork, inference: InferConfig) -> list[str]:
+    """Return a line for the user if the decoder was tuned for a network, with a warning if that was with other options."""
+    tuning = _tuning_of(network)
+    if tuning is None:
+        return []
+    now = inference_options(inference)
+    others = [
+        f"{name}: {tuning.inference.get(name)} then, {now[name]} now" for name in now if tuning.inference.get(name) != now[name]
+    ]
+    changed = f"; with other options, for which they may not be the best ({printable('; '.join(others))})" if others else ""
+    return [f"decoder: settings tuned on {counted(tuning.num_images, 'image')}{changed}"]
+
+
+def inference_options(inference: InferConfig) -> dict[str, Any]:
+    """Return the options that change the fields, as plain values."""
+    return {**asdict(inference), "scales": list(inference.scales)}
+
+
+def _tuning_of(network: CheckpointNetwork) -> Tuning | None:
+    return read_tuning(network.info.tuning, f"checkpoint {network.path}")

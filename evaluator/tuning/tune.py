@@ -11,7 +11,7 @@ from evaluator.inference.engines import load_and_report, sha256
 from evaluator.inference.fields import Fields, find_people_or_fail
 from evaluator.inference.protocols import FieldNetwork
 from evaluator.inference.streaming import Stream
-from evaluator.inference.tuned import Tuning, decoding_of
+from evaluator.inference.tuned import Tuning, decoding_of, inference_options
 from evaluator.jobs.calibrate import require_new
 from evaluator.jobs.run import choose_images, plan_groups
 from evaluator.metrics.coco_eval import labeled_images
@@ -59,7 +59,7 @@ def run(config: TuneConfig) -> int:
         decoding=choice.candidates[choice.chosen],
         annotations=sha256(config.annotations, "annotation file"),
         num_images=len(found),
-        inference=_inference(config),
+        inference=inference_options(config.inference),
         ap_before=choice.ap_before,
         ap_after=choice.ap_after,
     )
@@ -106,10 +106,6 @@ def find_all(
             f"image folder {config.images}: none of the {counted(len(document.images), 'image')} can be read; check --images"
         )
     return found, unreadable
-
-
-def _inference(config: TuneConfig) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config.inference).items()}
 
 
 def _tried(choice: Choice) -> list[dict[str, Any]]:

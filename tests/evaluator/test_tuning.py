@@ -98,6 +98,12 @@ def test_run_and_export_use_the_settings_that_were_found(photos, tmp_path, capsy
         assert command("run", "--checkpoint", checkpoint_, *inputs, *options, "--out", out, "--pictures", 0) == 0
         figures, settings = (json.loads((out / "metrics.json").read_text())[name] for name in ("figures", "settings"))
         assert figures["AP"] == pytest.approx(ap, abs=1e-9) if ap is not None else settings["noise_factor"] == 4
+        said = capsys.readouterr().out
+        assert ("decoder: settings tuned on 12 images\n" in said) == (checkpoint_ == tuned)
+    assert (
+        command("predict", "--checkpoint", tuned, "--insize", 96, "--out", tmp_path / "found", folder / "images" / "1.png") == 0
+    )
+    assert "(insize: None then, 96 now)" in capsys.readouterr().out
     assert command("export", "--checkpoint", tuned, "--format", "ONNX", "--out", tmp_path / "t.onnx", "--max-peaks", 99) == 0
     assert ExportedNetwork(tmp_path / "t.onnx").decoding == DecodeConfig(**{**tuning["decoding"], "max_peaks": 99})
 
