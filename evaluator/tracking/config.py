@@ -17,7 +17,7 @@ class TrackConfig:
     """Number of consecutive frames after which a new person gets an identity. People of the first frame get theirs at once."""
     start_score: float | None = None
     """Lowest score, from 0 to 1, of a person who starts a new identity. People with lower scores only continue one. Default: 0.5 if the
-    network is calibrated, 0.7 if it is not."""
+    network is calibrated; otherwise 0.7, or joints with a mean confidence of 0.6."""
     appearance: bool = True
     """Also tell people apart by the colors of their clothes, which needs the images."""
 

@@ -33,7 +33,8 @@ MOTION_S = 2.0  # a motion that was seen longer ago does not tell where a person
 # and if the lost one can have come there: NEAR body heights away, and SPEED more for each second.
 SAME_COLOR, DISTINCT = 20.0, 0.6
 NEAR, SPEED, MAX_HEIGHT_RATIO = 1.0, 2.0, 3.0
-CALIBRATED_START, UNCALIBRATED_START = 0.5, 0.7  # lowest score of a person who starts an identity
+# Lowest score of a person who starts an identity. Without a calibration, one with so many joints of such confidence starts one, too.
+CALIBRATED_START, UNCALIBRATED_START, MIN_CERTAIN_JOINTS, CERTAIN = 0.5, 0.7, 4, 0.6
 IMPOSSIBLE = -1e3
 
 
@@ -50,8 +51,6 @@ class Tracker:
         self.config = config or TrackConfig()
         self.keypoints = np.zeros((0, skeleton.num_joints, 3), np.float32)
         self._to_scores = to_scores or score_map(skeleton)
-        default = CALIBRATED_START if self._to_scores.is_calibrated else UNCALIBRATED_START
-        self._start_score = default if self.config.start_score is None else self.config.start_score
         self._sigmas = joint_sigmas(skeleton)
         self._reach = body_reach(skeleton).astype(np.float64)
         self._appearance = Appearance(skeleton)
@@ -76,8 +75,8 @@ class Tracker:
         for person, track in owner.items():
             track.correct(found, person)
         self._tracks = [track for track in self._tracks if track.lost <= (max_lost if track.identity > 0 else 0)]
-        for person in range(len(found)):
-            if person not in owner and found.heights[person] > 0 and found.scores[person] >= self._start_score:
+        for person in np.flatnonzero(self._may_start(found)).tolist():
+            if person not in owner:
                 owner[person] = Track(found, person, self._dt)
                 self._tracks.append(owner[person])
         self._num_frames += 1
@@ -146,6 +145,21 @@ class Tracker:
         common = known[:, None] & (found.keypoints[None, ..., 2] > 0)
         similarity = (np.exp(-squared / (2 * tolerance + np.spacing(1))) * common).sum(axis=-1)
         return similarity / np.maximum(common.sum(axis=-1), MIN_COMMON * common.shape[-1])
+
+    def _may_start(self, found: Detections) -> np.ndarray:
+        """Whether the score of each person is high enough for a new identity, bool (N,).
+
+        Uncalibrated scores are sums over joints: of half hidden people, they are low, but the joints may be certain.
+        """
+        least, certain = self.config.start_score, np.zeros(len(found), bool)
+        if least is None and self._to_scores.is_calibrated:
+            least = CALIBRATED_START
+        elif least is None:
+            least = UNCALIBRATED_START
+            confidences = found.keypoints[..., 2]
+            num_joints = (confidences > 0).sum(axis=1)
+            certain = (num_joints >= MIN_CERTAIN_JOINTS) & (confidences.sum(axis=1) >= CERTAIN * num_joints)
+        return ((found.scores >= least) | certain) & (found.heights > 0)
 
     def _confirm(self, tracks: list[Track]) -> None:
         """Give identities to new people who have been found often enough: that of the lost one whom they resemble, or a new one."""

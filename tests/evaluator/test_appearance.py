@@ -27,6 +27,7 @@ RED, BLUE, GREEN = (200, 30, 40), (30, 40, 190), (40, 150, 60)
 def people(*places, scores=None):
     """People with the nose at x, y, and if given with a scale, and without some joints."""
     keypoints = add_derived_joints(np.array([person(*place) for place in places]).reshape(-1, 17, 3), COCO18, one_is_enough=True)
+    keypoints[..., 2] *= 0.2  # confidences of a weak network
     return People(keypoints=keypoints, scores=np.array(scores or [30.0] * len(places), np.float32))
 
 
@@ -145,6 +146,16 @@ def test_scores_that_start_identities(knots, raw, identity):
     """A score of 0.7 without a calibration, raw 8.6 for coco18, and a probability of 0.5 with one."""
     tracker = Tracker(COCO18, FPS, to_scores=score_map(COCO18, knots))
     assert tracker.update(people((100, 60), scores=[raw])).tolist() == [identity]
+
+
+def test_half_hidden_people_with_certain_joints_start_identities():
+    """Their sums are low, however good the network is. A given --start-score is the only rule."""
+    weak, certain = people((100, 60), scores=[6.0]), people((100, 60), scores=[6.0])
+    certain.keypoints[:, 5:] = 0
+    certain.keypoints[:, :5, 2] = 0.9
+    assert Tracker(COCO18, FPS).update(weak).tolist() == [UNTRACKED]
+    assert Tracker(COCO18, FPS).update(certain).tolist() == [1]
+    assert Tracker(COCO18, FPS, TrackConfig(start_score=0.9)).update(certain).tolist() == [UNTRACKED]
 
 
 @pytest.fixture(scope="module")
