@@ -89,12 +89,21 @@ class TrainConfig:
         },
         "small": _SMALL,
         # For photographs of people in unusual poses, such as LSP-Extended; tests/studies/lsp_study.py measures it.
-        "small-photos": {
-            **_SMALL,
-            **{"backbone_channels": (16, 32, 64, 64, 64), "context_channels": (128, 192), "neck_channels": (64,), "num_stages": 1},
-            **{"optimizer": "adamw", "weight_decay": 0.05, "lr": 4e-3, "lr_warmup_steps": 200, "ema_decay": 0.998},
-            **{"positive_weight": 5.0, "mirror": True, "color_jitter": 0.3},
-        },
+        "small-photos": _SMALL
+        | {
+            "backbone_channels": (16, 32, 64, 64, 64),
+            "context_channels": (128, 192),
+            "neck_channels": (64,),
+            "num_stages": 1,
+            "optimizer": "adamw",
+            "weight_decay": 0.05,
+            "lr": 4e-3,
+            "lr_warmup_steps": 200,
+            "ema_decay": 0.998,
+            "positive_weight": 5.0,
+            "mirror": True,
+            "color_jitter": 0.3,
+        },  # fmt: skip
     }
 
     records: Path

@@ -21,7 +21,15 @@ import numpy as np
 from transfer_study import run_unless_done
 
 LEFT_SHOULDER, RIGHT_HIP = 9, 2  # of lsp14
-PARTS = {"head": (12, 13), "shoulders": (8, 9), "elbows": (7, 10), "wrists": (6, 11), "hips": (2, 3), "knees": (1, 4), "ankles": (0, 5)}
+PARTS = {
+    "head": (12, 13),
+    "shoulders": (8, 9),
+    "elbows": (7, 10),
+    "wrists": (6, 11),
+    "hips": (2, 3),
+    "knees": (1, 4),
+    "ankles": (0, 5),
+}
 PCK_SHARE, DIAGONAL_PER_TORSO = 0.2, 2.5
 
 EVALUATION_INSIZE = 192
@@ -81,10 +89,13 @@ def train(options: argparse.Namespace, recipe: str, seed: int) -> Path:
     records, run, folder = options.out / f"records-{number}", options.out / f"run-{recipe}-{seed}", converted(options, ignore)
     command = [sys.executable, "-m", "pipeline", "build", "--annotations", str(folder / "annotations.json")]
     command += ["--images", str(folder / "images"), "--skeleton", "lsp14", "--out", str(records)]
-    run_unless_done(options.out, records / "manifest.json", [*command, "--variants", str(options.variants), *PEOPLE, *build_options])
-    command = [sys.executable, "-m", "trainer", "train", "--records", str(records), "--out", str(run), "--seed", str(seed), "--resume"]
+    run_unless_done(
+        options.out, records / "manifest.json", [*command, "--variants", str(options.variants), *PEOPLE, *build_options]
+    )
+    command = [sys.executable, "-m", "trainer", "train", "--records", str(records), "--out", str(run), "--seed", str(seed)]
+    command += ["--max-epoch", "100000", "--max-steps", str(options.num_steps), "--resume"]
     if not options.evaluate_only:
-        run_unless_done(options.out, None, [*command, "--max-epoch", "100000", "--max-steps", str(options.num_steps), *train_options])
+        run_unless_done(options.out, None, [*command, *train_options])
     return run
 
 
@@ -98,7 +109,9 @@ def evaluate(options: argparse.Namespace, run: Path, augmentation: str) -> str:
     run_unless_done(options.out, None, command)
     best, top = pck(json.loads((folder / "held_out.json").read_text()), json.loads((out / "results.json").read_text()))
     ap = json.loads((out / "metrics.json").read_text())["figures"]["AP"]
-    parts = " ".join(f"{name} {best[list(joints)].sum(axis=0)[0] / best[list(joints), 1].sum():.2f}" for name, joints in PARTS.items())
+    parts = " ".join(
+        f"{name} {best[list(joints)].sum(axis=0)[0] / best[list(joints), 1].sum():.2f}" for name, joints in PARTS.items()
+    )
     shares = [counts[:, 0].sum() / counts[:, 1].sum() for counts in (best, top)]
     return f"{shares[0]:>6.3f} {shares[1]:>6.3f} {ap:>6.3f}   {parts}"
 
