@@ -63,8 +63,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "small": _SMALL,
     # For photographs of people in unusual poses, such as LSP-Extended; tests/studies/lsp_study.py measures it.
-    "small-photos": _SMALL
-    | {
+    "small-photos": {
+        **_SMALL,
         "backbone_channels": (16, 32, 64, 64, 64),
         "context_channels": (128, 192),
         "neck_channels": (64,),
@@ -77,5 +77,5 @@ PRESETS: dict[str, dict[str, Any]] = {
         "positive_weight": 5.0,
         "mirror": True,
         "color_jitter": 0.3,
-    },  # fmt: skip
+    },
 }
