@@ -92,23 +92,10 @@ def train(options: argparse.Namespace, recipe: str, seed: int) -> Path:
     run_unless_done(
         options.out, records / "manifest.json", [*command, "--variants", str(options.variants), *PEOPLE, *build_options]
     )
-    command = [
-        sys.executable,
-        "-m",
-        "trainer",
-        "train",
-        "--records",
-        str(records),
-        "--out",
-        str(run),
-        "--seed",
-        str(seed),
-        "--resume",
-    ]
+    command = [sys.executable, "-m", "trainer", "train", "--records", str(records), "--out", str(run), "--seed", str(seed)]
+    command += ["--max-epoch", "100000", "--max-steps", str(options.num_steps), "--resume"]
     if not options.evaluate_only:
-        run_unless_done(
-            options.out, None, [*command, "--max-epoch", "100000", "--max-steps", str(options.num_steps), *train_options]
-        )
+        run_unless_done(options.out, None, [*command, *train_options])
     return run
 
 

@@ -51,6 +51,7 @@ IN_PLUGIN = {
     "EluGrad": "EluGrad",
     "MaxPoolGrad": "MaxPoolGrad",
     "ReluGrad": "ReluGradAscend",
+    "StridedSliceGrad": "StridedSliceGrad",
     # Forms that the compiler chooses for a tensor and a Python number, and for methods of tensors.
     "Divs": "DivsAscend",
     "EqScalar": "EqScalarAscend",
@@ -126,7 +127,9 @@ def only_last_pass(monkeypatch):
 @pytest.mark.parametrize(
     "precision", ["O0", pytest.param("O2", marks=pytest.mark.long), pytest.param("O3", marks=pytest.mark.long)]
 )
-@pytest.mark.parametrize("preset", ["openpose", "openpose-2019", "lightweight", "small", "small-photos"])
+@pytest.mark.parametrize(
+    "preset", ["openpose", "openpose-2019", "lightweight", "small", pytest.param("small-photos", marks=pytest.mark.long)]
+)
 def test_step_and_inference_of_every_preset(preset, precision, tmp_path):
     if precision == "O3" and not running_averages(make_network(narrow(preset))):
         pytest.skip("O3 differs from O2 only in batch normalization, which this network does not have")

@@ -12,9 +12,7 @@ from pipeline.datasets.formats.people import Person, SourceImage
 NEIGHBORHOOD_SHARE = 0.5
 """How far a neighborhood reaches beyond the box of a person's keypoints on each side, as a share of the longer side of the box."""
 MIN_SIDE_PX = 8.0  # of a region; narrower ones are not worth an annotation
-_EVALUATED_FACTOR = (
-    3  # COCO ignores predictions in a box three times as wide and high as that of the region (cocoeval.py, computeOks)
-)
+_EVALUATED_FACTOR = 3  # COCO ignores predictions in a box three times as wide and high as the region's (cocoeval.py, computeOks)
 
 
 def unlabeled_regions(image: SourceImage) -> list[Person]:
