@@ -6,7 +6,7 @@ Makes clips with `pipeline synthesize --video`, one set for each seed and larges
 `evaluator oracle --video` on each with the images, so that clothes tell people apart, and without. Prints the table as Markdown, which
 is also in OUT/tracking.md. An interrupted study continues.
 
-The tracker was tuned on the seeds 11 to 19. The default seeds were not used before its settings were final.
+The tracker was tuned on the seeds 11 to 19; the default seeds are others.
 """
 
 import argparse
