@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SETS = ("4:21:20", "4:22:20", "4:24:20", "6:23:12", "6:26:12", "6:27:12")
+SETS = ("4:41:20", "4:42:20", "4:43:20", "6:44:12", "6:45:12", "6:46:12")
 TUNING_SEEDS = range(11, 20)
 HEADER = "| people per clip | seed | clips | tracking by | MOTA | IDF1 | switches | crossings | ms per frame |"
 
