@@ -19,6 +19,7 @@ def log_of(run) -> list[tuple[int, float]]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_resumes_after_its_records_have_grown(tmp_path, capsys):
     records = make_records(tmp_path)
     people = tmp_path / "people"

@@ -48,16 +48,21 @@ def ends_of(hosts):
     return [code for code, _ in found], [output for _, output in found]
 
 
-def test_two_hosts_train_stop_and_lose_processes_and_end_with_the_bytes_of_one_host(records, of_one_host, tmp_path):
+def test_two_hosts_train_stop_and_end_with_the_bytes_of_one_host(records, of_one_host, tmp_path):
     run = tmp_path / "run"
-    words, more = train_words(records, run, 2), ("--host-seconds", "10")
-
-    hosts = launch_hosts(*words, more=more)
+    hosts = launch_hosts(*train_words(records, run, 2), more=("--host-seconds", "10"))
     wait_for_step(run, 4, *hosts)
     hosts[1].send_signal(signal.SIGTERM)  # all ranks stop after the same step
     codes, outputs = ends_of(hosts)
     assert codes[1] == 143 and codes[0] != 0, outputs
     assert_no_process_left(run)
+    assert_continues_to(of_one_host, records, run)
+
+
+@pytest.mark.long
+def test_two_hosts_lose_processes_and_end_with_the_bytes_of_one_host(records, of_one_host, tmp_path):
+    run = tmp_path / "run"
+    words, more = train_words(records, run, 2), ("--host-seconds", "10")
 
     hosts = launch_hosts(*words, more=more)
     wait_for_step(run, 12, *hosts)
@@ -72,13 +77,17 @@ def test_two_hosts_train_stop_and_lose_processes_and_end_with_the_bytes_of_one_h
     codes, outputs = ends_of(hosts)
     assert 0 not in codes, outputs
     assert_no_process_left(run)
+    assert_continues_to(of_one_host, records, run)
 
-    codes, outputs = ends_of(launch_hosts(*words, more=more))
+
+def assert_continues_to(of_one_host, records, run):
+    """Train to the end on both hosts; the run must then be that of one host."""
+    codes, outputs = ends_of(launch_hosts(*train_words(records, run, 2), more=("--host-seconds", "10")))
     assert codes == [0, 0], outputs
     assert_same(run, of_one_host, 0)
     assert losses_of(run) == losses_of(of_one_host)
     for host in (0, 1):
-        assert (tmp_path / "run.ranks" / f"host-{host}" / f"rank-{host}.log").exists()
+        assert (run.parent / "run.ranks" / f"host-{host}" / f"rank-{host}.log").exists()
 
 
 @pytest.mark.parametrize("host", [0, 1])

@@ -113,6 +113,7 @@ def test_slurm_starts_two_hosts_without_options(records, tmp_path):
     assert_same(tmp_path / "run", tmp_path / "one", 1e-5, step=5)
 
 
+@pytest.mark.long
 def test_a_rank_that_is_not_finite_keeps_all_ranks_from_updating(records, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(PATCH_OF_RANK_1)
     run = tmp_path / "run"

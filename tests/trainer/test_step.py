@@ -48,6 +48,7 @@ def test_a_process_that_is_not_finite_tells_the_others(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_processes_with_equal_batches_update_like_one_process():
     single, twin = Run(TINY, World()), Run(TINY, Twins(other_stops=1.0))
     for _ in range(2):
@@ -100,6 +101,7 @@ class Marked(World):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_compiled_step_of_openpose_has_at_most_8_collectives(tmp_path, monkeypatch):
     monkeypatch.setenv("MS_DEV_DUMP_IR_PASSES", "validate")  # the last pass of the frontend
     small = NetworkConfig(backbone_channels=(4,) * 10, neck_channels=(4, 4), stage_channels=4, stage1_hidden_channels=4)

@@ -304,6 +304,7 @@ def test_averages_and_a_dynamic_loss_scale_resume_and_averages_are_loaded(record
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_dynamic_loss_scale_skips_and_counts_steps_that_are_not_finite(records, tmp_path, capsys):
     # After the first step nothing is finite; the running averages of batch normalization must stay finite.
     options = ("--dynamic-loss-scale", "--lr", "1e38", "--log-interval", "1", *RESIDUAL)

@@ -230,6 +230,7 @@ def test_nothing_fits_between_a_residual_network_and_vgg(records, puppet_checkpo
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_frozen_parts_do_not_change_and_the_others_do(records, tmp_path, capsys):
     residual = ("--residual", "--backbone-channels", "4", "4", "4", "4", "--stage-channels", "6")
     frozen = ("--freeze", "backbone", "stages:1")
