@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pipeline.datasets.categories import keypoints_of
-from pipeline.datasets.combined import labeled_by, renamed
+from pipeline.datasets.joints import labeled_by, renamed
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
 from pipeline.skeletons import COCO18, SHIPPED, read_skeleton

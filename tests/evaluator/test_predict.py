@@ -377,7 +377,7 @@ sys.exit(predict.predict(config, files, NoiseNetwork(delay_s=0.02)))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize("exists", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_prediction_killed_at_random_moments_writes_the_same_bytes(tmp_path, exists):
     _, images = write_images(tmp_path, count=20)
     moving_spot(images / "5b.mp4", count=30)

@@ -11,7 +11,7 @@ from evaluator.jobs import merge
 from evaluator.jobs.config import MergeConfig, RunConfig
 from evaluator.jobs.run import evaluate_source
 from evaluator.metrics.config import MetricConfig
-from pipeline.datasets.combined import union
+from pipeline.datasets.joints import union
 from pipeline.errors import UserError
 from pipeline.skeletons import COCO18, read_skeleton
 

@@ -54,6 +54,7 @@ def test_bench_build_times_the_stages_of_the_builder(people, annotations, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_bench_plan_watches_a_real_build(capsys):
     assert bench_plan.run(BenchPlanConfig(num_images=600, num_people=1200, seconds=0.5)) == 0
     parent, worker = map(float, re.findall(r"([\d.]+) GB", capsys.readouterr().out))

@@ -12,7 +12,7 @@ from combined_data import STICK, label_stick_figures
 from pipeline_data import build_config, read_rows, tree
 
 from pipeline.build.build import run
-from pipeline.datasets.combined import labeled_by, union
+from pipeline.datasets.joints import labeled_by, union
 from pipeline.errors import UserError
 from pipeline.records.codec import SOURCE_SHIFT
 from pipeline.records.manifest import read_manifest

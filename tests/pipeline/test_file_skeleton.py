@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipeline.datasets.combined import union
 from pipeline.datasets.file_skeleton import shipped_skeleton, view_of_file
+from pipeline.datasets.joints import union
 from pipeline.errors import UserError
 from pipeline.skeletons import COCO18, SHIPPED, read_skeleton
 

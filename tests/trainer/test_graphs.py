@@ -153,7 +153,14 @@ def test_the_preset_for_eight_devices_has_the_network_of_openpose():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("optimizer", "world"), [("adam", Twins()), ("adamw", World()), ("momentum", Twins())])
+@pytest.mark.parametrize(
+    ("optimizer", "world"),
+    [
+        ("adam", Twins()),
+        pytest.param("adamw", World(), marks=pytest.mark.long),
+        pytest.param("momentum", Twins(), marks=pytest.mark.long),
+    ],
+)
 def test_every_option_of_the_step(optimizer, world, tmp_path):
     """Dynamic loss scale, averages, weight decay, both kinds of clipping, batch normalization; accumulation for two processes."""
     num_parts = world.size

@@ -48,6 +48,7 @@ def ends_of(hosts):
     return [code for code, _ in found], [output for _, output in found]
 
 
+@pytest.mark.long
 def test_two_hosts_train_stop_and_end_with_the_bytes_of_one_host(records, of_one_host, tmp_path):
     run = tmp_path / "run"
     hosts = launch_hosts(*train_words(records, run, 2), more=("--host-seconds", "10"))

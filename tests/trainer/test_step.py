@@ -21,7 +21,9 @@ from trainer.run import checkpoint
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "momentum"])
+@pytest.mark.parametrize(
+    "optimizer", ["adam", pytest.param("adamw", marks=pytest.mark.long), pytest.param("momentum", marks=pytest.mark.long)]
+)
 def test_no_process_updates_alone(optimizer):
     """If another process reports a value that is not finite, nothing changes here, batch normalization included."""
     run = Run(RESIDUAL, Twins(other_is_bad=1.0), optimizer=optimizer)
@@ -61,7 +63,7 @@ def test_processes_with_equal_batches_update_like_one_process():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["adam", "momentum"])
+@pytest.mark.parametrize("optimizer", ["adam", pytest.param("momentum", marks=pytest.mark.long)])
 def test_accumulated_parts_update_like_one_batch(optimizer):
     whole, parts = (Run(TINY, World(), optimizer=optimizer, num_parts=n, clip_norm=0.05) for n in (1, 2))
     halves = [[tensor[i : i + 1] for tensor in batch()] for i in range(2)]
