@@ -29,7 +29,7 @@ EVALUATION_INSIZE = 200  # the shorter side of the images is 240; people keep ab
 class QuickstartConfig:
     """Generate images, build records, train the `small` network, and print its AP on unseen images, with pictures.
 
-    Takes about ten minutes on two cores. To continue after a stop, repeat the command.
+    Takes about eleven minutes on two cores. To continue after a stop, repeat the command.
 
     Example: openpose-quickstart --out quickstart
     """

@@ -29,11 +29,12 @@ SHARPNESS, COLOR_WEIGHT, FAINT, PER_LOST_S = 0.3, 0.2, 0.2, -0.2
 LIMB_SPEED = 0.4  # of a joint relative to the body, in body heights per second: a hidden one is less and less where it was
 UNLIKE = -0.2  # likeness of colors below which a person is not the lost one
 MOTION_S = 2.0  # a motion that was seen longer ago does not tell where a person is
-# A new person is a lost one if the distance of their colors is at most SAME_COLOR, and at most DISTINCT times that of everybody else,
+# A new person is recognized as a lost one if the distance of their colors is at most SAME_COLOR, and at most DISTINCT times that of everybody else,
 # and if the lost one can have come there: NEAR body heights away, and SPEED more for each second.
 SAME_COLOR, DISTINCT = 20.0, 0.6
 NEAR, SPEED, MAX_HEIGHT_RATIO = 1.0, 2.0, 3.0
-# Lowest score of a person who starts an identity. Without a calibration, one with so many joints of such confidence starts one, too.
+# Lowest score of a person who starts an identity. Without a calibration, MIN_CERTAIN_JOINTS joints with a mean confidence of at
+# least CERTAIN are enough, too.
 CALIBRATED_START, UNCALIBRATED_START, MIN_CERTAIN_JOINTS, CERTAIN = 0.5, 0.7, 4, 0.6
 IMPOSSIBLE = -1e3
 

@@ -72,7 +72,7 @@ def graph_operators(folder: Path, call: Callable[[], object]) -> set[str]:
     ms.set_context(save_graphs=1, save_graphs_path=str(folder))
     try:
         call()
-    except (RuntimeError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, TypeError, NotImplementedError) as error:  # what MindSpore raises for a kernel that this device lacks
         if "nsupported" not in str(error) and "not support" not in str(error):
             raise
     finally:

@@ -28,7 +28,7 @@ def read_mat(path: Path, name: str, what: str) -> Any:
         raise UserError(f"{what} {path}: {error.strerror or error}") from error
     except UserError:
         raise
-    except NotImplementedError as error:
+    except NotImplementedError as error:  # what SciPy raises for version 7.3, which is HDF5
         raise UserError(f"{what} {path}: a MATLAB 7.3 file; save it with -v7") from error
     except Exception as error:  # SciPy raises many kinds for a damaged file
         raise UserError(f"{what} {path}: not a MATLAB file that can be read: {str(error)[:200]}") from error
