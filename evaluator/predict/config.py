@@ -114,8 +114,6 @@ class PredictConfig:
     def __post_init__(self) -> None:
         if not self.images:
             raise ValueError("images must be at least one file or folder, got none")
-        if self.skip_existing and (self.coco_video or self.table):
-            raise ValueError("--skip-existing does not go with --coco-video and --table, whose files cannot be added to")
         if not self.video.track and self.tracking != TrackConfig():
             raise ValueError(f"{TRACK_OPTIONS} need --track")
         require_batch_size(self.batch_size)

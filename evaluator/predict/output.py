@@ -11,7 +11,7 @@ from pathlib import Path
 from evaluator.inference.clock import Clock
 from evaluator.jobs.partial import Unfinished
 from evaluator.predict import openpose_json
-from evaluator.predict.coco_video import CocoVideo
+from evaluator.predict.coco_video import NAME, CocoVideo
 from evaluator.predict.config import PredictConfig
 from evaluator.predict.drawn import Drawn, Group, Item, Picture, require_text_name
 from evaluator.predict.frames import FrameSequence
@@ -53,14 +53,18 @@ class Output:
         self._stack = ExitStack()
 
     def __enter__(self) -> "Output":
-        self._results = self._stack.enter_context(JsonList(self.folder / RESULTS, self._previous.results))
-        self._images = self._stack.enter_context(JsonList(self.folder / IMAGES, self._previous.images))
-        if self.config.openpose_json:
-            (self.folder / "openpose").mkdir()
-        if self.config.table:
-            self._table = self._stack.enter_context(PeopleTable(self.folder, self.config.table, self.predictor.skeleton))
-        if self.config.coco_video:
-            self._coco_video = self._stack.enter_context(CocoVideo(self.folder, self.predictor.skeleton))
+        with ExitStack() as stack:
+            self._results = stack.enter_context(JsonList(self.folder / RESULTS, self._previous.results))
+            self._images = stack.enter_context(JsonList(self.folder / IMAGES, self._previous.images))
+            if self.config.openpose_json:
+                (self.folder / "openpose").mkdir()
+            if self.config.table:
+                self._table = stack.enter_context(PeopleTable(self.folder, self.config.table, self.predictor.skeleton))
+            if self.config.coco_video:
+                self._coco_video = stack.enter_context(CocoVideo(self.folder, self.predictor.skeleton))
+            if self._previous.images:
+                self._copy_previous()
+            self._stack = stack.pop_all()  # an error above has closed the files
         if self.work.found.people:
             print(f"continuing: {len(self.work.found.people):,} images are done", flush=True)
         return self
@@ -69,6 +73,14 @@ class Output:
         self._stack.__exit__(kind, *error)  # type: ignore[arg-type] # what Python passes
         if (self.unreadable or self._previous.skipped) and kind is None:
             write_json(self.folder / SKIPPED, list(self.unreadable.values()))
+
+    def _copy_previous(self) -> None:
+        """Begin the table and the videos with those of the finished output."""
+        last_id = self._previous.last_id  # a command that was killed while it added files has left images with larger ids
+        if self._table:
+            self._table.copy(self.config.out / f"people.{self.config.table}", last_id)
+        if self._coco_video:
+            self._coco_video.copy(self.config.out / NAME, last_id)
 
     def retry(self, files: Iterable[Path]) -> None:
         """Forget that files could not be read, because they are read again."""

@@ -10,6 +10,7 @@ import numpy as np
 from evaluator.predict.prediction import Prediction
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
+from pipeline.wording import printable
 
 ROWS_AT_ONCE = 4096  # of a Parquet file
 _FIRST = ("file_name", "image_id", "frame", "seconds", "person_id", "score", "x", "y", "width", "height")
@@ -78,6 +79,37 @@ class PeopleTable(AbstractContextManager):
             types = {"file_name": self._arrow.string(), **dict.fromkeys(("image_id", "frame", "person_id"), self._arrow.int64())}
             self._schema = self._arrow.schema([(name, types.get(name, self._arrow.float64())) for name in self.columns])
             self._parquet = parquet.ParquetWriter(path, self._schema)
+
+    def copy(self, path: Path, last_id: int) -> None:
+        """Write the rows of a finished table, of images up to `last_id`. Raises UserError if it has other columns."""
+        try:
+            if self._parquet is None:
+                self._copy_csv(path, last_id)
+            else:
+                self._copy_parquet(self._parquet, path, last_id)
+        except (OSError, ValueError, csv.Error) as error:  # those of pyarrow are ValueErrors
+            raise UserError(f"table {path}: {printable(str(error))}; delete --out, or choose another one") from error
+
+    def _copy_csv(self, path: Path, last_id: int) -> None:
+        column = self.columns.index("image_id")
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.reader(file)
+            if next(rows, None) != self.columns:
+                raise ValueError("its first line does not name the columns of this prediction")
+            for number, row in enumerate(rows, start=2):
+                if len(row) != len(self.columns) or not row[column].isdecimal():
+                    raise ValueError(f"line {number}: expected {len(self.columns)} values with a number as image_id")
+                if int(row[column]) <= last_id:
+                    self._csv.writerow(row)
+
+    def _copy_parquet(self, writer: Any, path: Path, last_id: int) -> None:
+        _, parquet = _pyarrow()
+        with parquet.ParquetFile(path) as file:
+            if file.schema_arrow != self._schema:
+                raise ValueError("its columns are not those of this prediction")
+            for batch in file.iter_batches(ROWS_AT_ONCE):
+                kept = [number for number, image_id in enumerate(batch["image_id"].to_pylist()) if image_id <= last_id]
+                writer.write_batch(batch.take(self._arrow.array(kept, self._arrow.int64())))
 
     def add(self, prediction: Prediction, file: Path, image_id: int, frame: int | None, seconds: float | None) -> None:
         """Write the people of an image, or of a frame with its number and its time in the video."""

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -249,6 +250,50 @@ def test_a_continued_run_writes_the_same_bytes(walk, tmp_path):
     once, twice = (tree(tmp_path / name) for name in ("once", "twice"))
     assert once.keys() == twice.keys()
     assert [name for name in once if once[name] != twice[name] and name != "config.yaml"] == []
+
+
+@pytest.mark.parametrize("table", ["csv", "parquet"])
+def test_table_and_videos_grow_with_the_output(walk, tmp_path, table):
+    """As if a command that adds a video had been killed before it wrote the last three lists; then the command again."""
+    network, video = walk
+    album, out, options = tmp_path / "album", tmp_path / "out", {"table": table, "coco_video": True}
+    album.mkdir()
+    shutil.copy(video, album / "a.mp4")
+    assert predict(out, album, network, **options) == 0
+    before = {name: (out / name).read_bytes() for name in ("images.json", "prediction.json")}
+    shutil.copy(video, album / "b.mp4")
+    assert predict(out, album, network, **options, skip_existing=True) == 0
+    for name, data in before.items():
+        (out / name).write_bytes(data)
+    assert predict(out, album, network, **options, skip_existing=True) == 0
+    assert predict(tmp_path / "at-once", album, network, **options) == 0
+    assert read(out / "videos.json") == read(tmp_path / "at-once" / "videos.json")
+    tables = [folder / f"people.{table}" for folder in (out, tmp_path / "at-once")]
+    if table == "csv":
+        assert tables[0].read_bytes() == tables[1].read_bytes()
+    else:
+        assert pyarrow.parquet.read_table(tables[0]).equals(pyarrow.parquet.read_table(tables[1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("people.csv", b"file_name,image_id\n", "people.csv: its first line"),
+        ("people.csv", None, "people.csv: .*No such file"),
+        ("videos.json", b'{"videos": [], "images": [{"id": 1}], "annotations": []}', "videos.json: .*video_id"),
+    ],
+)
+def test_a_damaged_table_or_list_of_videos_is_named_before_files_are_added(walk, tmp_path, name, data, message):
+    network, video = walk
+    album, out, options = tmp_path / "album", tmp_path / "out", {"table": "csv", "coco_video": True}
+    album.mkdir()
+    shutil.copy(video, album / "a.mp4")
+    assert predict(out, album, network, **options) == 0
+    (out / name).unlink() if data is None else (out / name).write_bytes(data)
+    shutil.copy(video, album / "b.mp4")
+    with pytest.raises(UserError, match=message):
+        predict(out, album, network, **options, skip_existing=True)
+    assert "b.mp4" not in (out / "images.json").read_text() and not list(out.glob(".unfinished*/videos*"))
 
 
 def test_people_in_images_have_no_identity(tmp_path):
