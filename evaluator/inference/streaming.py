@@ -1,7 +1,8 @@
 """A stream of images through a network: threads read ahead of it and decode after it, so that the network never waits.
 
-NumPy, OpenCV and MindSpore release the GIL while they compute. All queues are bounded: a few groups are read ahead, a few wait
-to be decoded. Results come out in the order of the input.
+The network has a thread of its own: it computes the next images while the caller writes the last ones. NumPy, OpenCV, MindSpore
+and ONNX Runtime release the GIL while they compute. All queues are bounded: a few groups are read ahead, a few wait to be
+decoded. Results come out in the order of the input.
 """
 
 from collections import deque
@@ -60,28 +61,35 @@ class Stream(Generic[Item, Output]):
 
         Raises whatever `read` or `work` raises, except UnreadableImage, which takes the place of the output.
         """
-        with ThreadPoolExecutor(NUM_READERS) as readers, ThreadPoolExecutor(NUM_DECODERS) as decoders:
-            try:
-                yield from self._run(iter(groups), readers, decoders)
-            finally:
-                for pool in (readers, decoders):
-                    pool.shutdown(wait=False, cancel_futures=True)
+        pools = ThreadPoolExecutor(NUM_READERS), ThreadPoolExecutor(1), ThreadPoolExecutor(NUM_DECODERS)
+        try:
+            yield from self._run(iter(groups), *pools)
+        finally:
+            for pool in pools:
+                pool.shutdown(wait=False, cancel_futures=True)
+            for pool in pools:
+                pool.shutdown()
 
     def _run(
-        self, groups: Iterator[Sequence[Item]], readers: ThreadPoolExecutor, decoders: ThreadPoolExecutor
+        self,
+        groups: Iterator[Sequence[Item]],
+        readers: ThreadPoolExecutor,
+        network: ThreadPoolExecutor,
+        decoders: ThreadPoolExecutor,
     ) -> Iterator[list[tuple[Item, Output | UnreadableImage]]]:
-        reading: deque[list[tuple[Item, Future[Loaded]]]] = deque()
+        computing: deque[Future[list[tuple[Item, Future[Output] | UnreadableImage]]]] = deque()
         decoding: deque[list[tuple[Item, Future[Output] | UnreadableImage]]] = deque()
 
         def read_ahead() -> None:
-            for group in islice(groups, MAX_GROUPS_READ_AHEAD + 1 - len(reading)):
-                reading.append([(item, readers.submit(self._read, item)) for item in group])
+            for group in islice(groups, MAX_GROUPS_READ_AHEAD + 1 - len(computing)):
+                loading = [(item, readers.submit(self._read, item)) for item in group]
+                computing.append(network.submit(self._compute, loading, decoders))
 
         read_ahead()
-        while reading:
-            decoding.append(self._compute(reading.popleft(), decoders))
+        while computing:
+            decoding.append(computing.popleft().result())
             read_ahead()
-            while len(decoding) > MAX_GROUPS_TO_DECODE or (decoding and not reading):
+            while len(decoding) > MAX_GROUPS_TO_DECODE or (decoding and not computing):
                 yield [
                     (item, output if isinstance(output, UnreadableImage) else output.result())
                     for item, output in decoding.popleft()
