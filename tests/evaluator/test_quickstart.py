@@ -23,6 +23,8 @@ def test_the_quickstart_runs_and_continues(tmp_path):
     assert metrics["num_images"] == 5 and set(metrics["figures"]) >= {"AP", "AP .5", "AR (L)"}
     assert list((out / "evaluation" / "pictures").iterdir()) and list((out / "preview").iterdir())
     results = (out / "evaluation" / "results.json").read_bytes()
+    # So few people cannot be calibrated; the quickstart says so and goes on.
+    assert "calibration needs at least 50 predicted people" in first.stderr and f"--checkpoint {out / 'run'}" in first.stdout
 
     again = quickstart("--out", out, *SMALL)
     assert again.returncode == 0 and "1. Generate training images: already done" in again.stdout
