@@ -10,7 +10,7 @@ from evaluator.decoding.scores import SelectConfig
 from evaluator.inference.config import InferConfig
 from evaluator.inference.decoder_options import DecodeOptions
 from evaluator.options import Decoding, Device, Inference
-from evaluator.tracking.config import TrackConfig
+from evaluator.tracking.config import TrackConfig, require_track
 from trainer.device import DeviceConfig
 
 LOOPBACK = "127.0.0.1"
@@ -55,7 +55,6 @@ class LiveConfig:
             raise ValueError("host must be an address, such as 127.0.0.1, got an empty text")
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port must be from 0 to 65535, got {self.port}")
-        if self.smooth and not self.track:
-            raise ValueError("--smooth needs --track, which tells which keypoints belong to one person")
+        require_track(self.smooth, self.track)
         if not 0 <= self.min_score <= 1:
             raise ValueError(f"min_score must be from 0 to 1, got {self.min_score}")

@@ -10,7 +10,7 @@ from evaluator.decoding.scores import SelectConfig
 from evaluator.inference.config import InferConfig
 from evaluator.inference.decoder_options import DecodeOptions
 from evaluator.options import BatchSize, Decoding, Device, Inference, Select, Tracking, Unreadable, require_batch_size
-from evaluator.tracking.config import TRACK_OPTIONS, TrackConfig
+from evaluator.tracking.config import TRACK_OPTIONS, TrackConfig, require_track
 from pipeline.tolerance import Tolerance
 from trainer.device import DeviceConfig
 
@@ -38,8 +38,7 @@ class VideoConfig:
             raise ValueError(f"step must be from 1 to 10000, got {self.step}")
         if not 0.1 <= self.speed <= 10:
             raise ValueError(f"speed must be from 0.1 to 10, got {self.speed}")
-        if self.smooth and not self.track:
-            raise ValueError("--smooth needs --track, which tells which keypoints belong to one person")
+        require_track(self.smooth, self.track)
 
     @property
     def range(self) -> tuple[int, int | None]:

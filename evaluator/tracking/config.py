@@ -30,3 +30,9 @@ class TrackConfig:
             raise ValueError(f"confirm_frames must be from 1 to 1000, got {self.confirm_frames}")
         if self.start_score is not None and not 0 <= self.start_score <= 1:
             raise ValueError(f"start_score must be from 0 to 1, got {self.start_score}")
+
+
+def require_track(smooth: bool, track: bool) -> None:
+    """Raise ValueError if keypoints are to be smoothed without following people."""
+    if smooth and not track:
+        raise ValueError("--smooth needs --track, which tells which keypoints belong to one person")

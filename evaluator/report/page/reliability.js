@@ -27,16 +27,19 @@ function drawReliability(run) {
     curves.map(([name, key, paint]) => [dot(paint), figure(found[key].ece), left(name)]),
   );
   const [others, right] = found.leftOut;
-  $("about-scores").textContent =
+  $("about-scores").replaceChildren(
     `${count(others, "person", "people")} with a fitted score below ${found.minProbability}, ${right} of them right, are left ` +
-    `out, because certainly wrong ones would hide the error of the others. ${aboutCalibration(found)}`;
+      "out, because certainly wrong ones would hide the error of the others. ",
+    ...aboutCalibration(found),
+  );
 }
 
 function aboutCalibration(found) {
-  return found.fittedHere
-    ? "The network was calibrated on these images, so the error of its scores is larger on others."
-    : found.isCalibrated
-      ? "The network is calibrated, on other images than these."
-      : "The network is not calibrated: its scores are no probabilities. `python -m evaluator calibrate` makes them " +
-        "probabilities, as the green curve shows.";
+  if (found.fittedHere) return ["The network was calibrated on these images, so the error of its scores is larger on others."];
+  if (found.isCalibrated) return ["The network is calibrated, on other images than these."];
+  return [
+    "The network is not calibrated: its scores are no probabilities. ",
+    element("code", {}, "python -m evaluator calibrate"),
+    " makes them probabilities, as the green curve shows.",
+  ];
 }
