@@ -1,5 +1,6 @@
 """Cameras, streams and video files, opened with OpenCV."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pipeline.wording import printable
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt")
 TIMEOUT_MS = 5000  # of a stream, to connect and between two frames
+FATAL_ERRORS = "8"  # log level of FFmpeg. A stream that is joined in the middle begins with frames that cannot be decoded.
 _DEVICE = re.compile(r"(?:/dev/video)?(\d{1,4})")
 
 
@@ -64,6 +66,7 @@ def _without_secrets(address: str) -> str:
 
 def open_source(source: Source) -> cv2.VideoCapture:
     """Open a source. Raises UserError if it is missing or cannot be decoded."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FATAL_ERRORS)
     level = cv2.setLogLevel(0)  # the exception says what failed
     try:
         if isinstance(source.place, int):
