@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,28 +13,24 @@ import mindspore as ms
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.storage.files import write_json
-from pipeline.wording import printable
 from trainer.config import TrainConfig
 from trainer.data.jitter import Jitter, Tensors, device_tensor
 from trainer.data.order import BLANK
 from trainer.data.stream import Batch, Stream
 from trainer.distributed.world import Heart, World, local_size
 from trainer.loop import memory
-from trainer.loop.optimizer import break_points, learning_rates
+from trainer.loop.optimizer import learning_rates
+from trainer.loop.outputs import Outputs
 from trainer.loop.planning import make_plan, memory_sizes, steps_left
 from trainer.loop.profiling import Profiling
 from trainer.loop.signals import immediate_signals, noted_signals
 from trainer.loop.state import State
 from trainer.loop.step import StepResult, make_step
 from trainer.loop.timeline import Timeline
+from trainer.loop.validator import Decision, Validator
 from trainer.networks.cpu_convolution import unfold
 from trainer.run.checkpoint import list_checkpoints
-from trainer.run.curves import draw_schedule, write_picture
-from trainer.run.events import EventWriter
-from trainer.run.layout import SCHEDULE, TRANSFER, picture_path
-from trainer.run.log import TrainingLog, cut_log
-from trainer.run.pictures import Pictures
+from trainer.run.log import TrainingLog
 from trainer.run.plan import Plan
 
 
@@ -82,8 +78,8 @@ class Training:
             frozen=config.frozen_groups,
         )
         self.heart = Heart()
-        self.events: EventWriter | None = None
-        self.pictures: Pictures | None = None
+        validates = config.validate.validate_annotations is not None
+        self.validator = Validator(config, self.state, world, self.heart) if validates else None
         self.log = TrainingLog(
             config.out, num_stages=config.network.num_stages, restored=self.state.log_tensors, writes=world.leads
         )
@@ -95,7 +91,8 @@ class Training:
 
     def plan(self) -> Plan:
         """Return the plan of the run."""
-        return make_plan(self.config, self.state, self.stream, self.world, device=self.device, total_steps=self.total_steps)
+        plan = make_plan(self.config, self.state, self.stream, self.world, device=self.device, total_steps=self.total_steps)
+        return plan if self.validator is None else replace(plan, validation=self.validator.plan())
 
     def run(self) -> signal.Signals | None:
         """Train until the end, or until a signal arrives in any process of the world, and save a checkpoint.
@@ -103,65 +100,76 @@ class Training:
         Returns the signal; SIGTERM if another process received it.
         """
         config, progress, world = self.config, self.state.progress, self.world
-        if world.leads:
-            self._open_outputs()
-        batches = self.stream.batches(progress.epoch, progress.position, partial(self._inputs, progress.step))
-        saved_step, stopping = progress.step, False
+        outputs = Outputs(self)
+        saved_step = progress.step
         with noted_signals(quiet=not world.leads) as arrived:
+            decision = self._resume_validation(outputs, arrived)
+            if world.leads and decision == "continue":
+                is_done = self.total_steps <= progress.step
+                print("nothing to do; raise --max-steps or --max-epoch" if is_done else "compiling the first step", flush=True)
+            batches = self.stream.batches(progress.epoch, progress.position, partial(self._inputs, progress.step))
             # A single process stops at once; several must agree first, which they do within the next two steps.
-            while not (stopping or (arrived and world.size == 1)) and (left := steps_left(progress, config, self.stream)):
+            while (
+                decision == "continue"
+                and not (arrived and world.size == 1)
+                and (left := steps_left(progress, config, self.stream))
+            ):
                 with self._left_out():
                     self.profiling.begin(progress.step + 1)
                 self._launch(batches, asked_to_stop=bool(arrived))
-                reports = {name: progress.step % interval == 0 for name, interval in self._intervals().items()}
+                reports = self._reports(left - 1)
                 is_first_or_last = left == 1 or self.num_launched <= 2 or self.profiling.is_border(progress.step)
-                # All processes read their results at the same steps, so that they see `stopping` after the same step.
-                stopping = self._read(wait_for_last=any(reports.values()) or is_first_or_last)
+                # All processes read their results at the same steps, so that they see "stopped" after the same step.
+                if self._read(wait_for_last=bool(reports) or is_first_or_last):
+                    decision = "stopped"
                 with self._left_out():
                     self.profiling.end(progress.step)
-                if reports["log"] or left == 1:
-                    self._write_log(left - 1)
-                if reports.get("picture") and self.pictures is not None:
-                    self._draw(self.pictures)
-                if reports["checkpoint"]:
+                if "log" in reports or left == 1:
+                    self._write_log(outputs, left - 1)
+                if "picture" in reports:
+                    with self._left_out():
+                        outputs.draw()
+                if "checkpoint" in reports:
                     self.state.save(self.log.tensors())
                     saved_step = progress.step
-            stopping |= self._read(wait_for_last=True)
+                if "validation" in reports and decision == "continue":
+                    decision = self._validate(arrived, left - 1)
+            if self._read(wait_for_last=True):
+                decision = "stopped"
             self.profiling.close(progress.step)
             if progress.step != saved_step:
                 self.state.save(self.log.tensors())
             world.meet()  # no process leaves before the checkpoint is written
         batches.close()
-        if self.events is not None:
-            self.events.close()
+        outputs.close()
         if world.leads:
             where = f"step {progress.step:,} (epoch {progress.epoch}, sample {progress.position:,})"
             summary = f"saved at {where}; {self.log.summary()}" if self.num_launched else f"unchanged at {where}"
             print(f"{config.out}: {summary}", flush=True)
-        return arrived[0] if arrived else signal.SIGTERM if stopping else None
+        return arrived[0] if arrived else signal.SIGTERM if decision == "stopped" else None
 
-    def _open_outputs(self) -> None:
-        """Print the plan, draw the schedule, and open log, events and pictures."""
-        config, step = self.config, self.state.progress.step
-        for fault in cut_log(config.out, step):
-            print(f"warning: {printable(fault)}; line removed", flush=True)
-        if self.state.transfer:
-            write_json(config.out / TRANSFER, [asdict(entry) for entry in self.state.transfer])
-        print("\n".join(self.plan().lines()), flush=True)
-        points = break_points(config.optim, self.total_steps)
-        write_picture(config.out / SCHEDULE, lambda: draw_schedule(self.rates, self.total_steps, points))
-        if config.tensorboard:
-            self.events = EventWriter(config.out, step)
-        if config.picture_interval:
-            self.pictures = Pictures(config.out, config.records, self.stream.manifest, config.network, unfolds=self.unfolds)
-        is_done = self.total_steps <= step
-        print("nothing to do; raise --max-steps or --max-epoch" if is_done else "compiling the first step", flush=True)
+    def _resume_validation(self, outputs: Outputs, arrived: list[signal.Signals]) -> Decision:
+        """Repeat the validation of a run that was stopped during it, and decide whether the run had ended already."""
+        if self.validator is None:
+            return "continue"
+        self.validator.report = outputs.add
+        decision = self._validate(arrived, self.total_steps - self.state.progress.step)
+        self.validator.restore_best()
+        return decision
 
-    def _intervals(self) -> dict[str, int]:
-        """Return the number of steps between log lines, checkpoints and, if there are any, pictures."""
+    def _validate(self, arrived: list[signal.Signals], left: int) -> Decision:
+        assert self.validator is not None, "only runs with one validate"
+        with self._left_out():
+            return self.validator.run(arrived, left)
+
+    def _reports(self, left: int) -> set[str]:
+        """Return what is due after the current step: log, checkpoint, picture, validation. left: number of steps until the end."""
         config = self.config
         intervals = {"log": config.log_interval, "checkpoint": config.ckpt_interval, "picture": config.picture_interval}
-        return {name: interval for name, interval in intervals.items() if interval}
+        due = {name for name, interval in intervals.items() if interval and self.state.progress.step % interval == 0}
+        if self.validator is not None and self.validator.is_due(left):
+            due |= {"checkpoint", "validation"}
+        return due
 
     def _inputs(self, first_step: int, fields: Mapping[str, Any]) -> tuple[list[Tensors], ms.Tensor]:
         """Return the parts of a batch and the learning rates of its step, on the device. Threads of the stream call this."""
@@ -225,7 +233,7 @@ class Training:
         if self.world.leads:
             print(f"{problem}; skipped, {progress.skipped} so far, loss scale now {loss_scale:g}", flush=True)
 
-    def _write_log(self, left: int) -> None:
+    def _write_log(self, outputs: Outputs, left: int) -> None:
         progress = self.state.progress
         if not self.log.num_steps:  # all were skipped
             return
@@ -236,13 +244,7 @@ class Training:
             rates=self.rates(progress.step - 1),
             skipped=progress.skipped,
         )
-        if self.events is not None:
-            self.events.add(entry)
-
-    def _draw(self, pictures: Pictures) -> None:
-        step = self.state.progress.step
-        with self._left_out():
-            write_picture(picture_path(self.config.out, step), lambda: pictures.draw(self.state.network, step))
+        outputs.add(entry)
 
     @contextmanager
     def _left_out(self) -> Iterator[None]:

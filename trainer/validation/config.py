@@ -1,6 +1,6 @@
 """Options of validation while training. Imports nothing heavy."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -41,7 +41,7 @@ class ValidateConfig:
             raise ValueError(f"validate_device_id {self.validate_device_id} needs --validate-device-target Ascend")
         if (self.validate_annotations is None) != (self.validate_images is None):
             raise ValueError("validate_annotations and validate_images need each other; give both, or neither")
-        if self.validate_annotations is None and self != ValidateConfig():
+        if self.validate_annotations is None and any(getattr(self, option.name) != option.default for option in fields(self)):
             raise ValueError(
                 "patience and the validate_ options need the data; give --validate-annotations and --validate-images, or remove them"
             )
