@@ -3,9 +3,15 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
+from launch_jobs import train_words
 from trainer_data import make_records, train
 from validation_data import calls, write_stand_in
 
@@ -22,8 +28,8 @@ from trainer.validation.config import ValidateConfig
 from trainer.validation.evaluation import evaluating
 
 ROOT = Path(__file__).parents[2]
-APS = {1: 0.0, 2: 0.1, 3: 0.3, 4: None, 5: 0.2, 6: 0.3, 7: 0.9}  # fails at 4; no gain at 5 and 6
-EARLY = ("--validate-interval", "1", "--patience", "2", "--max-steps", "7", "--keep-checkpoint-max", "2")
+APS = {1: 0.0, 2: 0.3, 3: None, 4: 0.2, 5: 0.3, 6: 0.9}  # fails at 3; no gain at 4 and 5
+EARLY = ("--validate-interval", "1", "--patience", "2", "--max-steps", "6", "--keep-checkpoint-max", "2")
 
 
 @pytest.fixture(scope="module")
@@ -72,25 +78,25 @@ def test_the_first_of_the_highest_is_the_best_and_validations_count_from_the_fir
 
 def test_it_ends_early_and_keeps_the_best_checkpoint(ended_early):
     run, names = ended_early / "run", {"AP": "validation/AP", "AP .5": "validation/AP.5"}
-    assert calls(ended_early) == [1, 2, 3, 4, 5, 6], "the failure at step 4 does not count"
+    assert calls(ended_early) == [1, 2, 3, 4, 5], "the failure at step 3 does not count"
     entries = [entry for entry in read_log(run) if "validation" in entry]
-    assert {entry["step"]: entry["validation"]["AP"] for entry in entries} == {1: 0.0, 2: 0.1, 3: 0.3, 5: 0.2, 6: 0.3}
+    assert {entry["step"]: entry["validation"]["AP"] for entry in entries} == {1: 0.0, 2: 0.3, 4: 0.2, 5: 0.3}
     curves = read_curves(run)
-    assert curves[names["AP"]] == ([1, 2, 3, 5, 6], [0.0, 0.1, 0.3, 0.2, 0.3]) and names["AP .5"] in curves
+    assert curves[names["AP"]] == ([1, 2, 4, 5], [0.0, 0.3, 0.2, 0.3]) and names["AP .5"] in curves
     assert "validation/AP_L" not in curves, "undefined"
-    assert {path.name for path in list_checkpoints(run)} == {checkpoint_path(run, 5).name, checkpoint_path(run, 6).name, BEST}
-    assert read_info(run / BEST).step == 3 and [v.step for v in read_info(checkpoint_path(run, 6)).validations] == [1, 2, 3, 5]
+    assert {path.name for path in list_checkpoints(run)} == {checkpoint_path(run, 4).name, checkpoint_path(run, 5).name, BEST}
+    assert read_info(run / BEST).step == 2 and [v.step for v in read_info(checkpoint_path(run, 5)).validations] == [1, 2, 4]
     assert (run / "curves.png").exists() and not [path for path in run.iterdir() if path.name.startswith(".")]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [3, pytest.param(6, marks=pytest.mark.long)])
+@pytest.mark.parametrize("step", [2, pytest.param(5, marks=pytest.mark.long)])
 def test_a_run_that_is_killed_during_a_validation_ends_with_the_same_bytes(records, ended_early, tmp_path, monkeypatch, step):
     monkeypatch.chdir(write_stand_in(tmp_path / "again", APS))
     run = shutil.copytree(ended_early / f"killed-{step}", tmp_path / "run")
     (run / "log.jsonl").write_bytes((run / "log.jsonl").read_bytes() + b'{"epoch": 0, "st')  # killed while writing
     assert train(records, run, *data(records), *EARLY, "--resume") == 0
-    assert calls(tmp_path / "again") == list(range(step, 7)), "begins with the validation that was not completed"
+    assert calls(tmp_path / "again") == list(range(step, 6)), "begins with the validation that was not completed"
     assert contents(run) == contents(ended_early / "run")
 
 
@@ -102,12 +108,12 @@ def test_a_run_that_ended_early_stays_so_until_patience_is_raised(records, ended
     (run / BEST).unlink()
     assert train(records, run, *data(records), *EARLY, "--resume") == 0
     said = capsys.readouterr()
-    assert f"early stopping: no higher AP in 2 validations (--patience 2); {run / BEST} is the checkpoint of step 3" in said.out
+    assert f"early stopping: no higher AP in 2 validations (--patience 2); {run / BEST} is the checkpoint of step 2" in said.out
     assert (
-        "unchanged at step 6" in said.out and "is missing; the best checkpoint is that of step 3, which was deleted" in said.err
+        "unchanged at step 5" in said.out and "is missing; the best checkpoint is that of step 2, which was deleted" in said.err
     )
     assert train(records, run, *data(records), *EARLY, "--resume", "--patience", "3") == 0
-    assert calls(tmp_path / "again") == [7] and read_info(run / BEST).step == 7
+    assert calls(tmp_path / "again") == [6] and read_info(run / BEST).step == 6
 
 
 def test_data_that_cannot_be_used_is_refused_before_training(records, tmp_path, capsys):
@@ -159,4 +165,48 @@ def test_the_figures_are_those_of_the_evaluator(records, ended_early, tmp_path):
 def test_the_best_checkpoint_is_not_pruned(ended_early, tmp_path):
     run = shutil.copytree(ended_early / "run", tmp_path / "run")
     prune_checkpoints(run, 1)
-    assert {path.name for path in list_checkpoints(run)} == {BEST, checkpoint_path(run, 6).name}
+    assert {path.name for path in list_checkpoints(run)} == {BEST, checkpoint_path(run, 5).name}
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen:
+    """Start a command of the trainer in a folder with a stand-in for the evaluator."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "trainer", *words], cwd=folder, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def wait_for_evaluation(folder: Path, process: subprocess.Popen) -> psutil.Process:
+    while not (folder / "pid").exists() or not (text := (folder / "pid").read_text()):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    (folder / "pid").unlink()
+    return psutil.Process(int(text))
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2])
+def test_stopped_and_killed_during_a_validation(records, tmp_path, workers):
+    """The evaluation ends with the run; the run ends at once, at the step of the validation, and repeats it."""
+    folder = write_stand_in(tmp_path, {10: 0.2, 20: 0.1, 30: 0.2, 40: 0.9})
+    job = ["launch", "--workers", "2", "--"] if workers == 2 else []
+    train_job = train_words(records, folder / "run", 2, *data(records), "--validate-interval", "10", "--patience", "2")
+    (folder / "hangs").touch()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        process = start(folder, *job, *train_job)
+        evaluation = wait_for_evaluation(folder, process)
+        process.send_signal(number)
+        started_s = time.monotonic()
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode in (143, -signal.SIGKILL), output
+        evaluation.wait(10)
+        assert number == signal.SIGKILL or (time.monotonic() - started_s < 30 and "run: saved at step 10 (" in output), output
+        assert list_checkpoints(folder / "run")[0] == checkpoint_path(folder / "run", 10)
+        time.sleep(2 * (workers - 1))  # for the ranks of a launcher that was killed
+    (folder / "hangs").unlink()
+    output, _ = (process := start(folder, *job, *train_job)).communicate(timeout=240)
+    assert process.returncode == 0 and "early stopping: no higher AP in 2 validations" in output, output
+    assert calls(folder) == [10, 10, 10, 20, 30] and read_info(folder / "run" / BEST).step == 10
+    assert "saved at step 30 " in output and [e["step"] for e in read_log(folder / "run") if "validation" in e] == [10, 20, 30]
