@@ -67,12 +67,12 @@ def ended_early(records, tmp_path_factory):
 
 
 def validation(step: int, ap: float) -> Validation:
-    return Validation(step=step, figures={"AP": ap}, data="")
+    return Validation(step=step, figures={"AP": ap, "AP .5": ap}, data="")
 
 
 def test_the_first_of_the_highest_is_the_best_and_validations_count_from_the_first_ap_above_0():
     made = [validation(step, ap) for step, ap in enumerate((0.0, 0.0, 0.2, 0.5, 0.5, 0.4))]
-    assert best_of(made) == made[3] and best_of([]) is None
+    assert best_of(made) == made[3] and best_of(made[:2]) == made[1] and best_of([]) is None
     assert [num_without_gain(made[:count]) for count in range(7)] == [0, 0, 0, 0, 0, 1, 2]
 
 

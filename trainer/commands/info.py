@@ -29,6 +29,7 @@ from trainer.run.checkpoint import (
 )
 from trainer.run.history import history_of, lineage_lines
 from trainer.run.layout import CHECKPOINT_SUFFIX, checkpoint_files
+from trainer.run.validations import best_of
 
 AVERAGES_TITLE = "averaged weights (--ema-decay), which the evaluator uses"
 GROUPS = {"backbone": "backbone.", "neck": "neck.", "stages": "stages."}
@@ -123,6 +124,8 @@ def describe(path: Path, info: CheckpointInfo, tensors: Tensors | None, fault: s
     yield f"seed {info.seed}, {loss_scale}"
     if info.skipped:
         yield f"{counted(info.skipped, 'step')} skipped: loss or gradients were not finite"
+    if (best := best_of(info.validations)) is not None:
+        yield f"{counted(len(info.validations), 'validation')} before, highest AP {best.figures['AP']:.4f} at step {best.step:,}"
     skeleton = Skeleton.from_dict(info.skeleton, f"checkpoint {path}: skeleton")
     yield ""
     yield f"skeleton {skeleton.name}: {skeleton.num_joints} joints, {skeleton.num_limbs} limbs"

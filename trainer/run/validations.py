@@ -16,6 +16,7 @@ from pipeline.storage.files import append
 from trainer.run.layout import LOG
 
 AP = "AP"
+NEEDED = (AP, "AP .5")  # figures that are always there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,14 +29,23 @@ class Validation:
     data: str
     """Digest of the annotation file and the options; only validations with the same one are compared."""
 
+    def __post_init__(self) -> None:
+        if missing := [name for name in NEEDED if name not in self.figures]:
+            raise ValueError(f"figures must contain {missing[0]!r}")
+
 
 def best_of(validations: Sequence[Validation]) -> Validation | None:
-    """Return the validation with the highest AP, of equal ones the first; None if there are none."""
-    return max(validations, key=lambda validation: (validation.figures[AP], -validation.step), default=None)
+    """Return the validation with the highest AP, of equal ones the first, but the last one while AP is 0; None if there are none."""
+
+    def rank(validation: Validation) -> tuple[float, int]:
+        ap = validation.figures[AP]
+        return ap, -validation.step if ap > 0 else validation.step
+
+    return max(validations, key=rank, default=None)
 
 
 def num_without_gain(validations: Sequence[Validation]) -> int:
-    """Return the number of validations since the best one. An AP of 0 is no gain, but does not count either: training has just begun."""
+    """Return the number of validations since the best one. An AP of 0 before the first gain does not count."""
     best = best_of(validations)
     if best is None or best.figures[AP] <= 0:
         return 0
@@ -68,5 +78,5 @@ def logged(entries: Sequence[dict[str, Any]], step: int) -> list[Validation]:
     return [
         Validation(step=step, figures=entry["validation"], data=entry["validation_data"])
         for entry in entries
-        if entry["step"] == step and {"validation", "validation_data"} <= entry.keys()
+        if entry["step"] == step and "validation_data" in entry and {*NEEDED} <= entry.get("validation", {}).keys()
     ]

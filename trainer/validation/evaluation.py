@@ -25,7 +25,7 @@ from pipeline.storage.documents import Finite, read_json
 from pipeline.storage.files import file_facts, require_folder, temporary_path
 from pipeline.wording import counted, printable
 from trainer.distributed.world import outside_of_world
-from trainer.run.validations import AP
+from trainer.run.validations import NEEDED
 from trainer.validation.config import ValidateConfig
 
 
@@ -69,8 +69,8 @@ class Evaluation:
             raise UserError(failure(code, self._said[0]))
         path = self._out / "metrics.json"
         figures: dict[str, float] = read_json(path, "metrics", _Metrics)["figures"]
-        if AP not in figures:
-            raise UserError(f"metrics {path}: figures: missing required field `{AP}`")
+        if missing := [name for name in NEEDED if name not in figures]:
+            raise UserError(f"metrics {path}: figures: missing required field `{missing[0]}`")
         return figures
 
 
