@@ -85,7 +85,7 @@ def _run_folder(folder: Path, json: Path | None) -> int:
         state = "DAMAGED" if fault else "ok"
         line = f"{file.name:<32}{info.step:>10,}{info.epoch:>7,}{info.position:>10,}{_megabytes(file):>12}  {state}"
         rows.append((info.step, line))
-        if tensors is not None and (newest is None or info.step > newest[1].step):
+        if tensors is not None and (newest is None or info.step >= newest[1].step):  # after best.safetensors
             newest = file, info, tensors
     print(f"{'file':<32}{'step':>10}{'epoch':>7}{'position':>10}{'size':>12}  checksum")
     print("\n".join(printable(line) for _, line in sorted(rows, reverse=True)))
