@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from trainer.data.order import BLANK
 from trainer.data.stream import Batch, Stream
 from trainer.distributed.world import Heart, World, local_size
 from trainer.loop import memory
+from trainer.loop.launched import Launched
 from trainer.loop.optimizer import learning_rates
 from trainer.loop.outputs import Outputs
 from trainer.loop.planning import make_plan, memory_sizes, steps_left
@@ -32,17 +33,6 @@ from trainer.networks.cpu_convolution import unfold
 from trainer.run.checkpoint import list_checkpoints
 from trainer.run.log import TrainingLog
 from trainer.run.plan import Plan
-
-
-@dataclass(frozen=True, kw_only=True)
-class Launched:
-    """A step whose result has not been read: its number from 1, packed result, batch (which the device may still read), samples of
-    all processes."""
-
-    number: int
-    packed: ms.Tensor
-    batch: Batch
-    num_samples: int
 
 
 class Training:
@@ -68,6 +58,7 @@ class Training:
         self.profiling = Profiling(config.out, config.profiled_steps, device)
         self.timeline = Timeline(is_asynchronous=device != "CPU")
         self.launched: deque[Launched] = deque()
+        self.saved_step = self.state.progress.step
         self.num_launched = 0
         self.total_steps = self.state.progress.step + steps_left(self.state.progress, config, stream)
         self.rates = partial(
@@ -101,44 +92,19 @@ class Training:
         """
         config, progress, world = self.config, self.state.progress, self.world
         outputs = Outputs(self)
-        saved_step = progress.step
         with noted_signals(quiet=not world.leads) as arrived:
             decision = self._resume_validation(outputs, arrived)
             if world.leads and decision == "continue":
                 is_done = self.total_steps <= progress.step
                 print("nothing to do; raise --max-steps or --max-epoch" if is_done else "compiling the first step", flush=True)
             batches = self.stream.batches(progress.epoch, progress.position, partial(self._inputs, progress.step))
-            # A single process stops at once; several must agree first, which they do within the next two steps.
-            while (
-                decision == "continue"
-                and not (arrived and world.size == 1)
-                and (left := steps_left(progress, config, self.stream))
-            ):
-                with self._left_out():
-                    self.profiling.begin(progress.step + 1)
-                self._launch(batches, asked_to_stop=bool(arrived))
-                reports = self._reports(left - 1)
-                is_first_or_last = left == 1 or self.num_launched <= 2 or self.profiling.is_border(progress.step)
-                # All processes read their results at the same steps, so that they see "stopped" after the same step.
-                if self._read(wait_for_last=bool(reports) or is_first_or_last):
-                    decision = "stopped"
-                with self._left_out():
-                    self.profiling.end(progress.step)
-                if "log" in reports or left == 1:
-                    self._write_log(outputs, left - 1)
-                if "picture" in reports:
-                    with self._left_out():
-                        outputs.draw()
-                if "checkpoint" in reports:
-                    self.state.save(self.log.tensors())
-                    saved_step = progress.step
-                if "validation" in reports and decision == "continue":
-                    decision = self._validate(arrived, left - 1)
+            while decision == "continue" and (left := steps_left(progress, config, self.stream)):
+                decision = self._advance(batches, outputs, arrived, left - 1)
             if self._read(wait_for_last=True):
                 decision = "stopped"
             self.profiling.close(progress.step)
-            if progress.step != saved_step:
-                self.state.save(self.log.tensors())
+            if progress.step != self.saved_step:
+                self._save()
             world.meet()  # no process leaves before the checkpoint is written
         batches.close()
         outputs.close()
@@ -147,6 +113,36 @@ class Training:
             summary = f"saved at {where}; {self.log.summary()}" if self.num_launched else f"unchanged at {where}"
             print(f"{config.out}: {summary}", flush=True)
         return arrived[0] if arrived else signal.SIGTERM if decision == "stopped" else None
+
+    def _advance(self, batches: Iterator[Batch], outputs: Outputs, arrived: list[signal.Signals], left: int) -> Decision:
+        """Launch a step, and do what is due after it. left: number of steps until the end after this one."""
+        progress = self.state.progress
+        # A single process stops at once; several must agree first, which they do within the next two steps.
+        if arrived and self.world.size == 1:
+            return "stopped"
+        with self._left_out():
+            self.profiling.begin(progress.step + 1)
+        self._launch(batches, asked_to_stop=bool(arrived))
+        reports = self._reports(left)
+        is_first_or_last = not left or self.num_launched <= 2 or self.profiling.is_border(progress.step)
+        # All processes read their results at the same steps, so that they see "stopped" after the same step.
+        is_stopped = self._read(wait_for_last=bool(reports) or is_first_or_last)
+        with self._left_out():
+            self.profiling.end(progress.step)
+        if "log" in reports or not left:
+            self._write_log(outputs, left)
+        if "picture" in reports:
+            with self._left_out():
+                outputs.draw()
+        if "checkpoint" in reports:
+            self._save()
+        if is_stopped:
+            return "stopped"
+        return self._validate(arrived, left) if "validation" in reports else "continue"
+
+    def _save(self) -> None:
+        self.state.save(self.log.tensors())
+        self.saved_step = self.state.progress.step
 
     def _resume_validation(self, outputs: Outputs, arrived: list[signal.Signals]) -> Decision:
         """Repeat the validation of a run that was stopped during it, and decide whether the run had ended already."""
