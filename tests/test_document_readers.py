@@ -11,7 +11,7 @@ SLOW = {"config": 15}  # examples of readers that take long
 MAX_MEMORY_BYTES = 1 << 30
 NAMES = (
     "annotations", "build plan", "calibration", "checkpoint", "config", "evaluation", "exported network", "host status", "image list", "leaderboard",
-    "log", "manifest", "metrics", "people", "prediction", "rank table", "results", "settings", "shard header", "skeleton",
+    "log", "log of validations", "manifest", "metrics", "people", "prediction", "rank table", "results", "settings", "shard header", "skeleton",
     "skipped images", "sources",
 )  # fmt: skip
 

@@ -145,7 +145,9 @@ def _build_others(folder: Path) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param(command, marks=pytest.mark.long) if re.search("--workers|bench-predict|evaluator tune", command) else command
+        pytest.param(command, marks=pytest.mark.long)
+        if re.search("--workers|--validate-annotations|bench-predict|evaluator tune", command)
+        else command
         for command in RUNNABLE
     ],
     ids=lambda command: " ".join(command.split()[2:4]),

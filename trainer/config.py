@@ -12,6 +12,7 @@ from trainer.device import DeviceConfig
 from trainer.loop.config import OptimConfig
 from trainer.networks.config import NetworkConfig, Precision
 from trainer.presets import PRESETS
+from trainer.validation.config import ValidateConfig
 
 Preset = Literal["openpose", "openpose-8p", "openpose-2019", "lightweight", "small", "small-photos"]
 MAX_SOURCE_WEIGHT = 1_000
@@ -96,6 +97,7 @@ class TrainConfig:
     sizes, and the CRC of every row that is read, are always checked."""
     check_memory: bool = True
     """On a CPU: refuse to start if the estimated memory is not available."""
+    validate: Annotated[ValidateConfig, arg(name="")] = field(default_factory=ValidateConfig)
     device: Annotated[DeviceConfig, arg(name="")] = field(default_factory=DeviceConfig)
     network: Annotated[NetworkConfig, arg(name="")] = field(default_factory=NetworkConfig)
     jitter: Annotated[JitterConfig, arg(name="")] = field(default_factory=JitterConfig)

@@ -13,10 +13,9 @@ from evaluator.inference.scoring import Calibration, settings_of
 from evaluator.jobs.config import CalibrateConfig
 from evaluator.jobs.documents import read_identity
 from evaluator.jobs.partial import EVALUATION
-from evaluator.jobs.run import choose_images
 from evaluator.metrics.calibration import MIN_PROBABILITY, Judged, Reliability, cross_fit, fit, judge, reliability
 from evaluator.metrics.checks import read_results
-from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco import CocoFile, choose_images
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
 from pipeline.storage.documents import convert

@@ -9,12 +9,11 @@ from evaluator.jobs import outcome, submission
 from evaluator.jobs.config import MergeConfig
 from evaluator.jobs.documents import read_identity
 from evaluator.jobs.partial import EVALUATION, PEOPLE, Found, differences, read_lines
-from evaluator.jobs.run import choose_images
 from evaluator.jobs.submission import ImageList
 from evaluator.metrics.config import MetricConfig
 from evaluator.metrics.others import require_metrics
 from evaluator.tracking.sequences import require_videos
-from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco import CocoFile, choose_images
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
 from pipeline.storage.files import file_facts, require_folder

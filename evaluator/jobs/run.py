@@ -6,8 +6,6 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
-import numpy as np
-
 from evaluator.decoding import DecodeConfig, People
 from evaluator.inference.augmentation import AugmentedNetwork
 from evaluator.inference.clock import Clock
@@ -31,7 +29,7 @@ from evaluator.metrics.others import require_metrics
 from evaluator.options import choose_batch_size
 from evaluator.tracking.sequences import Tracks, cues, require_videos
 from pipeline.cli import flatten
-from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco import CocoFile, choose_images
 from pipeline.datasets.coco_entries import Image
 from pipeline.datasets.file_skeleton import view_of_file
 from pipeline.errors import UserError
@@ -119,16 +117,6 @@ def _open(config: RunConfig, skeleton: Skeleton) -> CocoFile:
     if config.video:
         require_videos(document)
     return document
-
-
-def choose_images(document: CocoFile, max_images: int | None) -> list[Image]:
-    """Return all images, or a fixed random subset of `max_images`, in order of their ids. Raises UserError for an empty file."""
-    if not document.images:
-        raise UserError(f"annotation file {document.path}: contains no images")
-    if max_images is None or max_images >= len(document.images):
-        return document.images
-    chosen = np.random.default_rng(0).permutation(len(document.images))[:max_images]
-    return [document.images[i] for i in sorted(chosen)]
 
 
 def plan_groups(images: Sequence[Image], sizes: Callable[[Size], tuple[Size, ...]] | None, batch_size: int) -> list[Group]:

@@ -9,7 +9,6 @@
 A checkpoint is added to `held` first and removed last, so that a killed `watch` continues with the same command.
 """
 
-import signal
 import sys
 import time
 from collections import deque
@@ -27,15 +26,15 @@ from evaluator.jobs.documents import output_folder, read_board, read_metrics, re
 from evaluator.jobs.partial import differences
 from pipeline.cli import flatten, save_config
 from pipeline.errors import UserError
-from pipeline.runtime.processes import run_process
+from pipeline.runtime.processes import failure, run_process
 from pipeline.storage.files import file_facts, is_locked, link_or_copy, locked, remove_unfinished, require_folder, write_json
 from pipeline.storage.folders import foreign_entries, require_folder_name, require_writable
-from pipeline.wording import printable
 from trainer.run import layout
 from trainer.run.checkpoint import CheckpointInfo, list_checkpoints, read_checkpoint, read_info
 from trainer.run.curves import write_picture
+from trainer.run.layout import BEST
 
-LEADERBOARD, BEST, HELD, LOCK = "leaderboard.json", f"best{layout.CHECKPOINT_SUFFIX}", "held", "watch.lock"
+LEADERBOARD, HELD, LOCK = "leaderboard.json", "held", "watch.lock"
 FAILED_METRIC = -2.0  # ranks failed evaluations last; a metric is -1 if no annotated person has the size it covers
 
 Evaluate = Callable[[Path, Path], str | None]
@@ -77,15 +76,9 @@ def evaluate_in_process(config: RunConfig) -> str | None:
     try:
         said = deque([""], maxlen=1)  # the last line is the error
         code = run_process([sys.executable, "-m", "evaluator", "run", "--config", str(options)], said.append)
-        return _cause(code, said[0]) if code else None
+        return failure(code, said[0]) if code else None
     finally:
         options.unlink(missing_ok=True)
-
-
-def _cause(code: int, said: str) -> str:
-    if code < 0:
-        return f"killed by {signal.Signals(-code).name}"  # SIGKILL: by a user, or because memory ran out
-    return printable(said.partition("error: ")[2]) or f"exit code {code}"
 
 
 class Watch:

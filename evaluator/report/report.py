@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from evaluator.jobs.run import choose_images
 from evaluator.metrics.analysis import Analysis
 from evaluator.metrics.coco_eval import rows_of
 from evaluator.metrics.diagnosis import ERRORS
@@ -32,7 +31,7 @@ from evaluator.report.evaluations import (
 )
 from evaluator.report.gallery import choose, describe_image, pictures_of
 from evaluator.report.reliability import describe_reliability
-from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco import CocoFile, choose_images
 from pipeline.errors import UserError
 from pipeline.skeleton import Skeleton
 from pipeline.storage.files import require_folder, write_atomic

@@ -13,12 +13,12 @@ from evaluator.inference.protocols import FieldNetwork
 from evaluator.inference.streaming import Stream
 from evaluator.inference.tuned import Tuning, decoding_of, inference_options
 from evaluator.jobs.calibrate import require_new
-from evaluator.jobs.run import choose_images, plan_groups
+from evaluator.jobs.run import plan_groups
 from evaluator.metrics.coco_eval import labeled_images
 from evaluator.options import choose_batch_size
 from evaluator.tuning.config import TuneConfig
 from evaluator.tuning.search import Choice, Found, candidates, choose
-from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco import CocoFile, choose_images
 from pipeline.datasets.coco_entries import Image
 from pipeline.datasets.file_skeleton import view_of_file
 from pipeline.errors import UserError

@@ -199,6 +199,16 @@ class CocoFile:
         return points
 
 
+def choose_images(document: CocoFile, max_images: int | None) -> list[Image]:
+    """Return all images, or a fixed random subset of `max_images`, in order of their ids. Raises UserError for an empty file."""
+    if not document.images:
+        raise UserError(f"annotation file {document.path}: contains no images")
+    if max_images is None or max_images >= len(document.images):
+        return document.images
+    chosen = np.random.default_rng(0).permutation(len(document.images))[:max_images]
+    return [document.images[i] for i in sorted(chosen)]
+
+
 def _name(entry: dict[str, Any], number: int) -> str:
     return f"annotation {entry['id']}" if _is_int(entry.get("id")) else f"annotations[{number}]"
 

@@ -10,12 +10,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import IO, Any
 
 from pipeline.runtime.interrupts import STOPPED
-from pipeline.wording import counted
+from pipeline.wording import counted, printable
 
 _PR_SET_PDEATHSIG = 1
 _LISTEN_S = 5.0  # for what a process has written before it ended
@@ -52,20 +52,36 @@ def run_process(command: Sequence[str], hear: Callable[[str], object] | None = N
     hear: called, in another thread, with each line that it writes to stderr, which this process passes on.
     Raises KeyboardInterrupt if a signal stopped only the other one.
     """
-    process = start_process(command, stderr=None if hear is None else subprocess.PIPE)
-    listener = threading.Thread(target=_pass_on, args=(process.stderr, hear), daemon=True)
-    try:
-        listener.start()
+    with running(command, hear) as process:
         code = process.wait()
-    except BaseException:
-        process.terminate()
-        process.wait()
-        raise
-    finally:
-        listener.join(_LISTEN_S)
     if code in STOPPED:
         raise KeyboardInterrupt
     return code
+
+
+@contextmanager
+def running(command: Sequence[str], hear: Callable[[str], object] | None = None, **options: Any) -> Iterator[subprocess.Popen]:
+    """Start another command of this project; at the end of the block it receives SIGTERM if it still runs, and has ended.
+
+    hear: as in `run_process`. options: those of subprocess.Popen.
+    """
+    process = start_process(command, stderr=None if hear is None else subprocess.PIPE, **options)
+    listener = threading.Thread(target=_pass_on, args=(process.stderr, hear), daemon=True)
+    try:
+        listener.start()
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+        listener.join(_LISTEN_S)
+
+
+def failure(code: int, said: str) -> str:
+    """Return why a command of this project failed: with an exit code other than 0, after the line `said` on stderr."""
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"  # SIGKILL: by a user, or because memory ran out
+    return printable(said.partition("error: ")[2]) or f"exit code {code}"
 
 
 def _pass_on(lines: IO[bytes] | None, hear: Callable[[str], object] | None) -> None:

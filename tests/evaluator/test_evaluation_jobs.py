@@ -28,10 +28,10 @@ from evaluator.inference.stored_fields import _single_precision
 from evaluator.jobs import merge
 from evaluator.jobs.config import MergeConfig, RunConfig
 from evaluator.jobs.partial import EVALUATION, PEOPLE, Unfinished, _with_crc32, read_lines
-from evaluator.jobs.run import choose_images, evaluate_source, plan_groups
+from evaluator.jobs.run import evaluate_source, plan_groups
 from evaluator.publish.measurement import read_measurements
 from pipeline.cli import main
-from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.coco import CocoFile, choose_images
 from pipeline.errors import UserError
 from pipeline.images import read_image
 from pipeline.skeletons import COCO18

@@ -53,6 +53,7 @@ from trainer.distributed.rank_table import RankTable, read_rank_table
 from trainer.run import checkpoint
 from trainer.run.curves import read_curves
 from trainer.run.log import cut_log, log_faults, read_log
+from trainer.run.validations import Validation, best_of, logged
 
 UNKNOWN = "more"  # a key that no document has
 MAX_MESSAGE, MAX_S = 3_000, 6.0
@@ -240,6 +241,7 @@ def _write_log(folder: Path, document: Any) -> Path:
 def _read_log(path: Path) -> Any:
     """A run resumes with any log; the curves need an entry."""
     entries, faults = read_log(path.parent), log_faults(path.parent)
+    best_of(logged(entries, 2))
     try:
         read_curves(path.parent)
     finally:
@@ -391,6 +393,10 @@ ENTRY = {
     "epoch": 0, "step": 2, "loss": 1.5, "imgs_per_sec": 4.0, "data_wait": 0.1, "vgglr": 0.0, "baselr": 1e-4, "stagelr": 1e-4,
     "eta_s": 3.0, "gradient_norm": None, "skipped": 0, "stage_losses": [[0.5, None], [0.5, 0.5]], "time": "now",
 }  # fmt: skip
+VALIDATION = Validation(step=2, figures={"AP": 0.25, "AP .5": 0.5}, data="0a1b")
+VALIDATED = {
+    "epoch": 0, "step": 2, "validation": {"AP": 0.25, "AP .5": 0.5, "AP (M)": -1.0}, "validation_data": "0a1b", "time": "now",
+}  # fmt: skip
 SIZE = ("id", "file_name", "width", "height")
 SKIPPED = [{"image_id": 3, "file_name": "3.jpg", "reason": "truncated"}]
 RANKS = {
@@ -505,7 +511,7 @@ def readers(folder: Path, records: Path | None = None) -> dict[str, Reader]:
     skeleton = _plain(COCO18.to_dict())
     network = write_network(folder / "network.onnx").read_bytes()
     rows = (
-        ("checkpoint", _plain(asdict(make_info())), _write_checkpoint, _read_checkpoint, contains),
+        ("checkpoint", _plain(asdict(make_info(validations=(VALIDATION,)))), _write_checkpoint, _read_checkpoint, contains),
         ("skeleton", skeleton, _yaml("skeleton.yaml"), lambda path: _plain(read_skeleton(path).to_dict()), contains),
         ("sources", SOURCES, _yaml("sources.yaml"), lambda path: read_sources(path, None)[1], _keeps_sources),
         ("config", CONFIG, _yaml("train.yaml"), _read_config, _keeps_options),
@@ -520,6 +526,7 @@ def readers(folder: Path, records: Path | None = None) -> dict[str, Reader]:
         ("settings", {"checkpoint": "gone", "skeleton": None}, _write_settings, _read_report, same),
         ("people", PEOPLE, _write_people, _read_people, same),
         ("log", ENTRY, _write_log, _read_log, lambda entries, document: same(entries, [document])),
+        ("log of validations", VALIDATED, _write_log, _read_log, lambda entries, document: same(entries, [document])),
         ("rank table", RANKS, _json("ranks.json"), read_rank_table, _keeps_devices),
         ("build plan", _plain(PLAN), _write_plan, _read_plan, same),
         ("host status", HOST, _write_status, _read_status, lambda *_: True),

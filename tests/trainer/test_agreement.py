@@ -172,10 +172,11 @@ def test_a_damaged_status_file_means_nothing(pair, tmp_path):
 
 
 def test_steps_are_reported_at_most_once_per_second(tmp_path, monkeypatch):
+    """A process that waits at a step, for the validation, reports too, so that `launch` does not take it for hanging."""
     clock, path = Clock(), tmp_path / "beat"
     monkeypatch.setenv(BEAT_FILE, str(path))
     heart = Heart(clock)
-    for step, seconds, written in ((1, 0, "1"), (2, BEAT_S / 2, "1"), (3, BEAT_S / 2, "3")):
+    for step, seconds, written in ((1, 0, "1 1"), (2, BEAT_S / 2, "1 1"), (3, BEAT_S / 2, "3 2"), (3, BEAT_S, "3 3")):
         clock.now += seconds
         heart.beat(step)
         assert path.read_text() == written

@@ -176,7 +176,7 @@ def test_a_drawing_error_does_not_end_the_run(records, tmp_path, capsys, monkeyp
         raise RuntimeError("no fonts")
 
     monkeypatch.setattr("trainer.loop.train.draw_curves", fails)
-    monkeypatch.setattr("trainer.loop.training.draw_schedule", fails)
+    monkeypatch.setattr("trainer.loop.outputs.draw_schedule", fails)
     assert train(records, tmp_path / "run", "--max-steps", "1") == 0
     out = capsys.readouterr().out
     assert "curves.png was not drawn: RuntimeError('no fonts')" in out and "schedule.png was not drawn" in out

@@ -33,7 +33,7 @@ from trainer.commands.config import BenchStreamConfig
 from trainer.data.config import JitterConfig
 from trainer.data.stream import Batch, Stream
 from trainer.loop.timeline import Timeline
-from trainer.run.log import Meter
+from trainer.run.meter import Meter
 
 # Samples per second that devices consume: the model zoo's OpenPose on one Ascend 910, and a device three times as fast.
 DEVICE_RATES = (35, 100)

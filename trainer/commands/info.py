@@ -29,6 +29,7 @@ from trainer.run.checkpoint import (
 )
 from trainer.run.history import history_of, lineage_lines
 from trainer.run.layout import CHECKPOINT_SUFFIX, checkpoint_files
+from trainer.run.validations import best_of
 
 AVERAGES_TITLE = "averaged weights (--ema-decay), which the evaluator uses"
 GROUPS = {"backbone": "backbone.", "neck": "neck.", "stages": "stages."}
@@ -84,7 +85,7 @@ def _run_folder(folder: Path, json: Path | None) -> int:
         state = "DAMAGED" if fault else "ok"
         line = f"{file.name:<32}{info.step:>10,}{info.epoch:>7,}{info.position:>10,}{_megabytes(file):>12}  {state}"
         rows.append((info.step, line))
-        if tensors is not None and (newest is None or info.step > newest[1].step):
+        if tensors is not None and (newest is None or info.step >= newest[1].step):  # after best.safetensors
             newest = file, info, tensors
     print(f"{'file':<32}{'step':>10}{'epoch':>7}{'position':>10}{'size':>12}  checksum")
     print("\n".join(printable(line) for _, line in sorted(rows, reverse=True)))
@@ -123,6 +124,8 @@ def describe(path: Path, info: CheckpointInfo, tensors: Tensors | None, fault: s
     yield f"seed {info.seed}, {loss_scale}"
     if info.skipped:
         yield f"{counted(info.skipped, 'step')} skipped: loss or gradients were not finite"
+    if (best := best_of(info.validations)) is not None:
+        yield f"{counted(len(info.validations), 'validation')} before, highest AP {best.figures['AP']:.4f} at step {best.step:,}"
     skeleton = Skeleton.from_dict(info.skeleton, f"checkpoint {path}: skeleton")
     yield ""
     yield f"skeleton {skeleton.name}: {skeleton.num_joints} joints, {skeleton.num_limbs} limbs"

@@ -197,7 +197,7 @@ class Job:
 
 
 class _Beat:
-    """The file to which a rank writes its step: 0 once it has met the others. `changed_s` is when this process saw it change.
+    """The file to which a rank writes its step, 0 once it has met the others, and a count. `changed_s` is when this process saw it change.
 
     The file is in memory, because a shared folder may be slow, and disappears with the processes however they end. The rank opens
     it as `path`.
@@ -216,7 +216,7 @@ class _Beat:
         text = os.pread(self.file, 32, 0).decode()
         if text and text != self._text:
             self._text, self.changed_s = text, time.monotonic()
-        return int(self._text) if self._text else None
+        return int(self._text.split()[0]) if self._text else None
 
 
 class _Follower:

@@ -5,9 +5,10 @@ MindSpore reduces only float32 and float16, so nothing else is ever reduced.
 """
 
 import os
+import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ BEAT_FILE = "OPENPOSE_BEAT_FILE"  # path to which a process writes its step, for
 LOCAL_SIZE = "OPENPOSE_LOCAL_SIZE"  # number of processes that `launch` started on this host
 BEAT_S = 1.0  # between two writes of the step
 ORPHAN_S = 60.0  # for a rank to finish its step and save after its launcher is gone
+OF_RANKS = re.compile(r"MS_(ROLE|NODE_ID|WORKER_NUM|SCHED_\w+|TOPO_TIMEOUT)|RANK_\w+|DEVICE_ID|OPENPOSE_(BEAT_FILE|LOCAL_SIZE)")
 TASK_COUNTS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")  # set by mpirun and srun
 
 
@@ -60,17 +62,27 @@ class World:
 
 
 class Heart:
-    """Reports the steps of this process to `launch`, at most once per second, in a file on this host."""
+    """Reports to `launch` that this process makes progress, at most once per second, in a file on this host.
+
+    The file has the step and the number of reports.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._path, self._clock, self._written_s = os.environ.get(BEAT_FILE), clock, -float("inf")
+        self._count = 0
 
     def beat(self, step: int) -> None:
-        """Report the start of a step; 0 means that this process has met the others."""
+        """Report the start of a step, or that this process waits for the validation before it; 0: it has met the others."""
         if self._path and self._clock() - self._written_s >= BEAT_S:
             self._written_s = self._clock()
+            self._count += 1
             with open(self._path, "w", encoding="utf-8") as file:
-                file.write(str(step))
+                file.write(f"{step} {self._count}")
+
+
+def outside_of_world(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for a process that a rank starts and that is no rank itself."""
+    return {name: value for name, value in environment.items() if not OF_RANKS.fullmatch(name)}
 
 
 def is_launched() -> bool:

@@ -21,6 +21,9 @@ HOST_OPTIONS = (
     "vgg_path",
     "pretrained_model_path",
     "resume",
+    "validate_annotations",
+    "validate_images",
+    "validate_device_id",
 )
 
 

@@ -28,6 +28,7 @@ from trainer.run.checkpoint import AVERAGE, NETWORK, OPTIMIZER, SCALER, Checkpoi
 from trainer.run.history import TrainingRun
 from trainer.run.layout import checkpoint_path
 from trainer.run.load import load_tensors
+from trainer.run.validations import Validation
 from trainer.weights.transfer import LayerTransfer
 
 FREE_OPTIONS = {"out", "records", "resume", "max_steps", "max_epoch", "profile"}  # not worth a note if they change on resuming
@@ -57,6 +58,7 @@ class State:
     earlier: the training runs of the weights that the run started with. records: those of this run; None if this process writes
     no checkpoints.
     transfer: what each layer took from a checkpoint of another network; empty if the run is resumed.
+    validations: of this run so far. newest: the checkpoint that the run continued from or wrote last.
     log_tensors: open log interval of the checkpoint, for `TrainingLog`; empty for a new run.
     """
 
@@ -76,6 +78,8 @@ class State:
         self.earlier: tuple[TrainingRun, ...] = ()
         self.records = read_provenance(config.records, manifest) if self.world.leads else None
         self.log_tensors: Tensors = {}
+        self.validations: list[Validation] = []
+        self.newest: Path | None = None
         self._average_statistics = statistics_averaging(self.network, self.optimizer, self.world)
         newest = checkpoint.read_newest(config.out) if config.resume else None
         if newest is not None:
@@ -118,6 +122,7 @@ class State:
                 self.optimizer.start_averages()
         self.progress = Progress(info.step, info.epoch, info.position, info.skipped)
         self.origin, self.backbone_origin, self.earlier = info.origin, info.backbone_origin, info.history[:-1]
+        self.validations, self.newest = [*info.validations], path
         in_parameters = (NETWORK, OPTIMIZER, AVERAGE, SCALER)
         self.log_tensors = {name: tensor.copy() for name, tensor in tensors.items() if not name.startswith(in_parameters)}
         self.notes.append(f"resuming from {path}")
@@ -149,6 +154,7 @@ class State:
         }
         path = checkpoint_path(self.config.out, self.progress.step)
         checkpoint.save_checkpoint(path, self._info(), {**weights, **memory, **log_tensors})
+        self.newest = path
         checkpoint.prune_checkpoints(self.config.out, self.config.keep_checkpoint_max)
 
     def _info(self) -> CheckpointInfo:
@@ -169,6 +175,7 @@ class State:
             origin=self.origin,
             backbone_origin=self.backbone_origin,
             history=(*self.earlier, run),
+            validations=tuple(self.validations),
         )
 
 

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,40 +13,26 @@ import mindspore as ms
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.storage.files import write_json
-from pipeline.wording import printable
 from trainer.config import TrainConfig
 from trainer.data.jitter import Jitter, Tensors, device_tensor
 from trainer.data.order import BLANK
 from trainer.data.stream import Batch, Stream
 from trainer.distributed.world import Heart, World, local_size
 from trainer.loop import memory
-from trainer.loop.optimizer import break_points, learning_rates
+from trainer.loop.launched import Launched
+from trainer.loop.optimizer import learning_rates
+from trainer.loop.outputs import Outputs
 from trainer.loop.planning import make_plan, memory_sizes, steps_left
 from trainer.loop.profiling import Profiling
 from trainer.loop.signals import immediate_signals, noted_signals
 from trainer.loop.state import State
 from trainer.loop.step import StepResult, make_step
 from trainer.loop.timeline import Timeline
+from trainer.loop.validator import Decision, Validator
 from trainer.networks.cpu_convolution import unfold
 from trainer.run.checkpoint import list_checkpoints
-from trainer.run.curves import draw_schedule, write_picture
-from trainer.run.events import EventWriter
-from trainer.run.layout import SCHEDULE, TRANSFER, picture_path
-from trainer.run.log import TrainingLog, cut_log
-from trainer.run.pictures import Pictures
+from trainer.run.log import TrainingLog
 from trainer.run.plan import Plan
-
-
-@dataclass(frozen=True, kw_only=True)
-class Launched:
-    """A step whose result has not been read: its number from 1, packed result, batch (which the device may still read), samples of
-    all processes."""
-
-    number: int
-    packed: ms.Tensor
-    batch: Batch
-    num_samples: int
 
 
 class Training:
@@ -72,6 +58,7 @@ class Training:
         self.profiling = Profiling(config.out, config.profiled_steps, device)
         self.timeline = Timeline(is_asynchronous=device != "CPU")
         self.launched: deque[Launched] = deque()
+        self.saved_step = self.state.progress.step
         self.num_launched = 0
         self.total_steps = self.state.progress.step + steps_left(self.state.progress, config, stream)
         self.rates = partial(
@@ -82,8 +69,8 @@ class Training:
             frozen=config.frozen_groups,
         )
         self.heart = Heart()
-        self.events: EventWriter | None = None
-        self.pictures: Pictures | None = None
+        validates = config.validate.validate_annotations is not None
+        self.validator = Validator(config, self.state, world, self.heart) if validates else None
         self.log = TrainingLog(
             config.out, num_stages=config.network.num_stages, restored=self.state.log_tensors, writes=world.leads
         )
@@ -95,7 +82,8 @@ class Training:
 
     def plan(self) -> Plan:
         """Return the plan of the run."""
-        return make_plan(self.config, self.state, self.stream, self.world, device=self.device, total_steps=self.total_steps)
+        plan = make_plan(self.config, self.state, self.stream, self.world, device=self.device, total_steps=self.total_steps)
+        return plan if self.validator is None else replace(plan, validation=self.validator.plan())
 
     def run(self) -> signal.Signals | None:
         """Train until the end, or until a signal arrives in any process of the world, and save a checkpoint.
@@ -103,65 +91,81 @@ class Training:
         Returns the signal; SIGTERM if another process received it.
         """
         config, progress, world = self.config, self.state.progress, self.world
-        if world.leads:
-            self._open_outputs()
-        batches = self.stream.batches(progress.epoch, progress.position, partial(self._inputs, progress.step))
-        saved_step, stopping = progress.step, False
+        outputs = Outputs(self)
         with noted_signals(quiet=not world.leads) as arrived:
-            # A single process stops at once; several must agree first, which they do within the next two steps.
-            while not (stopping or (arrived and world.size == 1)) and (left := steps_left(progress, config, self.stream)):
-                with self._left_out():
-                    self.profiling.begin(progress.step + 1)
-                self._launch(batches, asked_to_stop=bool(arrived))
-                reports = {name: progress.step % interval == 0 for name, interval in self._intervals().items()}
-                is_first_or_last = left == 1 or self.num_launched <= 2 or self.profiling.is_border(progress.step)
-                # All processes read their results at the same steps, so that they see `stopping` after the same step.
-                stopping = self._read(wait_for_last=any(reports.values()) or is_first_or_last)
-                with self._left_out():
-                    self.profiling.end(progress.step)
-                if reports["log"] or left == 1:
-                    self._write_log(left - 1)
-                if reports.get("picture") and self.pictures is not None:
-                    self._draw(self.pictures)
-                if reports["checkpoint"]:
-                    self.state.save(self.log.tensors())
-                    saved_step = progress.step
-            stopping |= self._read(wait_for_last=True)
+            decision = self._resume_validation(outputs, arrived)
+            if world.leads and decision == "continue":
+                is_done = self.total_steps <= progress.step
+                print("nothing to do; raise --max-steps or --max-epoch" if is_done else "compiling the first step", flush=True)
+            batches = self.stream.batches(progress.epoch, progress.position, partial(self._inputs, progress.step))
+            while decision == "continue" and (left := steps_left(progress, config, self.stream)):
+                decision = self._advance(batches, outputs, arrived, left - 1)
+            if self._read(wait_for_last=True):
+                decision = "stopped"
             self.profiling.close(progress.step)
-            if progress.step != saved_step:
-                self.state.save(self.log.tensors())
+            if progress.step != self.saved_step:
+                self._save()
             world.meet()  # no process leaves before the checkpoint is written
         batches.close()
-        if self.events is not None:
-            self.events.close()
+        outputs.close()
         if world.leads:
             where = f"step {progress.step:,} (epoch {progress.epoch}, sample {progress.position:,})"
             summary = f"saved at {where}; {self.log.summary()}" if self.num_launched else f"unchanged at {where}"
             print(f"{config.out}: {summary}", flush=True)
-        return arrived[0] if arrived else signal.SIGTERM if stopping else None
+        return arrived[0] if arrived else signal.SIGTERM if decision == "stopped" else None
 
-    def _open_outputs(self) -> None:
-        """Print the plan, draw the schedule, and open log, events and pictures."""
-        config, step = self.config, self.state.progress.step
-        for fault in cut_log(config.out, step):
-            print(f"warning: {printable(fault)}; line removed", flush=True)
-        if self.state.transfer:
-            write_json(config.out / TRANSFER, [asdict(entry) for entry in self.state.transfer])
-        print("\n".join(self.plan().lines()), flush=True)
-        points = break_points(config.optim, self.total_steps)
-        write_picture(config.out / SCHEDULE, lambda: draw_schedule(self.rates, self.total_steps, points))
-        if config.tensorboard:
-            self.events = EventWriter(config.out, step)
-        if config.picture_interval:
-            self.pictures = Pictures(config.out, config.records, self.stream.manifest, config.network, unfolds=self.unfolds)
-        is_done = self.total_steps <= step
-        print("nothing to do; raise --max-steps or --max-epoch" if is_done else "compiling the first step", flush=True)
+    def _advance(self, batches: Iterator[Batch], outputs: Outputs, arrived: list[signal.Signals], left: int) -> Decision:
+        """Launch a step, and do what is due after it. left: number of steps until the end after this one."""
+        progress = self.state.progress
+        # A single process stops at once; several must agree first, which they do within the next two steps.
+        if arrived and self.world.size == 1:
+            return "stopped"
+        with self._left_out():
+            self.profiling.begin(progress.step + 1)
+        self._launch(batches, asked_to_stop=bool(arrived))
+        reports = self._reports(left)
+        is_first_or_last = not left or self.num_launched <= 2 or self.profiling.is_border(progress.step)
+        # All processes read their results at the same steps, so that they see "stopped" after the same step.
+        is_stopped = self._read(wait_for_last=bool(reports) or is_first_or_last)
+        with self._left_out():
+            self.profiling.end(progress.step)
+        if "log" in reports or not left:
+            self._write_log(outputs, left)
+        if "picture" in reports:
+            with self._left_out():
+                outputs.draw()
+        if "checkpoint" in reports:
+            self._save()
+        if is_stopped:
+            return "stopped"
+        return self._validate(arrived, left) if "validation" in reports else "continue"
 
-    def _intervals(self) -> dict[str, int]:
-        """Return the number of steps between log lines, checkpoints and, if there are any, pictures."""
+    def _save(self) -> None:
+        self.state.save(self.log.tensors())
+        self.saved_step = self.state.progress.step
+
+    def _resume_validation(self, outputs: Outputs, arrived: list[signal.Signals]) -> Decision:
+        """Repeat the validation of a run that was stopped during it, and decide whether the run had ended already."""
+        if self.validator is None:
+            return "continue"
+        self.validator.report = outputs.add
+        decision = self._validate(arrived, self.total_steps - self.state.progress.step)
+        self.validator.restore_best()
+        return decision
+
+    def _validate(self, arrived: list[signal.Signals], left: int) -> Decision:
+        assert self.validator is not None, "only runs with one validate"
+        with self._left_out():
+            return self.validator.run(arrived, left)
+
+    def _reports(self, left: int) -> set[str]:
+        """Return what is due after the current step: log, checkpoint, picture, validation. left: number of steps until the end."""
         config = self.config
         intervals = {"log": config.log_interval, "checkpoint": config.ckpt_interval, "picture": config.picture_interval}
-        return {name: interval for name, interval in intervals.items() if interval}
+        due = {name for name, interval in intervals.items() if interval and self.state.progress.step % interval == 0}
+        if self.validator is not None and self.validator.is_due(left):
+            due |= {"checkpoint", "validation"}
+        return due
 
     def _inputs(self, first_step: int, fields: Mapping[str, Any]) -> tuple[list[Tensors], ms.Tensor]:
         """Return the parts of a batch and the learning rates of its step, on the device. Threads of the stream call this."""
@@ -225,7 +229,7 @@ class Training:
         if self.world.leads:
             print(f"{problem}; skipped, {progress.skipped} so far, loss scale now {loss_scale:g}", flush=True)
 
-    def _write_log(self, left: int) -> None:
+    def _write_log(self, outputs: Outputs, left: int) -> None:
         progress = self.state.progress
         if not self.log.num_steps:  # all were skipped
             return
@@ -236,13 +240,7 @@ class Training:
             rates=self.rates(progress.step - 1),
             skipped=progress.skipped,
         )
-        if self.events is not None:
-            self.events.add(entry)
-
-    def _draw(self, pictures: Pictures) -> None:
-        step = self.state.progress.step
-        with self._left_out():
-            write_picture(picture_path(self.config.out, step), lambda: pictures.draw(self.state.network, step))
+        outputs.add(entry)
 
     @contextmanager
     def _left_out(self) -> Iterator[None]:

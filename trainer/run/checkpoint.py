@@ -26,7 +26,8 @@ from pipeline.storage.files import atomic_file
 from pipeline.wording import printable
 from trainer.networks.config import NetworkConfig
 from trainer.run.history import TrainingRun
-from trainer.run.layout import CHECKPOINT_SUFFIX, checkpoint_files
+from trainer.run.layout import BEST, CHECKPOINT_SUFFIX, checkpoint_files
+from trainer.run.validations import Validation
 
 FORMAT = "openpose-mindspore checkpoint"
 FORMAT_VERSION = 2
@@ -70,6 +71,8 @@ class CheckpointInfo:
     """Map from raw scores to probabilities, written by `python -m evaluator calibrate`, which defines it; empty after training."""
     tuning: dict[str, Any] = field(default_factory=dict)
     """Settings of the decoder, written by `python -m evaluator tune`, which defines them; empty after training."""
+    validations: tuple[Validation, ...] = ()
+    """Validations of this run before this checkpoint (--validate-annotations), by step; its own is in the log."""
 
 
 class FoundCheckpoint(NamedTuple):
@@ -213,8 +216,8 @@ def _by_step(folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def prune_checkpoints(folder: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints of a run folder."""
-    for path in list_checkpoints(folder)[keep:]:
+    """Delete all but the newest `keep` checkpoints of a run folder. The best one is kept in addition."""
+    for path in [path for path in list_checkpoints(folder) if path.name != BEST][keep:]:
         path.unlink()
 
 

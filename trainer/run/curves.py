@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.errors import UserError
 from pipeline.storage.files import require_folder, write_atomic
 from trainer.run.layout import LOG
-from trainer.run.log import log_faults, read_log, scalars
+from trainer.run.log import VALIDATION, log_faults, read_log, scalars
 
 if TYPE_CHECKING:  # imports mindspore
     from trainer.loop.optimizer import LearningRates
 
 DOTS_PER_INCH = 110
 MAX_POINTS = 2_000  # of the schedule
+APS = tuple(VALIDATION + name for name in ("AP", "AP.5", "AP.75"))
 
 Curves = dict[str, tuple[list[int], list[float]]]
 """Steps and values by the names of `trainer.run.log.scalars`."""
@@ -22,6 +23,7 @@ Curves = dict[str, tuple[list[int], list[float]]]
 # Title, which curves belong to the panel, and its vertical axis.
 PANELS: list[tuple[str, Callable[[str], bool], Literal["logarithmic", "from 0", "percent"]]] = [
     ("loss, all stages", lambda name: name == "loss/all", "logarithmic"),
+    ("AP on the validation images", lambda name: name in APS, "from 0"),
     ("loss of heatmaps", lambda name: name.endswith("_heatmap"), "logarithmic"),
     ("loss of PAFs", lambda name: name.endswith("_paf"), "logarithmic"),
     ("learning rates", lambda name: name.startswith("lr/"), "from 0"),
@@ -111,12 +113,13 @@ def _draw_panel(axes: Any, runs: dict[str, Curves]) -> None:
     are_several = len(runs) > 1
     for number, (run, curves) in enumerate(runs.items()):
         for i, (name, (steps, values)) in enumerate(sorted(curves.items())):
-            curve = name.removeprefix("loss/").removeprefix("lr/")
+            curve = name.removeprefix("loss/").removeprefix("lr/").removeprefix(VALIDATION)
+            is_sparse = len(steps) == 1 or name in APS
             if are_several:
                 folder = Path(run).name.replace("$", r"\$")  # or matplotlib reads a formula
                 curve = f"{folder}: {curve}" if len(curves) > 1 else folder
             axes.plot(
-                steps, values, label=curve, linewidth=1.2, marker="." if len(steps) == 1 else None,
+                steps, values, label=curve, linewidth=1.2, marker="." if is_sparse else None,
                 color=f"C{number if are_several else i}", linestyle=styles[i % len(styles)] if are_several else "-",
             )  # fmt: skip
     if sum(map(len, runs.values())) > 1:

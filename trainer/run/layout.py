@@ -4,6 +4,7 @@ RUN/config.yaml                 resolved configuration, readable by --config
     train.lock                  held by the process that trains, removed at its end
     log.jsonl                   one JSON line per log interval
     step-NNNNNNNN.safetensors   checkpoints; N = digits of the step
+    best.safetensors            the checkpoint with the highest AP (--validate-annotations); never deleted
     transfer.json               what each layer took from another network (--pretrained-model-path)
     schedule.png                learning rates of the whole run
     curves.png                  curves of the log, drawn at the end of the run and by `plot`
@@ -25,6 +26,7 @@ PICTURES = "pictures"
 TENSORBOARD = "tensorboard"
 PROFILE = "profile"
 CHECKPOINT_SUFFIX = ".safetensors"
+BEST = f"best{CHECKPOINT_SUFFIX}"
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:

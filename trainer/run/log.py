@@ -17,6 +17,7 @@ from pipeline.storage.files import append, write_atomic
 from pipeline.wording import counted
 from trainer.run.formatting import format_rates
 from trainer.run.layout import LOG
+from trainer.run.meter import Meter
 
 if TYPE_CHECKING:  # imports mindspore, which reading a log does not need
     from trainer.loop.optimizer import LearningRates
@@ -25,6 +26,7 @@ RATES = {"vgglr": "lr/backbone", "baselr": "lr/neck", "stagelr": "lr/stages"}
 """Keys of the learning rates, named as in the reference and ordered as `LearningRates`, and the names of their curves."""
 MAX_LOG_BYTES = 1 << 30
 MAX_ETA_S = 1 << 40
+VALIDATION = "validation/"  # begin of the names of curves
 LOSS_SUM, NUM_STEPS, NORMS = "log.loss_sum", "log.num_steps", "log.gradient_norms"
 
 Entry = dict[str, Any]
@@ -44,16 +46,24 @@ def format_line(entry: Entry) -> str:
 
 
 def scalars(entry: Entry) -> dict[str, float]:
-    """Return the numbers of an entry by the name of their curve, such as "loss/all", "loss/stage1_paf" or "lr/backbone".
+    """Return the numbers of an entry by the name of their curve, such as "loss/all", "loss/stage1_paf", "lr/backbone" or
+    "validation/AP.5".
 
     Stages count from 1. Values that the entry lacks are left out.
     """
+    if "validation" in entry:  # -1: no person has the size that the metric covers
+        return {VALIDATION + _tag(name): value for name, value in entry["validation"].items() if value >= 0}
     values = {"loss/all": entry["loss"]}
     for number, losses in enumerate(entry["stage_losses"], start=1):
         values |= {f"loss/stage{number}_{branch}": loss for branch, loss in zip(("heatmap", "paf"), losses, strict=True)}
     values |= {curve: entry[key] for key, curve in RATES.items()}
     values |= {name: entry.get(name) for name in ("imgs_per_sec", "data_wait", "host_wait", "gradient_norm")}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _tag(metric: str) -> str:
+    """Return the name of a metric, such as "AP (M)", without characters that TensorBoard replaces: "AP_M"."""
+    return metric.replace(" (", "_").replace(")", "").replace(" ", "")
 
 
 def read_log(folder: Path) -> list[Entry]:
@@ -64,39 +74,6 @@ def read_log(folder: Path) -> list[Entry]:
 def log_faults(folder: Path) -> list[str]:
     """Return what is wrong with each damaged line of RUN/log.jsonl. An incomplete last line, of a killed process, is none."""
     return _read(folder)[1]
-
-
-class Meter:
-    """Counts steps, samples and seconds, and the seconds in which the device waited for data or for the host."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock, self._started_s = clock, clock()
-        self.num_steps, self.num_samples, self.waited_s, self.host_wait_s = 0, 0, 0.0, 0.0
-
-    def add(self, num_samples: int, waited_s: float, host_wait_s: float = 0.0) -> None:
-        """Count one step."""
-        self.num_steps += 1
-        self.num_samples += num_samples
-        self.waited_s += waited_s
-        self.host_wait_s += host_wait_s
-
-    def leave_out(self, seconds: float) -> None:
-        """Subtract time that went into something else."""
-        self._started_s += seconds
-
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds since the meter was created, always above 0."""
-        return max(self._clock() - self._started_s, 1e-9)
-
-    def rates(self) -> dict[str, float]:
-        """Return samples per second, and the shares of time in which the device waited for data and for the host."""
-        elapsed_s = self.elapsed_s
-        return {
-            "imgs_per_sec": self.num_samples / elapsed_s,
-            "data_wait": min(self.waited_s / elapsed_s, 1.0),
-            "host_wait": min(self.host_wait_s / elapsed_s, 1.0),
-        }
 
 
 class TrainingLog:
@@ -256,3 +233,5 @@ class _Fields(TypedDict, total=False):
     stagelr: Finite
     gradient_norm: Finite | None
     stage_losses: list[tuple[Finite | None, Finite | None]]
+    validation: dict[str, Finite]
+    validation_data: str

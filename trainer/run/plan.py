@@ -55,11 +55,13 @@ class Plan:
     """Free space on the disk of the run folder."""
     imgs_per_sec: float | None
     """Speed of the run that is resumed; None if unknown."""
+    validation: str = ""
+    """When and on what the run validates; empty: not at all."""
 
     @property
     def num_checkpoints(self) -> int:
-        """Maximum number of checkpoints on disk: the oldest is deleted after the newest is written."""
-        return self.keep_checkpoint_max + 1
+        """Maximum number of checkpoints on disk: the oldest is deleted after the newest is written, the best one never."""
+        return self.keep_checkpoint_max + 1 + bool(self.validation)
 
     @property
     def disk_bytes(self) -> int:
@@ -86,6 +88,8 @@ class Plan:
         else:
             yield f"memory      about {self.memory_bytes / 1e9:.1f} GB needed, {self.available_bytes / 1e9:.1f} GB available"
         yield from self._disk_lines()
+        if self.validation:
+            yield f"validation  {self.validation}"
         yield f"time        {self._time()}"
 
     def _step_lines(self) -> Iterator[str]:
@@ -118,7 +122,7 @@ class Plan:
 
 def past_speed(folder: Path) -> float | None:
     """Return the median of the images per second in the newest lines of RUN/log.jsonl; None if there are none."""
-    speeds = [entry["imgs_per_sec"] for entry in read_log(folder)[-NUM_SPEED_LINES:] if entry.get("imgs_per_sec")]
+    speeds = [entry["imgs_per_sec"] for entry in read_log(folder) if entry.get("imgs_per_sec")][-NUM_SPEED_LINES:]
     return statistics.median(speeds) if speeds else None
 
 
