@@ -1,0 +1,263 @@
+"""Which settings of the decoder suit networks that they were not chosen on? AP by leave-one-network-out cross-validation.
+
+    python tests/studies/decoder_study.py --out study first=runs/first:val.json:val2017 second=runs/second:val.json:val2017:200
+
+Networks are given as NAME=CHECKPOINT:ANNOTATIONS:IMAGES or NAME=CHECKPOINT:ANNOTATIONS:IMAGES:INSIZE, stored fields as
+NAME=FIELDS.npz:ANNOTATIONS. CHECKPOINT is a file or a run folder. Take images that the networks were not trained on, networks from
+weak to good (early checkpoints count), and at least three run folders: networks of one run folder are left out together.
+
+Decodes the fields of each network with the settings that `tune` tries and with single changes of the others, and prints two tables, which are
+also in OUT/decoder.md: for each network, AP with the defaults, with the settings that are best for it ("own", the same with
+cross-validation over its images), with those that are best on average for the other networks, and the decoding time; and for the best settings and all
+single changes, the gain over the defaults. --unseen NAME=ANNOTATIONS:IMAGES compares the AP that `tune` expects for a
+network with the AP of its settings on other images. Fields and AP are kept in OUT; an interrupted study continues.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from evaluator.decoding import DecodeConfig, People
+from evaluator.inference.augmentation import AugmentedNetwork, image_fields
+from evaluator.inference.config import InferConfig
+from evaluator.inference.engines import load_engine
+from evaluator.inference.fields import find_people
+from evaluator.inference.stored_fields import STRIDE_PX, StoredFields
+from evaluator.jobs.results_version import RESULTS_VERSION
+from evaluator.jobs.run import choose_images
+from evaluator.metrics.coco_eval import evaluate
+from evaluator.metrics.results import to_results
+from evaluator.tuning.search import Choice, candidates, choose
+from pipeline.datasets.coco import CocoFile
+from pipeline.datasets.file_skeleton import view_of_file
+from pipeline.images import read_image
+from pipeline.runtime.progress import progress_bar
+from pipeline.skeleton import Skeleton
+from pipeline.skeletons import COCO18
+from pipeline.storage.files import atomic_file, write_json
+from trainer.device import DeviceConfig
+
+OTHERS = {
+    "noise_factor": (0.0, 3.0, 6.0),
+    "paf_threshold": (0.01, 0.03),
+    "num_samples": (4, 8, 10),
+    "short_limb_cells": (0.0, 1.0, 2.5),
+    "share_threshold": (0.3, 0.7, 1.0),
+}
+DEFAULTS = DecodeConfig()
+SETTINGS = list(
+    dict.fromkeys(
+        [
+            *candidates(DEFAULTS),
+            *(dataclasses.replace(DEFAULTS, **{name: value}) for name, values in OTHERS.items() for value in values),
+        ]
+    )
+)
+NUM_FOLDS = 5
+NUM_LISTED = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A network, or stored fields if it has no images, and the people that it should find."""
+
+    name: str
+    path: Path
+    annotations: Path
+    images: Path | None = None
+    insize: int | None = None
+
+    @property
+    def run(self) -> Path:
+        """What is left out together."""
+        return self.path if self.path.is_dir() or not self.images else self.path.parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What is measured for a network, lists in the order of SETTINGS."""
+
+    settings: list[dict]
+    results_version: int
+    num_images: int
+    ap: list[float]
+    own_cross_validated: float
+    tuned: int
+    decode_ms: list[float]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sources", nargs="+", help="NAME=CHECKPOINT:ANNOTATIONS:IMAGES[:INSIZE] or NAME=FIELDS.npz:ANNOTATIONS")
+    parser.add_argument("--out", type=Path, required=True, help="output folder for fields, AP and the tables")
+    parser.add_argument("--max-images", type=int, default=300, help="images per network")
+    parser.add_argument(
+        "--unseen", nargs="+", default=[], help="NAME=ANNOTATIONS:IMAGES: images on which to check what `tune` expects"
+    )
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    sources = [parse(word) for word in options.sources]
+    measured = {source: measure(source, options.out, options.max_images) for source in sources}
+    lines = [*network_table(measured), "", *settings_table(measured)]
+    for number, word in enumerate(options.unseen):
+        lines += (
+            []
+            if number
+            else [
+                "",
+                "| network | images | AP, defaults | AP that `tune` expects | unseen images | AP, defaults | AP, tuned |",
+                "| --- " * 7 + "|",
+            ]
+        )
+        name, _, rest = word.partition("=")
+        source = next(source for source in sources if source.name == name)
+        lines.append(unseen_row(source, measured[source], *map(Path, rest.split(":")), options.out))
+    print("\n".join(lines))
+    (options.out / "decoder.md").write_text("\n".join(lines) + "\n")
+
+
+def parse(word: str) -> Source:
+    """Read an argument. Raises SystemExit if it is none."""
+    name, _, rest = word.partition("=")
+    parts = rest.split(":")
+    if len(parts) not in (2, 3, 4):
+        raise SystemExit(f"{word}: expected NAME=CHECKPOINT:ANNOTATIONS:IMAGES[:INSIZE] or NAME=FIELDS.npz:ANNOTATIONS")
+    path, annotations, images = (Path(part) if part else None for part in [*parts, ""][:3])
+    return Source(name=name, path=path, annotations=annotations, images=images, insize=int(parts[3]) if parts[3:] else None)
+
+
+def measure(source: Source, out: Path, max_images: int) -> Measured:
+    """Return the AP of a network with all settings, from OUT/NAME.json if that is up to date."""
+    path, settings = out / f"{source.name}.json", [dataclasses.asdict(each) for each in SETTINGS]
+    if path.exists():
+        known = Measured(**json.loads(path.read_text()))
+        if (known.settings, known.results_version) == (settings, RESULTS_VERSION):
+            return known
+    skeleton, document, stored = fields_of(source, out / f"{source.name}.npz", max_images)
+    found: dict[int, list[People]] = {}
+    milliseconds = []
+    for image in progress_bar(document.images, desc=f"{source.name}: decoding with {len(SETTINGS)} settings", unit="image"):
+        fields = stored.load(image.id)
+        start = time.thread_time()
+        first = find_people(fields, skeleton, DEFAULTS)
+        milliseconds.append(1000 * (time.thread_time() - start))
+        found[image.id] = [first, *(find_people(fields, skeleton, each) for each in SETTINGS[1:])]
+    with progress_bar(total=len(SETTINGS), desc=f"{source.name}: scoring", unit="setting") as progress:
+        choice: Choice = choose(document, found, skeleton, SETTINGS, NUM_FOLDS, lambda: progress.update(1))
+    measured = Measured(
+        settings=settings,
+        results_version=RESULTS_VERSION,
+        num_images=len(found),
+        ap=choice.ap,
+        own_cross_validated=choice.ap_after,
+        tuned=choice.chosen,
+        decode_ms=[float(np.median(milliseconds)), float(np.percentile(milliseconds, 95))],
+    )
+    write_json(path, dataclasses.asdict(measured))
+    return measured
+
+
+def fields_of(source: Source, path: Path, max_images: int | None) -> tuple[Skeleton, CocoFile, StoredFields]:
+    """Return skeleton, annotations and fields of a network, computed once and kept as float16 in `path`."""
+    if source.images is None:
+        return COCO18, CocoFile(source.annotations, COCO18), StoredFields(source.path)
+    inference = InferConfig(insize=source.insize)
+    network, _ = load_engine(source.path, DeviceConfig(), inference)
+    document = CocoFile(source.annotations, network.skeleton, view=view_of_file)
+    document = document.only(choose_images(document, max_images))
+    if not path.exists():
+        if network.stride_px != STRIDE_PX:
+            raise SystemExit(f"{source.path}: the stride is {network.stride_px} px; stored fields have {STRIDE_PX}")
+        arrays = {"image_id": np.array([image.id for image in document.images])}
+        arrays["orig_wh"] = np.array([image.size_wh for image in document.images])
+        sizes_of = AugmentedNetwork(network, inference).sizes
+        arrays["input_wh"] = np.array([sizes_of(image.size_wh)[0][0] for image in document.images])
+        for image in progress_bar(document.images, desc=f"{source.name}: fields", unit="image"):
+            fields = image_fields(network, read_image(source.images / image.file_name, image.size_wh), inference)
+            arrays[f"hm_{image.id}"] = fields.heatmaps.astype(np.float16)
+            arrays[f"paf_{image.id}"] = fields.pafs.astype(np.float16)
+        with atomic_file(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **arrays)
+    return network.skeleton, document, StoredFields(path)
+
+
+def network_table(measured: dict[Source, Measured]) -> list[str]:
+    """One row for each network, and the mean and the largest gap between it and the settings that are best for it."""
+    header = [
+        "network",
+        "images",
+        "defaults",
+        "own",
+        "own, cross-validated",
+        "chosen on other networks",
+        "settings chosen there",
+        "ms, median",
+        "ms, p95",
+    ]
+    rows = [header, ["---"] * len(header)]
+    gaps: dict[str, list[float]] = {"defaults": [], "chosen on other networks": []}
+    for source, one in measured.items():
+        others = [other for place, other in measured.items() if place.run != source.run]
+        chosen = int(np.mean([other.ap for other in others], axis=0).argmax()) if others else 0
+        best = max(one.ap)
+        gaps["defaults"].append(best - one.ap[0])
+        gaps["chosen on other networks"].append(best - one.ap[chosen])
+        figures = [f"{ap:.3f}" for ap in (one.ap[0], best, one.own_cross_validated, one.ap[chosen])]
+        rows.append([source.name, str(one.num_images), *figures, changes(chosen), *(f"{ms:.2f}" for ms in one.decode_ms)])
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    texts = (f"{name}: mean {statistics.mean(values):.4f}, largest {max(values):.4f}" for name, values in gaps.items())
+    return [*lines, "", f"AP below the best settings for each of {len(measured)} networks: " + "; ".join(texts)]
+
+
+def settings_table(measured: dict[Source, Measured]) -> list[str]:
+    """The settings with the highest mean AP, and all single changes: mean, lowest and highest gain over the defaults."""
+    gains = np.array([np.array(one.ap) - one.ap[0] for one in measured.values()])
+    mean = gains.mean(axis=0)
+    best = np.argsort(-mean, kind="stable")[:NUM_LISTED].tolist()
+    single = [number for number in range(1, len(SETTINGS)) if changes(number).count(",") == 0 and number not in best]
+    lines = ["| settings | mean gain | lowest | highest | networks with a gain |", "| --- " * 5 + "|"]
+    for number in [*best, *sorted(single, key=changes)]:
+        column = gains[:, number]
+        lines.append(
+            f"| {changes(number)} | {mean[number]:+.4f} | {column.min():+.4f} | {column.max():+.4f} | {(column > 0).sum()} of {len(column)} |"
+        )
+    return lines
+
+
+def unseen_row(source: Source, measured: Measured, annotations: Path, images: Path, out: Path) -> str:
+    """Compare the AP that `tune` expects for a network with the AP of its settings on other images."""
+    other = dataclasses.replace(source, name=f"{source.name}-unseen", annotations=annotations, images=images)
+    skeleton, document, stored = fields_of(other, out / f"{other.name}.npz", None)
+    ap = []
+    for settings in (DEFAULTS, SETTINGS[measured.tuned]):
+        results = []
+        for image in document.images:
+            people = find_people(stored.load(image.id), skeleton, settings)
+            results += to_results(
+                people, image_id=image.id, category_id=document.category_id, skeleton=skeleton, size_wh=image.size_wh
+            )
+        ap.append(evaluate(document, results, skeleton).figures["AP"])
+    expected = measured.own_cross_validated if measured.tuned else measured.ap[0]
+    figures = (
+        f"{ap_:.4f} ({ap_ - start:+.4f})" if start is not None else f"{ap_:.4f}"
+        for ap_, start in ((measured.ap[0], None), (expected, measured.ap[0]), (ap[0], None), (ap[1], ap[0]))
+    )
+    one, two, three, four = figures
+    return f"| {source.name} | {measured.num_images} | {one} | {two} | {len(document.images)} | {three} | {four} |"
+
+
+def changes(number: int) -> str:
+    """The differences of settings to the defaults."""
+    changed = [f"{name} {value}" for name, value in vars(SETTINGS[number]).items() if value != getattr(DEFAULTS, name)]
+    return ", ".join(changed) or "defaults"
+
+
+if __name__ == "__main__":
+    main()
