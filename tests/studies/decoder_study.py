@@ -45,11 +45,11 @@ from pipeline.storage.files import atomic_file, write_json
 from trainer.device import DeviceConfig
 
 OTHERS = {
-    "noise_factor": (0.0, 3.0, 6.0),
-    "paf_threshold": (0.01, 0.03),
+    "peak_threshold": (0.02, 0.05),
+    "noise_factor": (2.0, 6.0),
     "num_samples": (4, 8, 10),
-    "short_limb_cells": (0.0, 1.0, 2.5),
-    "share_threshold": (0.3, 0.7, 1.0),
+    "short_limb_cells": (0.0, 2.5),
+    "share_threshold": (0.3, 1.0),
 }
 DEFAULTS = DecodeConfig()
 SETTINGS = list(
