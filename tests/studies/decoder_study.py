@@ -3,14 +3,15 @@
     python tests/studies/decoder_study.py --out study first=runs/first:val.json:val2017 second=runs/second:val.json:val2017:200
 
 Networks are given as NAME=CHECKPOINT:ANNOTATIONS:IMAGES or NAME=CHECKPOINT:ANNOTATIONS:IMAGES:INSIZE, stored fields as
-NAME=FIELDS.npz:ANNOTATIONS. CHECKPOINT is a file or a run folder. Take images that the networks were not trained on, networks from
+NAME=FIELDS.npz:ANNOTATIONS. CHECKPOINT is a file or a run folder. Use images on which the networks were not trained, networks from
 weak to good (early checkpoints count), and at least three run folders: networks of one run folder are left out together.
 
-Decodes the fields of each network with the settings that `tune` tries and with single changes of the others, and prints two tables, which are
-also in OUT/decoder.md: for each network, AP with the defaults, with the settings that are best for it ("own", the same with
-cross-validation over its images), with those that are best on average for the other networks, and the decoding time; and for the best settings and all
-single changes, the gain over the defaults. --unseen NAME=ANNOTATIONS:IMAGES compares the AP that `tune` expects for a
-network with the AP of its settings on other images. Fields and AP are kept in OUT; an interrupted study continues.
+Decodes the fields of each network with the settings that `tune` tries and with single changes of the others. Prints tables, which are also
+in OUT/decoder.md. The first lists for each network the AP with the defaults, with the settings that are best for it ("own", and the same
+with cross-validation over its images), and with those that have the highest mean gain on the other networks, and the CPU time of
+decoding an image. The second lists the gain over the defaults of the best settings, and of all single changes. --unseen
+NAME=ANNOTATIONS:IMAGES compares the AP that `tune` expects for a network with the AP of its settings on other images. Fields and AP
+are kept in OUT; an interrupted study continues.
 """
 
 import argparse
@@ -106,19 +107,8 @@ def main() -> None:
     sources = [parse(word) for word in options.sources]
     measured = {source: measure(source, options.out, options.max_images) for source in sources}
     lines = [*network_table(measured), "", *settings_table(measured)]
-    for number, word in enumerate(options.unseen):
-        lines += (
-            []
-            if number
-            else [
-                "",
-                "| network | images | AP, defaults | AP that `tune` expects | unseen images | AP, defaults | AP, tuned |",
-                "| --- " * 7 + "|",
-            ]
-        )
-        name, _, rest = word.partition("=")
-        source = next(source for source in sources if source.name == name)
-        lines.append(unseen_row(source, measured[source], *map(Path, rest.split(":")), options.out))
+    if options.unseen:
+        lines += ["", *unseen_table({source.name: source for source in sources}, measured, options.unseen, options.out)]
     print("\n".join(lines))
     (options.out / "decoder.md").write_text("\n".join(lines) + "\n")
 
@@ -134,13 +124,13 @@ def parse(word: str) -> Source:
 
 
 def measure(source: Source, out: Path, max_images: int) -> Measured:
-    """Return the AP of a network with all settings, from OUT/NAME.json if that is up to date."""
-    path, settings = out / f"{source.name}.json", [dataclasses.asdict(each) for each in SETTINGS]
+    """Return the AP of a network with all settings, from OUT/NAME-IMAGES.json if that is up to date."""
+    path, settings = out / f"{source.name}-{max_images}.json", [dataclasses.asdict(each) for each in SETTINGS]
     if path.exists():
         known = Measured(**json.loads(path.read_text()))
         if (known.settings, known.results_version) == (settings, RESULTS_VERSION):
             return known
-    skeleton, document, stored = fields_of(source, out / f"{source.name}.npz", max_images)
+    skeleton, document, stored = fields_of(source, out / f"{source.name}-{max_images}.npz", max_images)
     found: dict[int, list[People]] = {}
     milliseconds = []
     for image in progress_bar(document.images, desc=f"{source.name}: decoding with {len(SETTINGS)} settings", unit="image"):
@@ -190,17 +180,8 @@ def fields_of(source: Source, path: Path, max_images: int | None) -> tuple[Skele
 
 def network_table(measured: dict[Source, Measured]) -> list[str]:
     """One row for each network, and the mean and the largest gap between it and the settings that are best for it."""
-    header = [
-        "network",
-        "images",
-        "defaults",
-        "own",
-        "own, cross-validated",
-        "chosen on other networks",
-        "settings chosen there",
-        "ms, median",
-        "ms, p95",
-    ]
+    header = ["network", "images", "defaults", "own", "own, cross-validated", "chosen on other networks", "settings chosen there"]
+    header += ["ms, median", "ms, p95"]
     rows = [header, ["---"] * len(header)]
     gaps: dict[str, list[float]] = {"defaults": [], "chosen on other networks": []}
     for source, one in measured.items():
@@ -217,40 +198,53 @@ def network_table(measured: dict[Source, Measured]) -> list[str]:
 
 
 def settings_table(measured: dict[Source, Measured]) -> list[str]:
-    """The settings with the highest mean AP, and all single changes: mean, lowest and highest gain over the defaults."""
+    """The settings with the highest mean AP, and all single changes: gain over the defaults, and AP below the best for a network."""
     gains = np.array([np.array(one.ap) - one.ap[0] for one in measured.values()])
     mean = gains.mean(axis=0)
     best = np.argsort(-mean, kind="stable")[:NUM_LISTED].tolist()
     single = [number for number in range(1, len(SETTINGS)) if changes(number).count(",") == 0 and number not in best]
-    lines = ["| settings | mean gain | lowest | highest | networks with a gain |", "| --- " * 5 + "|"]
+    best_ap = np.array([[max(one.ap)] for one in measured.values()])
+    gaps = (best_ap - [one.ap for one in measured.values()]).max(axis=0)
+    lines = ["| settings | mean gain | lowest | highest | largest AP below the best |", "| --- " * 5 + "|"]
     for number in [*best, *sorted(single, key=changes)]:
         column = gains[:, number]
         lines.append(
-            f"| {changes(number)} | {mean[number]:+.4f} | {column.min():+.4f} | {column.max():+.4f} | {(column > 0).sum()} of {len(column)} |"
+            f"| {changes(number)} | {mean[number]:+.4f} | {column.min():+.4f} | {column.max():+.4f} | {gaps[number]:.4f} |"
         )
     return lines
 
 
-def unseen_row(source: Source, measured: Measured, annotations: Path, images: Path, out: Path) -> str:
-    """Compare the AP that `tune` expects for a network with the AP of its settings on other images."""
-    other = dataclasses.replace(source, name=f"{source.name}-unseen", annotations=annotations, images=images)
-    skeleton, document, stored = fields_of(other, out / f"{other.name}.npz", None)
-    ap = []
-    for settings in (DEFAULTS, SETTINGS[measured.tuned]):
-        results = []
-        for image in document.images:
-            people = find_people(stored.load(image.id), skeleton, settings)
-            results += to_results(
-                people, image_id=image.id, category_id=document.category_id, skeleton=skeleton, size_wh=image.size_wh
-            )
-        ap.append(evaluate(document, results, skeleton).figures["AP"])
-    expected = measured.own_cross_validated if measured.tuned else measured.ap[0]
-    figures = (
-        f"{ap_:.4f} ({ap_ - start:+.4f})" if start is not None else f"{ap_:.4f}"
-        for ap_, start in ((measured.ap[0], None), (expected, measured.ap[0]), (ap[0], None), (ap[1], ap[0]))
-    )
-    one, two, three, four = figures
-    return f"| {source.name} | {measured.num_images} | {one} | {two} | {len(document.images)} | {three} | {four} |"
+def unseen_table(sources: dict[str, Source], measured: dict[Source, Measured], words: list[str], out: Path) -> list[str]:
+    """Compare the AP that `tune` expects for networks with the AP of its settings on other images. words: those of --unseen."""
+    lines = [
+        "| network | images | AP, defaults | expected by `tune` | unseen images | AP, defaults | AP, tuned |",
+        "| --- " * 7 + "|",
+    ]
+    for word in words:
+        name, _, rest = word.partition("=")
+        annotations, images = map(Path, rest.split(":"))
+        one = measured[sources[name]]
+        source = dataclasses.replace(sources[name], annotations=annotations, images=images)
+        skeleton, document, stored = fields_of(source, out / f"{name}-unseen.npz", None)
+        before, after = (_ap(skeleton, document, stored, settings) for settings in (DEFAULTS, SETTINGS[one.tuned]))
+        expected = one.own_cross_validated if one.tuned else one.ap[0]
+        gains = f"{expected:.4f} ({expected - one.ap[0]:+.4f})", f"{after:.4f} ({after - before:+.4f})"
+        lines.append(
+            f"| {name} | {one.num_images} | {one.ap[0]:.4f} | {gains[0]} | {len(document.images)} | {before:.4f} | {gains[1]} |"
+        )
+    return lines
+
+
+def _ap(skeleton: Skeleton, document: CocoFile, stored: StoredFields, settings: DecodeConfig) -> float:
+    about = {"category_id": document.category_id, "skeleton": skeleton}
+    results = [
+        entry
+        for image in document.images
+        for entry in to_results(
+            find_people(stored.load(image.id), skeleton, settings), image_id=image.id, size_wh=image.size_wh, **about
+        )
+    ]
+    return evaluate(document, results, skeleton).figures["AP"]
 
 
 def changes(number: int) -> str:
