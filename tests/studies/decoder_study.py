@@ -24,26 +24,19 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from network_fields import FORM, Source, fields_of, parse
 
 from evaluator.decoding import DecodeConfig, People
-from evaluator.inference.augmentation import AugmentedNetwork, image_fields
-from evaluator.inference.config import InferConfig
-from evaluator.inference.engines import load_engine
 from evaluator.inference.fields import find_people
-from evaluator.inference.stored_fields import STRIDE_PX, StoredFields
+from evaluator.inference.stored_fields import StoredFields
 from evaluator.jobs.results_version import RESULTS_VERSION
-from evaluator.jobs.run import choose_images
 from evaluator.metrics.coco_eval import evaluate
 from evaluator.metrics.results import to_results
 from evaluator.tuning.search import Choice, candidates, choose
 from pipeline.datasets.coco import CocoFile
-from pipeline.datasets.file_skeleton import view_of_file
-from pipeline.images import read_image
 from pipeline.runtime.progress import progress_bar
 from pipeline.skeleton import Skeleton
-from pipeline.skeletons import COCO18
-from pipeline.storage.files import atomic_file, write_json
-from trainer.device import DeviceConfig
+from pipeline.storage.files import write_json
 
 OTHERS = {
     "peak_threshold": (0.02, 0.05),
@@ -66,22 +59,6 @@ NUM_LISTED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """A network, or stored fields if it has no images, and the people that it should find."""
-
-    name: str
-    path: Path
-    annotations: Path
-    images: Path | None = None
-    insize: int | None = None
-
-    @property
-    def run(self) -> Path:
-        """What is left out together."""
-        return self.path if self.path.is_dir() or not self.images else self.path.parent
-
-
-@dataclass(frozen=True, kw_only=True)
 class Measured:
     """What is measured for a network, lists in the order of SETTINGS."""
 
@@ -96,7 +73,7 @@ class Measured:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sources", nargs="+", help="NAME=CHECKPOINT:ANNOTATIONS:IMAGES[:INSIZE] or NAME=FIELDS.npz:ANNOTATIONS")
+    parser.add_argument("sources", nargs="+", help=FORM)
     parser.add_argument("--out", type=Path, required=True, help="output folder for fields, AP and the tables")
     parser.add_argument("--max-images", type=int, default=300, help="images per network")
     parser.add_argument(
@@ -111,16 +88,6 @@ def main() -> None:
         lines += ["", *unseen_table({source.name: source for source in sources}, measured, options.unseen, options.out)]
     print("\n".join(lines))
     (options.out / "decoder.md").write_text("\n".join(lines) + "\n")
-
-
-def parse(word: str) -> Source:
-    """Read an argument. Raises SystemExit if it is none."""
-    name, _, rest = word.partition("=")
-    parts = rest.split(":")
-    if len(parts) not in (2, 3, 4):
-        raise SystemExit(f"{word}: expected NAME=CHECKPOINT:ANNOTATIONS:IMAGES[:INSIZE] or NAME=FIELDS.npz:ANNOTATIONS")
-    path, annotations, images = (Path(part) if part else None for part in [*parts, ""][:3])
-    return Source(name=name, path=path, annotations=annotations, images=images, insize=int(parts[3]) if parts[3:] else None)
 
 
 def measure(source: Source, out: Path, max_images: int) -> Measured:
@@ -154,43 +121,27 @@ def measure(source: Source, out: Path, max_images: int) -> Measured:
     return measured
 
 
-def fields_of(source: Source, path: Path, max_images: int | None) -> tuple[Skeleton, CocoFile, StoredFields]:
-    """Return skeleton, annotations and fields of a network, computed once and kept as float16 in `path`."""
-    if source.images is None:
-        return COCO18, CocoFile(source.annotations, COCO18), StoredFields(source.path)
-    inference = InferConfig(insize=source.insize)
-    network, _ = load_engine(source.path, DeviceConfig(), inference)
-    document = CocoFile(source.annotations, network.skeleton, view=view_of_file)
-    document = document.only(choose_images(document, max_images))
-    if not path.exists():
-        if network.stride_px != STRIDE_PX:
-            raise SystemExit(f"{source.path}: the stride is {network.stride_px} px; stored fields have {STRIDE_PX}")
-        arrays = {"image_id": np.array([image.id for image in document.images])}
-        arrays["orig_wh"] = np.array([image.size_wh for image in document.images])
-        sizes_of = AugmentedNetwork(network, inference).sizes
-        arrays["input_wh"] = np.array([sizes_of(image.size_wh)[0][0] for image in document.images])
-        for image in progress_bar(document.images, desc=f"{source.name}: fields", unit="image"):
-            fields = image_fields(network, read_image(source.images / image.file_name, image.size_wh), inference)
-            arrays[f"hm_{image.id}"] = fields.heatmaps.astype(np.float16)
-            arrays[f"paf_{image.id}"] = fields.pafs.astype(np.float16)
-        with atomic_file(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **arrays)
-    return network.skeleton, document, StoredFields(path)
-
-
 def network_table(measured: dict[Source, Measured]) -> list[str]:
     """One row for each network, and the mean and the largest gap between it and the settings that are best for it."""
-    header = ["network", "images", "defaults", "own", "own, cross-validated", "chosen on other networks", "settings chosen there"]
-    header += ["ms, median", "ms, p95"]
+    header = [
+        "network",
+        "images",
+        "--relative-threshold 0",
+        "defaults",
+        "own",
+        "own, cross-validated",
+        "chosen on other networks",
+    ]
+    header += ["settings chosen there", "ms, median", "ms, p95"]
     rows = [header, ["---"] * len(header)]
-    gaps: dict[str, list[float]] = {"defaults": [], "chosen on other networks": []}
+    gaps: dict[str, list[float]] = {name: [] for name in ("--relative-threshold 0", "defaults", "chosen on other networks")}
     for source, one in measured.items():
         others = [other for place, other in measured.items() if place.run != source.run]
         chosen = int(np.mean([other.ap for other in others], axis=0).argmax()) if others else 0
-        best = max(one.ap)
-        gaps["defaults"].append(best - one.ap[0])
-        gaps["chosen on other networks"].append(best - one.ap[chosen])
-        figures = [f"{ap:.3f}" for ap in (one.ap[0], best, one.own_cross_validated, one.ap[chosen])]
+        best, plain = max(one.ap), one.ap[SETTINGS.index(dataclasses.replace(DEFAULTS, relative_threshold=0.0))]
+        for values, ap in zip(gaps.values(), (plain, one.ap[0], one.ap[chosen]), strict=True):
+            values.append(best - ap)
+        figures = [f"{ap:.3f}" for ap in (plain, one.ap[0], best, one.own_cross_validated, one.ap[chosen])]
         rows.append([source.name, str(one.num_images), *figures, changes(chosen), *(f"{ms:.2f}" for ms in one.decode_ms)])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     texts = (f"{name}: mean {statistics.mean(values):.4f}, largest {max(values):.4f}" for name, values in gaps.items())
