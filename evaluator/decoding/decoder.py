@@ -24,6 +24,9 @@ class DecodeConfig:
 
     peak_threshold: float = 0.03
     """Minimum height of a peak. This is the threshold to tune for a network; weak networks need a low one."""
+    relative_threshold: float = 0.2
+    """Minimum height of a peak relative to the highest ones in the image: the geometric mean of the highest value of each joint. Strong
+    networks need a higher threshold than weak ones; 0 disables this one."""
     noise_factor: float = 4.0
     """Minimum height of a peak in standard deviations of the heatmap noise, estimated by the median absolute deviation."""
     max_peaks: int = 128
@@ -43,6 +46,8 @@ class DecodeConfig:
         for name in ("peak_threshold", "paf_threshold"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in (0, 1), got {getattr(self, name)}")
+        if not 0 <= self.relative_threshold < 1:
+            raise ValueError(f"relative_threshold must be in [0, 1), got {self.relative_threshold}")
         for name in ("noise_factor", "short_limb_cells", "share_threshold"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
@@ -136,7 +141,10 @@ def _threshold(heatmaps: np.ndarray, config: DecodeConfig) -> float:
     # A subsample is enough; the step of 17 shares no divisor with common widths, so that all columns are sampled.
     sample = heatmaps.ravel()[::17]
     noise = np.median(np.abs(sample - np.median(sample))) / 0.6745
-    return max(config.peak_threshold, config.noise_factor * float(noise))
+    # The geometric mean is low if some joints are not in the image, and in images without people.
+    highest = np.maximum(heatmaps.max(axis=(1, 2)), LOG_FLOOR)
+    typical = np.exp(np.log(highest).mean())
+    return max(config.peak_threshold, config.relative_threshold * float(typical), config.noise_factor * float(noise))
 
 
 def _highest(joint: np.ndarray, value: np.ndarray, limit: int) -> np.ndarray:

@@ -12,6 +12,8 @@ class DecodeOptions:
 
     peak_threshold: float | None = None
     """Minimum height of a peak; weak networks need a low one. Default: that of the network, otherwise 0.03."""
+    relative_threshold: float | None = None
+    """Minimum height of a peak relative to the highest ones in the image. Default: that of the network, otherwise 0.2."""
     noise_factor: float | None = None
     """Minimum height of a peak in standard deviations of the heatmap noise. Default: that of the network, otherwise 4."""
     max_peaks: int | None = None

@@ -19,7 +19,7 @@ class Tuning:
     """The settings of the decoder that `tune` found for a network, and on what.
 
     annotations: SHA-256 of the annotation file. inference: options that change the fields. ap_before, ap_after: COCO AP with the
-    settings of before, and with settings that were chosen on other images.
+    settings of before, and with settings that were chosen on other images; equal if the settings stayed.
     """
 
     decoding: DecodeConfig

@@ -4,4 +4,4 @@
 # test-time augmentation, decoding, grouping, or of the conversion to COCO results. Unfinished evaluations and shards store
 # the version, so that results of two versions are never mixed. Refactoring and comments do not need a new version.
 # tests/evaluator/test_results_version.py compares results with a golden file and fails if you forget to raise it.
-RESULTS_VERSION = 3
+RESULTS_VERSION = 4

@@ -15,9 +15,9 @@ from pipeline.datasets.coco import CocoFile
 from pipeline.skeleton import Skeleton
 
 VALUES: dict[str, tuple[Any, ...]] = {
-    "peak_threshold": (0.01, 0.02, 0.03, 0.05, 0.1, 0.2),
-    "noise_factor": (2.0, 4.0),
-    "paf_threshold": (0.02, 0.05, 0.1, 0.2),
+    "peak_threshold": (0.01, 0.03, 0.1),
+    "relative_threshold": (0.0, 0.1, 0.2, 0.3),
+    "paf_threshold": (0.02, 0.05, 0.1),
     "fragments": (True, False),
 }
 Found = Mapping[int, Sequence[People]]

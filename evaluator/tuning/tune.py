@@ -61,7 +61,7 @@ def run(config: TuneConfig) -> int:
         num_images=len(found),
         inference=inference_options(config.inference),
         ap_before=choice.ap_before,
-        ap_after=choice.ap_after,
+        ap_after=choice.ap_after if choice.chosen else choice.ap_before,  # the present settings stay
     )
     if info.calibration:
         print("the scores were calibrated with other settings; the new checkpoint has no calibration: calibrate it again")

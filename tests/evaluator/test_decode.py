@@ -154,8 +154,21 @@ def test_thresholds_suppress_noise():
     noise = np.random.default_rng(0).normal(0, 0.02, heatmap.shape)
     noise[20, 20] = 0.2
     assert 1 <= len(dots(noise)) < 10
-    assert len(dots(noise, noise_factor=0)) > 30
-    assert len(dots(noise, noise_factor=0, max_peaks=7)) == 7
+    all_of_them = {"noise_factor": 0, "relative_threshold": 0}
+    assert len(dots(noise, **all_of_them)) > 30
+    assert len(dots(noise, **all_of_them, max_peaks=7)) == 7
+
+
+def test_a_peak_must_reach_a_fraction_of_the_highest_peaks_of_all_joints():
+    """Each joint has a low peak beside a high one; how high these are decides whether the low ones are noise."""
+    heatmaps = np.zeros((4, 20, 20), np.float32)
+    heatmaps[:3, 10, 15] = 0.1
+    for highest, num_peaks in ((0.3, 6), (0.4, 6), (0.6, 3)):
+        heatmaps[:3, 10, 5] = highest
+        assert len(find_peaks(heatmaps[:3], DecodeConfig()).value) == num_peaks
+    heatmaps[0, 10, 5] = 0  # a joint that is not in the image
+    assert len(find_peaks(heatmaps[:3], DecodeConfig()).value) == 5
+    assert len(find_peaks(heatmaps[:3], DecodeConfig(relative_threshold=0.4)).value) == 2
 
 
 def test_crossing_limbs_are_assigned_to_the_right_people():
@@ -254,7 +267,10 @@ def test_invalid_fields_are_rejected():
             decode(heatmaps, broken, COCO18)
 
 
-@pytest.mark.parametrize("option, value", [("peak_threshold", 0), ("paf_threshold", 1.5), ("num_samples", 1), ("max_peaks", 0)])
+@pytest.mark.parametrize(
+    "option, value",
+    [("peak_threshold", 0), ("paf_threshold", 1.5), ("num_samples", 1), ("max_peaks", 0), ("relative_threshold", 1)],
+)
 def test_invalid_thresholds_are_rejected(option, value):
     with pytest.raises(ValueError, match=f"{option} must be .*, got {value}"):
         DecodeConfig(**{option: value})

@@ -1,5 +1,6 @@
 """Tuning of the decoder: the choice among settings by cross-validation, and the command `tune`."""
 
+import dataclasses
 import itertools
 import json
 
@@ -16,9 +17,11 @@ from evaluator.tuning.search import VALUES, candidates, choose, split
 from pipeline.cli import main
 from pipeline.datasets.coco import CocoFile
 from pipeline.skeletons import COCO18
-from trainer.run.checkpoint import read_checkpoint
+from trainer.run.checkpoint import read_checkpoint, save_checkpoint
 
-GOOD = DecodeConfig(noise_factor=2, paf_threshold=0.2, fragments=False)
+PRESENT = DecodeConfig(noise_factor=0)  # random weights: the fields are noise
+GOOD = DecodeConfig(noise_factor=0, relative_threshold=0, paf_threshold=0.1, fragments=False)
+NUM_PHOTOS = 5
 
 
 def people(*places):
@@ -64,11 +67,17 @@ def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tune")
     (folder / "images").mkdir()
     checkpoint = save_network(folder)
+    (info, tensors), about = (
+        read_checkpoint(checkpoint),
+        {"annotations": "0" * 64, "inference": {}, "ap_before": 0, "ap_after": 0},
+    )
+    tuning = {**about, "decoding": dataclasses.asdict(PRESENT), "num_images": 3}
+    save_checkpoint(checkpoint, dataclasses.replace(info, tuning=tuning), tensors)
     predictor, images, truths = Predictor(checkpoint, decoding=GOOD, min_score=0), {}, []
-    for number in range(1, 13):
+    for number in range(1, NUM_PHOTOS + 1):
         pixels = write_photo(folder / "images" / f"{number}.png", seed=number)
         images[number] = f"{number}.png", 150, 99
-        for found in predictor(pixels).people[:6]:
+        for found in predictor(pixels).people[:12]:
             points = found.keypoints[COCO18.source_indices].astype(float)
             truths.append((number, points * (1, 1, 0) + (points[:, 2:] > 0) * (0, 0, 2)))
     write_annotations(folder / "annotations.json", images, truths)
@@ -87,19 +96,19 @@ def test_run_and_export_use_the_settings_that_were_found(photos, tmp_path, capsy
     assert command("tune", "--checkpoint", checkpoint, *inputs, "--out", tuned, "--json", tmp_path / "t.json", "--folds", 3) == 0
     found = json.loads((tmp_path / "t.json").read_text())
     tuning, before = read_checkpoint(tuned)[0].tuning, read_checkpoint(checkpoint)
-    assert tuning["decoding"] == found["decoding"] and tuning["decoding"]["noise_factor"] == 2
+    assert tuning["decoding"] == found["decoding"] and tuning["decoding"]["relative_threshold"] == 0
     assert found["ap_before"] + 0.2 < found["ap_after"] <= max(entry["AP"] for entry in found["tried"])
     assert all((before[1][name] == tensor).all() for name, tensor in read_checkpoint(tuned)[1].items())
     assert "expect this gain" in capsys.readouterr().out
     best = max(entry["AP"] for entry in found["tried"])
     for checkpoint_, options, ap in ((tuned, (), best), (checkpoint, (), found["ap_before"]),
-                                     (tuned, ("--noise-factor", 4, "--paf-threshold", 0.05, "--peak-threshold", 0.03), None)):  # fmt: skip
+                                     (tuned, ("--relative-threshold", 0.2, "--paf-threshold", 0.05, "--peak-threshold", 0.03), None)):  # fmt: skip
         out = tmp_path / f"ap-{len(options)}-{checkpoint_ == tuned}"
         assert command("run", "--checkpoint", checkpoint_, *inputs, *options, "--out", out, "--pictures", 0) == 0
         figures, settings = (json.loads((out / "metrics.json").read_text())[name] for name in ("figures", "settings"))
-        assert figures["AP"] == pytest.approx(ap, abs=1e-9) if ap is not None else settings["noise_factor"] == 4
+        assert figures["AP"] == pytest.approx(ap, abs=1e-9) if ap is not None else settings["relative_threshold"] == 0.2
         said = capsys.readouterr().out
-        assert ("decoder: settings tuned on 12 images\n" in said) == (checkpoint_ == tuned)
+        assert (f"decoder: settings tuned on {NUM_PHOTOS} images\n" in said) == (checkpoint_ == tuned)
     assert (
         command("predict", "--checkpoint", tuned, "--insize", 96, "--out", tmp_path / "found", folder / "images" / "1.png") == 0
     )
@@ -122,4 +131,4 @@ def test_what_cannot_be_tuned_is_refused_by_name(photos, tmp_path, capsys):
     assert "few.json: tuning needs at least 50 people with keypoints, got 1 in 1 image" in refused(few, folder / "images")
     assert "ends in .safetensors" in refused(few, folder / "images", tmp_path / "tuned.onnx")
     (tmp_path / "empty").mkdir()
-    assert "none of the 12 images can be read" in refused(folder / "annotations.json", tmp_path / "empty")
+    assert f"none of the {NUM_PHOTOS} images can be read" in refused(folder / "annotations.json", tmp_path / "empty")
