@@ -56,7 +56,7 @@ def test_a_cluster_build_has_the_same_bytes(records, people, tmp_path, scheduler
     assert tree(tmp_path / "set") == tree(records)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_other_workers_take_over_when_one_dies(records, people, tmp_path):
     with cluster(tmp_path) as (address, workers, _):
         config = build_config(people, tmp_path / "set", backend="dask", scheduler=address, jobs=-1)
@@ -74,7 +74,7 @@ def test_other_workers_take_over_when_one_dies(records, people, tmp_path):
     assert tree(tmp_path / "set") == tree(records)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("what", ["workers", "scheduler"])
 def test_a_cluster_that_is_gone_ends_the_build_with_an_error(people, tmp_path, monkeypatch, what, capfd):
     monkeypatch.setattr(backends, "NO_WORKERS_S", 2.0)

@@ -113,7 +113,7 @@ def test_golden_losses(records, tmp_path):
     assert [entry["loss"] for entry in log_of(tmp_path / "run")] == pytest.approx(GOLDEN, rel=0.01)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_in_parts_equals_the_uninterrupted_run_byte_for_byte(records, whole_run, tmp_path):
     run = tmp_path / "run"
     for steps in (2, 6, 9):
