@@ -53,7 +53,12 @@ RECIPES = {
     # People have the size of training at 0.8 x 192 pixels.
     "photos": (True, [*SMALL_CROPS, *WIDE_RANGES, *SMALL_TARGETS], ["--preset", "small-photos"], 152),
 }
-AUGMENTATIONS = {"one scale": [], "mirror": ["--mirror"], "3 scales, mirror": ["--mirror", "--scales", "0.75", "1", "1.25"]}
+AUGMENTATIONS = {
+    "one scale": [],
+    "mirror": ["--mirror"],
+    "3 scales, mirror": ["--mirror", "--scales", "0.75", "1", "1.25"],
+    "5 scales, mirror": ["--mirror", "--scales", "0.6", "0.8", "1", "1.2", "1.5"],
+}
 
 
 def main() -> None:
