@@ -60,7 +60,18 @@ def test_ci_finds_the_test_command_in_the_readme():
     assert subprocess.run(["bash", "-n", ROOT / ".ci" / "run"]).returncode == 0 and os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
-@pytest.mark.parametrize("script", ["decoder_study", "document_campaign", "kill_campaign", "leftover_campaign", "variants_study"])
+STUDIES = (
+    "coco_size_study",
+    "decoder_study",
+    "document_campaign",
+    "kill_campaign",
+    "leftover_campaign",
+    "lsp_study",
+    "variants_study",
+)
+
+
+@pytest.mark.parametrize("script", STUDIES)
 def test_studies_start(script):
     done = subprocess.run(
         [sys.executable, f"tests/studies/{script}.py", "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120

@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,6 +44,8 @@ def main() -> None:
     if options.stream:
         stream(options.stream)
         return
+    if None in (options.annotations, options.images, options.out):
+        parser.error("--annotations, --images and --out are required")
     annotations, images, records = (options.out / name for name in ("annotations.json", "images", "records"))
     if not annotations.exists():
         make_set(options, annotations, images)
@@ -70,6 +73,7 @@ def make_set(options: argparse.Namespace, path: Path, images: Path) -> None:
         kind: itertools.cycle([image for image in document["images"] if (image["id"] in people) == kind])
         for kind in (True, False)
     }
+    shutil.rmtree(images, ignore_errors=True)  # of a study that was stopped here
     images.mkdir(parents=True)
     num_with_people = round(options.num_images * NUM_IMAGES_WITH_PEOPLE / NUM_IMAGES)
     new_images, new_people = [], []
