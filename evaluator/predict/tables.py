@@ -103,13 +103,14 @@ class PeopleTable(AbstractContextManager):
                     self._csv.writerow(row)
 
     def _copy_parquet(self, writer: Any, path: Path, last_id: int) -> None:
+        from pyarrow import compute
+
         _, parquet = _pyarrow()
         with parquet.ParquetFile(path) as file:
             if file.schema_arrow != self._schema:
                 raise ValueError("its columns are not those of this prediction")
             for batch in file.iter_batches(ROWS_AT_ONCE):
-                kept = [number for number, image_id in enumerate(batch["image_id"].to_pylist()) if image_id <= last_id]
-                writer.write_batch(batch.take(self._arrow.array(kept, self._arrow.int64())))
+                writer.write_batch(batch.filter(compute.less_equal(batch["image_id"], last_id)))
 
     def add(self, prediction: Prediction, file: Path, image_id: int, frame: int | None, seconds: float | None) -> None:
         """Write the people of an image, or of a frame with its number and its time in the video."""
